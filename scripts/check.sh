@@ -1,0 +1,280 @@
+#!/bin/bash
+#
+# check.sh [all|unit|unit-asan|unit-tsan|regress|tap]
+#		Builds and runs the tests, and counts them.
+#
+# Runs from any user: initdb and several tests (files that one may not read)
+# refuse root, so as root they run as user postgres, in a copy that this user
+# can write.  The last line is "N passed, N failed"; the exit status is zero
+# only if nothing failed.
+#
+#	TESTS="test/t/001_basic.pl …"	only these TAP tests
+#	CHECK_JOBS=N					TAP tests at once (4)
+#	KEEP=1							leave the working directory
+#
+# Logs of a failed run are in build/check/.
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+what=${1:-all}
+passed=0
+failed=0
+skipped=0
+failures=()
+summarized=
+
+scripts/setup.sh check
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/fsync-check.XXXXXX")
+chmod 755 "$work"
+
+finish()
+{
+	local status=$?
+
+	trap - EXIT INT TERM
+	if [ "$status" -ne 0 ] && [ -z "$summarized" ]; then
+		say "check: ended early (status $status)"
+		say "$passed passed, $((failed + 1)) failed"
+	fi
+	if [ -n "${KEEP:-}" ]; then
+		echo "check: left in $work" >&2
+	else
+		# A test may have left directories that its user cannot enter.
+		chmod -R u+rwX "$work" 2>/dev/null || :
+		rm -rf "$work"
+	fi
+	exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# As whom the tests run.
+as_user=()
+if [ "$(id -u)" -eq 0 ]; then
+	as_user=(runuser -u postgres -- env HOME="$work/run")
+fi
+
+mkdir "$work/run"
+
+# run_as NAME COMMAND…: runs it as the tests' user, output to NAME.log.
+run_as()
+{
+	local name=$1
+	shift
+
+	(cd "$work/run" && exec "${as_user[@]}" "$@") >"$work/run/$name.log" 2>&1 </dev/null
+}
+
+failure()
+{
+	failed=$((failed + ${2:-1}))
+	failures+=("$1")
+}
+
+give_to_user()
+{
+	[ "$(id -u)" -ne 0 ] || chown -R postgres "$work/run"
+}
+
+# ThreadSanitizer wants its addresses where it expects them; with many bits of
+# randomisation they are not.
+no_randomisation=()
+if setarch -R true 2>/dev/null; then
+	no_randomisation=(setarch -R)
+fi
+
+# unit VARIANT PROGRAM…: a test prints TAP or just exits with zero.  They run
+# side by side.
+unit()
+{
+	local variant=$1 test name ok i
+	local prefix=() pids=()
+	shift
+
+	[ "$variant" != tsan ] || prefix=("${no_randomisation[@]}")
+	mkdir -p "$work/run/$variant"
+	[ $# -eq 0 ] || cp "$@" "$work/run/$variant/"
+	give_to_user
+	for test in "$@"; do
+		name=${test##*/}
+		run_as "$variant-$name" env TMPDIR="$work/run" \
+			ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 \
+			UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
+			timeout 300 "${prefix[@]}" "./$variant/$name" &
+		pids+=($!)
+	done
+	i=0
+	for test in "$@"; do
+		name=${test##*/}
+		ok=yes
+		wait "${pids[$i]}" || ok=no
+		i=$((i + 1))
+		count_unit "$variant/$name" "$work/run/$variant-$name.log" "$ok"
+	done
+}
+
+count_unit()
+{
+	local name=$1 log=$2 ok=$3 good bad skip
+
+	skip=$(grep -c '^ok .* # SKIP' "$log" || :)
+	good=$(($(grep -c '^ok ' "$log" || :) - skip))
+	bad=$(grep -c '^not ok ' "$log" || :)
+	if [ "$ok" = yes ] && [ "$bad" -eq 0 ]; then
+		[ $((good + skip)) -gt 0 ] || good=1
+		say "ok      $name ($good)"
+	else
+		[ "$bad" -gt 0 ] || bad=1
+		failure "$name" "$bad"
+		say "FAILED  $name"
+		tail -n 60 "$log"
+	fi
+	passed=$((passed + good))
+	skipped=$((skipped + skip))
+}
+
+unit_programs()
+{
+	local source
+
+	for source in test/unit/test_*.c; do
+		[ ! -e "$source" ] || echo "build/$1/$(basename "$source" .c)"
+	done
+}
+
+# All under ASan and UBSan; TSan for those that have threads.
+threaded_programs()
+{
+	local source
+
+	for source in test/unit/test_*.c; do
+		! grep -qsE 'pthread|hash_pool|_thread' "$source" ||
+			echo "build/tsan/$(basename "$source" .c)"
+	done
+}
+
+run_unit()
+{
+	build "unit-programs-$1"
+	mapfile -t programs < <(unit_programs "$1")
+	unit "$1" ${programs[@]+"${programs[@]}"}
+}
+
+run_unit_tsan()
+{
+	local programs
+
+	mapfile -t programs < <(threaded_programs)
+	[ ${#programs[@]} -gt 0 ] || return 0
+	build "${programs[@]}"
+	unit tsan "${programs[@]}"
+}
+
+# The server's tests: a private PostgreSQL, and a copy of the tests.
+prepare_server()
+{
+	[ -z "${pg_bin:-}" ] || return 0
+	build all
+	install_private "$work/pg"
+	cp -R sql expected test "$work/run/"
+	pgxs_test=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
+	give_to_user
+}
+
+run_regress()
+{
+	local log=$work/run/regress.log ok=yes good bad
+	local tests
+
+	prepare_server
+	read -r -a tests < <(sed -n 's/^REGRESS = //p' Makefile)
+	printf '%s\n' "shared_preload_libraries = 'fsync'" \
+		"fsync.debounce_interval = 50ms" >"$work/run/regress.conf"
+	mkdir -p "$work/run/regress"
+	give_to_user
+	run_as regress timeout 900 "$pgxs_test/regress/pg_regress" \
+		--bindir="$pg_bin" --temp-instance="$work/run/regress/instance" \
+		--temp-config="$work/run/regress.conf" --no-locale --encoding=UTF8 \
+		--inputdir=. --outputdir=regress --dbname=contrib_regression \
+		"${tests[@]}" || ok=no
+	good=$(grep -cE '^test .* ok +[0-9]+ ms' "$log" || :)
+	bad=$(grep -cE '^test .* FAILED' "$log" || :)
+	if [ "$ok" = yes ]; then
+		say "ok      regress ($good)"
+	else
+		[ "$bad" -gt 0 ] || bad=1
+		failure regress "$bad"
+		say "FAILED  regress"
+		tail -n 20 "$log"
+		head -n 200 "$work/run/regress/regression.diffs" 2>/dev/null || :
+	fi
+	passed=$((passed + good))
+}
+
+run_tap()
+{
+	local tests=() test ok=yes p f s
+
+	prepare_server
+	for test in ${TESTS:-test/t/*.pl}; do
+		tests+=("t/${test##*/}")
+	done
+	mkdir -p "$work/run/tmp_check"
+	give_to_user
+	(
+		cd "$work/run/test"
+		exec "${as_user[@]}" env \
+			TESTDIR="$work/run" \
+			PATH="$pg_bin:$PATH" \
+			PG_REGRESS="$pgxs_test/regress/pg_regress" \
+			PG_TEST_PORT_DIR="$work/run/tmp_check" \
+			PERL5LIB="$work/run/test:$pgxs_test/perl" \
+			LC_MESSAGES=C \
+			perl run-tap.pl "$work/run/tap.counts" "${CHECK_JOBS:-4}" "${tests[@]}"
+	) </dev/null 2>&1 | tee "$work/run/tap.log" || ok=no
+	if [ ! -s "$work/run/tap.counts" ]; then
+		failure tap
+		return
+	fi
+	read -r p f s <"$work/run/tap.counts"
+	passed=$((passed + p))
+	skipped=$((skipped + s))
+	[ "$f" -eq 0 ] || failure tap "$f"
+	[ "$ok" = yes ] || [ "$f" -gt 0 ] || failure tap
+}
+
+case "$what" in
+	unit) run_unit unit ;;
+	unit-asan) run_unit asan ;;
+	unit-tsan) run_unit_tsan ;;
+	regress) run_regress ;;
+	tap) run_tap ;;
+	all)
+		run_unit asan
+		run_unit_tsan
+		run_regress
+		run_tap
+		;;
+	*) die "unknown: $what" ;;
+esac
+
+if [ ${#failures[@]} -gt 0 ]; then
+	rm -rf build/check
+	mkdir -p build/check
+	cp -R "$work"/run/*.log "$work"/run/regress/regression.diffs \
+		"$work"/run/regress/log "$work"/run/tmp_check/log build/check/ 2>/dev/null || :
+	echo
+	say "failed: ${failures[*]}; logs are in build/check/"
+fi
+
+echo
+summarized=yes
+if [ "$skipped" -gt 0 ]; then
+	say "$passed passed, $failed failed, $skipped skipped"
+else
+	say "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]

@@ -1,0 +1,57 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_plan.h
+ *		What a message of observations comes to: a few lists that can be
+ *		written one after the other.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_APPLY_PLAN_H
+#define FSYNC_APPLY_PLAN_H
+
+#include "fsync.h"
+
+#include "tree/protocol.h"
+
+/* An id in a removal that means the row at this path, whichever it is. */
+#define APPLY_ANY_ID	0
+
+typedef struct ApplyItem
+{
+	ProtoObservation obs;
+	bool		superseded;		/* by a later item of the message */
+	int			chain;			/* moves that depend on each other have the
+								 * same number and are neighbours */
+	bool		vacate;			/* moves: another one ends where this begins */
+} ApplyItem;
+
+typedef struct ApplyList
+{
+	ApplyItem **items;
+	int			n;
+} ApplyList;
+
+/*
+ * To be written in the order of the fields.  Items point into the message.
+ * upserts has room for all moves as well: those whose row is gone.
+ */
+typedef struct ApplyPlan
+{
+	ApplyList	removals;
+	ApplyList	moves;
+	ApplyList	late_removals;	/* of rows at the path they were moved to */
+	ApplyList	upserts;
+
+	ProtoStr   *clears;			/* paths whose problem is over */
+	int			n_clears;
+	ApplyList	clears_under;	/* and directories, with all below them */
+	ApplyList	problems;
+} ApplyPlan;
+
+/*
+ * Parses the body of a PROTO_OBSERVATIONS.  All memory is of the current
+ * context.  Throws ERRCODE_PROTOCOL_VIOLATION.
+ */
+extern ApplyPlan *apply_plan_create(ProtoReader body);
+
+#endif							/* FSYNC_APPLY_PLAN_H */

@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_problems.h
+ *		The rows of fsync_problems.  All of it within a session that the caller
+ *		has begun.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_APPLY_PROBLEMS_H
+#define FSYNC_APPLY_PROBLEMS_H
+
+#include "apply_plan.h"
+#include "session.h"
+
+/* Deletes the problems that the plan says are over; true if there were any. */
+extern bool problems_clear(const ExtensionObjects *objects,
+						   const pg_uuid_t *repository_id, const ApplyPlan *plan);
+
+/* Adds a problem, or counts it again. */
+extern void problems_record(const ExtensionObjects *objects,
+							const pg_uuid_t *repository_id, ProtoStr path,
+							uint8 problem, ProtoStr message);
+
+#endif							/* FSYNC_APPLY_PROBLEMS_H */

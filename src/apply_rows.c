@@ -1,0 +1,485 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_rows.c
+ *		Sets of observations as statements on file_records.
+ *
+ * Each statement takes its set as arrays.  UPDATE and DELETE name a row by its
+ * id and its path, so that an observation about a row that has meanwhile
+ * become another file's, or is gone, changes nothing.
+ *
+ * A move onto a path that another move of the same set leaves would fail with
+ * a duplicate key, whichever came first in the statement.  Rows at such paths
+ * first step aside to a path that no file can have: "/" and the row's id.
+ * Other moves take one step, and triggers see nothing but their two paths.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "apply_rows.h"
+
+/* Arrays of what stat and hashing say, in this order; see put_columns(). */
+#define STAT_COLUMNS	"file_path, file_size, mod_time, content_hash," \
+	" inode, mtime_ns, ctime_ns, btime_ns"
+#define STAT_TYPES		TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
+	BYTEAARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID
+#define STAT_COUNT		8
+
+static SessionPlan remove_plan = {
+	.sql = "DELETE FROM %1$s.file_records f"
+	" USING unnest($2, $3, $4) AS u (ord, id, file_path)"
+	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
+	" AND (f.id = u.id OR u.id = 0) RETURNING u.ord",
+	.nargs = 4,
+	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
+};
+
+static SessionPlan step_aside_plan = {
+	.sql = "UPDATE %1$s.file_records f SET file_path = '/' || f.id"
+	" FROM unnest($2, $3) AS u (id, file_path)"
+	" WHERE f.repository_id = $1 AND f.file_path = u.file_path AND f.id = u.id",
+	.nargs = 3,
+	.argtypes = {UUIDOID, INT8ARRAYOID, TEXTARRAYOID},
+};
+
+static SessionPlan overwrite_plan = {
+	.sql = "DELETE FROM %1$s.file_records t"
+	" USING unnest($2, $3, $4, $5) AS u (ord, id, old_path, file_path),"
+	" %1$s.file_records s"
+	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
+	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
+	" RETURNING u.ord",
+	.nargs = 5,
+	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+};
+
+static SessionPlan move_plan = {
+	.sql = "UPDATE %1$s.file_records f SET file_path = u.file_path,"
+	" file_size = u.file_size, mod_time = u.mod_time,"
+	" content_hash = u.content_hash, last_scanned = $2, scan_generation = $3,"
+	" updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
+	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+	" AS u (ord, id, old_path, " STAT_COLUMNS ")"
+	" WHERE f.repository_id = $1 AND f.file_path = u.old_path AND f.id = u.id"
+	" RETURNING u.ord",
+	.nargs = 14,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, INT8ARRAYOID,
+	TEXTARRAYOID, STAT_TYPES},
+};
+
+/* Only if nothing that a reader sees is different after all. */
+static SessionPlan touch_plan = {
+	.sql = "UPDATE %1$s.file_records f SET last_scanned = $2, scan_generation = $3,"
+	" inode = u.inode, mtime_ns = u.mtime_ns, ctime_ns = u.ctime_ns,"
+	" btime_ns = u.btime_ns"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	" AS u (ord, " STAT_COLUMNS ")"
+	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
+	" AND f.file_size = u.file_size AND f.mod_time = u.mod_time"
+	" AND f.content_hash IS NOT DISTINCT FROM u.content_hash"
+	" RETURNING u.ord",
+	.nargs = 12,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, STAT_TYPES},
+};
+
+/* A row that was just inserted has been locked or updated by nobody. */
+static SessionPlan write_plan = {
+	.sql = "INSERT INTO %1$s.file_records AS f"
+	" (repository_id, last_scanned, scan_generation, created_at, updated_at,"
+	" " STAT_COLUMNS ")"
+	" SELECT $1, $2, $3, $2, $2, u.*"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11) AS u (" STAT_COLUMNS ")"
+	" ON CONFLICT (repository_id, file_path) DO UPDATE"
+	" SET file_size = excluded.file_size, mod_time = excluded.mod_time,"
+	" content_hash = excluded.content_hash, last_scanned = excluded.last_scanned,"
+	" scan_generation = excluded.scan_generation,"
+	" updated_at = CASE WHEN f.file_size = excluded.file_size"
+	" AND f.mod_time = excluded.mod_time"
+	" AND f.content_hash IS NOT DISTINCT FROM excluded.content_hash"
+	" THEN f.updated_at ELSE excluded.updated_at END,"
+	" inode = excluded.inode, mtime_ns = excluded.mtime_ns,"
+	" ctime_ns = excluded.ctime_ns, btime_ns = excluded.btime_ns"
+	" RETURNING f.xmax = 0",
+	.nargs = 11,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, STAT_TYPES},
+};
+
+/* ---------------------------------------------------------------------
+ * Arrays
+ * ---------------------------------------------------------------------
+ */
+
+static Datum
+int8_array(Datum *elements, bool *nulls, int n)
+{
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lbs, INT8OID,
+											  sizeof(int64), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+}
+
+static Datum
+ordinals(int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int32GetDatum(i);
+	return PointerGetDatum(construct_array(elements, n, INT4OID, sizeof(int32), true,
+										   TYPALIGN_INT));
+}
+
+static Datum
+ids(ApplyItem **items, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(items[i]->obs.id);
+	return int8_array(elements, NULL, n);
+}
+
+static Datum
+text_of(ProtoStr s)
+{
+	return PointerGetDatum(cstring_to_text_with_len(s.data, s.len));
+}
+
+static Datum
+text_array(Datum *elements, int n)
+{
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+static Datum
+paths(ApplyItem **items, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = text_of(items[i]->obs.path);
+	return text_array(elements, n);
+}
+
+/* Where the rows are; aside: those that stepped aside are there already. */
+static Datum
+old_paths(ApplyItem **items, int n, bool aside)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (aside && items[i]->vacate)
+			elements[i] = CStringGetTextDatum(psprintf("/" INT64_FORMAT,
+													   items[i]->obs.id));
+		else
+			elements[i] = text_of(items[i]->obs.old_path);
+	}
+	return text_array(elements, n);
+}
+
+/*
+ * mtime as a timestamptz: microseconds, rounded down.  File systems store
+ * times that the type does not reach.
+ */
+static Datum
+mod_time(const ProtoStat *st)
+{
+	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+	const int64 end = END_TIMESTAMP / USECS_PER_SEC + epoch;
+	const int64 begin = MIN_TIMESTAMP / USECS_PER_SEC + epoch;
+	TimestampTz t;
+
+	if (st->mtime_sec >= end)
+		TIMESTAMP_NOEND(t);
+	else if (st->mtime_sec < begin)
+		TIMESTAMP_NOBEGIN(t);
+	else
+		t = (st->mtime_sec - epoch) * USECS_PER_SEC + st->mtime_nsec / 1000;
+	return TimestampTzGetDatum(t);
+}
+
+static Datum
+mod_times(ApplyItem **items, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = mod_time(&items[i]->obs.stat);
+	return PointerGetDatum(construct_array(elements, n, TIMESTAMPTZOID,
+										   sizeof(int64), FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
+}
+
+static Datum
+hashes(ApplyItem **items, int n)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+	bool	   *nulls = palloc0(sizeof(bool) * n);
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	for (int i = 0; i < n; i++)
+	{
+		bytea	   *hash;
+
+		nulls[i] = !items[i]->obs.has_hash;
+		if (nulls[i])
+			continue;
+		hash = palloc(VARHDRSZ + PROTO_HASH_LEN);
+		SET_VARSIZE(hash, VARHDRSZ + PROTO_HASH_LEN);
+		memcpy(VARDATA(hash), items[i]->obs.hash, PROTO_HASH_LEN);
+		elements[i] = PointerGetDatum(hash);
+	}
+	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lbs, BYTEAOID,
+											  -1, false, TYPALIGN_INT));
+}
+
+/* The arrays of STAT_COLUMNS, into STAT_COUNT values. */
+static void
+put_columns(Datum *values, ApplyItem **items, int n)
+{
+	Datum	   *sizes = palloc(sizeof(Datum) * n);
+	Datum	   *inodes = palloc(sizeof(Datum) * n);
+	Datum	   *mtimes = palloc(sizeof(Datum) * n);
+	Datum	   *ctimes = palloc(sizeof(Datum) * n);
+	Datum	   *btimes = palloc(sizeof(Datum) * n);
+	bool	   *no_btime = palloc(sizeof(bool) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		const ProtoStat *st = &items[i]->obs.stat;
+
+		sizes[i] = Int64GetDatum(st->size);
+		inodes[i] = Int64GetDatum(st->inode);
+		mtimes[i] = Int64GetDatum(st->mtime_ns);
+		ctimes[i] = Int64GetDatum(st->ctime_ns);
+		btimes[i] = Int64GetDatum(st->btime_ns);
+		no_btime[i] = st->btime_ns == PROTO_NO_TIME;
+	}
+	values[0] = paths(items, n);
+	values[1] = int8_array(sizes, NULL, n);
+	values[2] = mod_times(items, n);
+	values[3] = hashes(items, n);
+	values[4] = int8_array(inodes, NULL, n);
+	values[5] = int8_array(mtimes, NULL, n);
+	values[6] = int8_array(ctimes, NULL, n);
+	values[7] = int8_array(btimes, no_btime, n);
+}
+
+/* The ordinal in a row of RETURNING u.ord. */
+static int
+returned_ordinal(uint64 row)
+{
+	bool		isnull;
+
+	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[row],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+static ApplyCounts *
+counts_of(ApplyRun *run, const ApplyItem *item)
+{
+	return item->obs.scan_id == 0 ? &run->result->realtime : &run->result->scan;
+}
+
+/* ---------------------------------------------------------------------
+ * Statements
+ * ---------------------------------------------------------------------
+ */
+
+void
+rows_remove(ApplyRun *run, ApplyItem **items, int n)
+{
+	Datum		values[4];
+	uint64		removed;
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = ordinals(n);
+	values[2] = ids(items, n);
+	values[3] = paths(items, n);
+	removed = session_execute(run->objects, &remove_plan, values, NULL,
+							  SPI_OK_DELETE_RETURNING);
+	for (uint64 i = 0; i < removed; i++)
+		counts_of(run, items[returned_ordinal(i)])->removed++;
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+step_aside(ApplyRun *run, ApplyItem **items, int n)
+{
+	ApplyItem **leaving = palloc(sizeof(ApplyItem *) * n);
+	int			n_leaving = 0;
+	Datum		values[3];
+
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i]->vacate)
+			leaving[n_leaving++] = items[i];
+	}
+	if (n_leaving == 0)
+		return;
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = ids(leaving, n_leaving);
+	values[2] = old_paths(leaving, n_leaving, false);
+	(void) session_execute(run->objects, &step_aside_plan, values, NULL, SPI_OK_UPDATE);
+}
+
+/* Removes the rows of files onto which a file with a row was renamed. */
+static void
+remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
+{
+	Datum		values[5];
+	uint64		removed;
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = ordinals(n);
+	values[2] = ids(items, n);
+	values[3] = old_paths(items, n, true);
+	values[4] = paths(items, n);
+	removed = session_execute(run->objects, &overwrite_plan, values, NULL,
+							  SPI_OK_DELETE_RETURNING);
+	for (uint64 i = 0; i < removed; i++)
+		counts_of(run, items[returned_ordinal(i)])->removed++;
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+rows_move(ApplyRun *run, ApplyItem **items, int n)
+{
+	Datum		values[6 + STAT_COUNT];
+	bool	   *done = palloc0(sizeof(bool) * n);
+	uint64		moved;
+
+	step_aside(run, items, n);
+	remove_overwritten(run, items, n);
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = TimestampTzGetDatum(run->now);
+	values[2] = Int64GetDatum(run->generation);
+	values[3] = ordinals(n);
+	values[4] = ids(items, n);
+	values[5] = old_paths(items, n, true);
+	put_columns(&values[6], items, n);
+	moved = session_execute(run->objects, &move_plan, values, NULL,
+							SPI_OK_UPDATE_RETURNING);
+	for (uint64 i = 0; i < moved; i++)
+	{
+		int			ord = returned_ordinal(i);
+
+		done[ord] = true;
+		counts_of(run, items[ord])->moved++;
+	}
+	SPI_freetuptable(SPI_tuptable);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!done[i])
+			run->plan->upserts.items[run->plan->upserts.n++] = items[i];
+	}
+}
+
+/*
+ * Writes bookkeeping of files that a reader sees unchanged.  Moves what is
+ * left to be written in full to the end of rest, and returns its new length.
+ */
+static int
+touch(ApplyRun *run, ApplyItem **items, int n, ApplyItem **rest, int n_rest)
+{
+	Datum		values[4 + STAT_COUNT];
+	bool	   *done = palloc0(sizeof(bool) * n);
+	uint64		touched;
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = TimestampTzGetDatum(run->now);
+	values[2] = Int64GetDatum(run->generation);
+	values[3] = ordinals(n);
+	put_columns(&values[4], items, n);
+	touched = session_execute(run->objects, &touch_plan, values, NULL,
+							  SPI_OK_UPDATE_RETURNING);
+	for (uint64 i = 0; i < touched; i++)
+		done[returned_ordinal(i)] = true;
+	SPI_freetuptable(SPI_tuptable);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!done[i])
+			rest[n_rest++] = items[i];
+	}
+	return n_rest;
+}
+
+static void
+write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
+{
+	Datum		values[3 + STAT_COUNT];
+	uint64		written;
+
+	if (n == 0)
+		return;
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = TimestampTzGetDatum(run->now);
+	values[2] = Int64GetDatum(run->generation);
+	put_columns(&values[3], items, n);
+	written = session_execute(run->objects, &write_plan, values, NULL,
+							  SPI_OK_INSERT_RETURNING);
+	if (written != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("a trigger on table \"%s\" left out a row", "file_records")));
+	for (uint64 i = 0; i < written; i++)
+	{
+		bool		isnull;
+
+		if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i],
+									   SPI_tuptable->tupdesc, 1, &isnull)))
+			counts->added++;
+		else
+			counts->updated++;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+rows_write(ApplyRun *run, ApplyItem **items, int n)
+{
+	ApplyItem **touched = palloc(sizeof(ApplyItem *) * n);
+	ApplyItem **full = palloc(sizeof(ApplyItem *) * n);
+	ApplyItem **part = palloc(sizeof(ApplyItem *) * n);
+	int			n_touched = 0;
+	int			n_full = 0;
+	int			n_part = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i]->obs.op == PROTO_OP_TOUCHED)
+			touched[n_touched++] = items[i];
+		else
+			full[n_full++] = items[i];
+	}
+	if (n_touched > 0)
+		n_full = touch(run, touched, n_touched, full, n_full);
+
+	/* What a statement inserts is counted as a whole: one for each count. */
+	for (int i = 0; i < n_full; i++)
+	{
+		if (full[i]->obs.scan_id == 0)
+			part[n_part++] = full[i];
+	}
+	write_rows(run, part, n_part, &run->result->realtime);
+	n_part = 0;
+	for (int i = 0; i < n_full; i++)
+	{
+		if (full[i]->obs.scan_id != 0)
+			part[n_part++] = full[i];
+	}
+	write_rows(run, part, n_part, &run->result->scan);
+}

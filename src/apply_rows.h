@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_rows.h
+ *		Sets of observations as statements on file_records.  All of it within a
+ *		session that the caller has begun.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_APPLY_ROWS_H
+#define FSYNC_APPLY_ROWS_H
+
+#include "apply.h"
+#include "apply_plan.h"
+
+/* One attempt to write a plan. */
+typedef struct ApplyRun
+{
+	const ExtensionObjects *objects;
+	const pg_uuid_t *repository_id;
+	int64		generation;
+	TimestampTz now;			/* of the transaction */
+	ApplyPlan  *plan;
+	ApplyResult *result;		/* counts what was written */
+} ApplyRun;
+
+typedef void (*ApplyPhase) (ApplyRun *run, ApplyItem **items, int n);
+
+extern void rows_remove(ApplyRun *run, ApplyItem **items, int n);
+
+/* items are whole chains.  Those without a row are added to plan->upserts. */
+extern void rows_move(ApplyRun *run, ApplyItem **items, int n);
+
+extern void rows_write(ApplyRun *run, ApplyItem **items, int n);
+
+#endif							/* FSYNC_APPLY_ROWS_H */

@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * beliefs.c
+ *		Rows become pages of beliefs: what the worker tells fsync-tree.
+ *
+ * The rows of a page go from the executor straight into the message: a page is
+ * never held in memory twice, and reading stops at the row that fills it.
+ *
+ * The bounds and paths of a request are bytes from the disk, which need not be
+ * valid in the database's encoding.  They are only compared with file_path,
+ * whose collation compares bytes, and are never stored or shown.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "tcop/dest.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "beliefs.h"
+
+/* A page that has grown this large is ended early. */
+#define PAGE_BYTES		(4 * 1024 * 1024 - 64 * 1024)
+
+/* The most rows of one page, whatever was asked for. */
+#define PAGE_ROWS		100000
+
+#define BELIEF_COLUMNS \
+	"id, file_path, file_size, inode, mtime_ns, ctime_ns, btime_ns," \
+	" last_scanned, content_hash FROM %1$s.file_records WHERE repository_id = $1"
+
+static SessionPlan after_plan = {
+	.sql = "SELECT " BELIEF_COLUMNS " AND file_path > $2"
+	" ORDER BY file_path LIMIT $3",
+	.nargs = 3,
+	.argtypes = {UUIDOID, TEXTOID, INT8OID},
+	.index_only = true,
+};
+
+static SessionPlan from_plan = {
+	.sql = "SELECT " BELIEF_COLUMNS " AND file_path >= $2"
+	" ORDER BY file_path LIMIT $3",
+	.nargs = 3,
+	.argtypes = {UUIDOID, TEXTOID, INT8OID},
+	.index_only = true,
+};
+
+static SessionPlan after_before_plan = {
+	.sql = "SELECT " BELIEF_COLUMNS " AND file_path > $2 AND file_path < $4"
+	" ORDER BY file_path LIMIT $3",
+	.nargs = 4,
+	.argtypes = {UUIDOID, TEXTOID, INT8OID, TEXTOID},
+	.index_only = true,
+};
+
+static SessionPlan from_before_plan = {
+	.sql = "SELECT " BELIEF_COLUMNS " AND file_path >= $2 AND file_path < $4"
+	" ORDER BY file_path LIMIT $3",
+	.nargs = 4,
+	.argtypes = {UUIDOID, TEXTOID, INT8OID, TEXTOID},
+	.index_only = true,
+};
+
+/*
+ * Few rows out of many: the order is restored by a sort, which the settings of
+ * index_only would trade for reading the whole repository in order.
+ */
+static SessionPlan paths_plan = {
+	.sql = "SELECT " BELIEF_COLUMNS " AND file_path = ANY ($2)"
+	" ORDER BY file_path",
+	.nargs = 2,
+	.argtypes = {UUIDOID, TEXTARRAYOID},
+};
+
+typedef struct PageReceiver
+{
+	DestReceiver pub;
+	ProtoBuf	rows;
+	uint32		count;
+	bool		whole;			/* may not end early: exact paths were asked for */
+	bool		full;			/* ended by its size */
+} PageReceiver;
+
+static void
+page_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+page_shutdown(DestReceiver *self)
+{
+}
+
+/* The timestamp in microseconds since 1970; infinities stay extreme. */
+static int64
+unix_microseconds(TimestampTz t)
+{
+	int64		result;
+
+	if (TIMESTAMP_NOT_FINITE(t))
+		return t;
+	if (pg_add_s64_overflow(t, (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+							USECS_PER_DAY, &result))
+		return PG_INT64_MAX;
+	return result;
+}
+
+static bool
+page_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	PageReceiver *page = (PageReceiver *) self;
+	ProtoBelief belief = {0};
+	text	   *path;
+	bytea	   *hash = NULL;
+
+	slot_getallattrs(slot);
+	path = DatumGetTextPP(slot->tts_values[1]);
+	belief.id = DatumGetInt64(slot->tts_values[0]);
+	belief.path.data = VARDATA_ANY(path);
+	belief.path.len = VARSIZE_ANY_EXHDR(path);
+	belief.size = DatumGetInt64(slot->tts_values[2]);
+	belief.inode = DatumGetInt64(slot->tts_values[3]);
+	belief.mtime_ns = DatumGetInt64(slot->tts_values[4]);
+	belief.ctime_ns = DatumGetInt64(slot->tts_values[5]);
+	belief.btime_ns = slot->tts_isnull[6] ? PROTO_NO_TIME :
+		DatumGetInt64(slot->tts_values[6]);
+	belief.scanned_us = unix_microseconds(DatumGetTimestampTz(slot->tts_values[7]));
+	if (!slot->tts_isnull[8])
+	{
+		hash = DatumGetByteaPP(slot->tts_values[8]);
+
+		/* Anything else was not written by the worker: hash it again. */
+		if (VARSIZE_ANY_EXHDR(hash) == PROTO_HASH_LEN)
+		{
+			belief.has_hash = true;
+			memcpy(belief.hash, VARDATA_ANY(hash), PROTO_HASH_LEN);
+		}
+	}
+	proto_put_belief(&page->rows, &belief);
+	page->count++;
+
+	if ((Pointer) path != DatumGetPointer(slot->tts_values[1]))
+		pfree(path);
+	if (hash != NULL && (Pointer) hash != DatumGetPointer(slot->tts_values[8]))
+		pfree(hash);
+
+	page->full = page->rows.failed ||
+		(!page->whole && proto_buf_pending(&page->rows) >= PAGE_BYTES);
+	return !page->full;
+}
+
+static Datum
+bytes_to_text(ProtoStr s)
+{
+	return PointerGetDatum(cstring_to_text_with_len(s.data, s.len));
+}
+
+/* The paths of a request as text[]. */
+static Datum
+paths_array(ProtoStr list)
+{
+	int			n = 0;
+	int			room = 64;
+	Datum	   *elements = palloc(sizeof(Datum) * room);
+	ProtoStr	element;
+
+	while (proto_list_next(&list, &element))
+	{
+		if (n == room)
+		{
+			room *= 2;
+			elements = repalloc_huge(elements, sizeof(Datum) * room);
+		}
+		elements[n++] = bytes_to_text(element);
+	}
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false,
+										   TYPALIGN_INT));
+}
+
+/* Reads the page; true when nothing follows it. */
+static bool
+read_page(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+		  const ProtoBeliefsRequest *request, PageReceiver *page)
+{
+	SessionPlan *plan;
+	Datum		values[4];
+	uint32		limit = Min(Max(request->limit, 1), PAGE_ROWS);
+
+	values[0] = UUIDPGetDatum(repository_id);
+	if (request->kind == PROTO_BELIEFS_PATHS)
+	{
+		page->whole = true;
+		values[1] = paths_array(request->paths);
+		(void) session_stream(objects, &paths_plan, values, &page->pub);
+		return true;
+	}
+
+	values[1] = bytes_to_text(request->after);
+	values[2] = Int64GetDatum(limit);
+	if (request->before.len > 0)
+	{
+		values[3] = bytes_to_text(request->before);
+		plan = request->inclusive ? &from_before_plan : &after_before_plan;
+	}
+	else
+		plan = request->inclusive ? &from_plan : &after_plan;
+	(void) session_stream(objects, plan, values, &page->pub);
+	return !page->full && page->count < limit;
+}
+
+bool
+beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+			   const ProtoBeliefsRequest *request, ProtoBuf *out)
+{
+	PageReceiver page = {0};
+	ProtoBeliefsHeader header;
+	volatile bool found = false;
+
+	page.pub.receiveSlot = page_receive;
+	page.pub.rStartup = page_startup;
+	page.pub.rShutdown = page_shutdown;
+	page.pub.rDestroy = page_shutdown;
+	page.pub.mydest = DestNone;
+	proto_buf_init(&page.rows);
+
+	PG_TRY();
+	{
+		if (session_begin(objects, "fsync: reading file_records"))
+		{
+			size_t		len;
+			char	   *to;
+
+			header.request_id = request->request_id;
+			header.last = read_page(objects, repository_id, request, &page);
+			header.count = page.count;
+			session_commit();
+			found = true;
+
+			if (page.rows.failed)
+				ereport(ERROR,
+						(errcode(ERRCODE_OUT_OF_MEMORY),
+						 errmsg("out of memory")));
+			len = proto_buf_pending(&page.rows);
+			proto_begin(out, PROTO_BELIEFS);
+			proto_put_beliefs_header(out, &header);
+			to = proto_buf_reserve(out, len);
+			if (to != NULL && len > 0)
+			{
+				memcpy(to, page.rows.data + page.rows.start, len);
+				out->len += len;
+			}
+			proto_end(out);
+		}
+	}
+	PG_FINALLY();
+	{
+		proto_buf_free(&page.rows);
+	}
+	PG_END_TRY();
+	return found;
+}

@@ -1,0 +1,198 @@
+/*-------------------------------------------------------------------------
+ *
+ * fsync.c
+ *		Loading: settings, shared memory, hooks, and the launcher.
+ *
+ * Nothing here raises an error.  pg_upgrade loads the library into a server
+ * that was not configured for it, and a backend may load it because somebody
+ * called a function: without shared_preload_libraries there is no shared
+ * memory, requests_available() says so, and the install script turns that
+ * into a clear message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "compat.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+
+#include "fsync.h"
+#include "hooks.h"
+#include "requests.h"
+#include "shared.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+int			setting_debounce_interval_ms = 500;
+int			setting_debounce_max_delay_ms = 5000;
+int			setting_reconciliation_interval_s = 86400;
+int			setting_batch_size = 1000;
+int			setting_max_concurrency = 4;
+bool		setting_calculate_hashes = true;
+double		setting_mass_delete_threshold = 0.5;
+int			setting_history_retention_min = 30 * 24 * 60;
+int			setting_history_max_rows = 1000;
+int			setting_max_repositories = 64;
+int			setting_helper_timeout_s = 20;
+char	   *setting_helper_path = NULL;
+
+#if PG_VERSION_NUM >= 150000
+static shmem_request_hook_type previous_shmem_request_hook = NULL;
+#endif
+static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
+
+static void
+define_settings(void)
+{
+	DefineCustomIntVariable("fsync.debounce_interval",
+							"Time without further events of a file after which it is looked at.",
+							NULL,
+							&setting_debounce_interval_ms,
+							500, 0, 600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.debounce_max_delay",
+							"Time after which a file is looked at though it goes on changing.",
+							NULL,
+							&setting_debounce_max_delay_ms,
+							5000, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.reconciliation_interval",
+							"Time between two reconciliations of a repository.",
+							"0 turns scheduled reconciliations off.",
+							&setting_reconciliation_interval_s,
+							86400, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.batch_size",
+							"Most changes that are written in one transaction.",
+							NULL,
+							&setting_batch_size,
+							1000, 1, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.max_concurrency",
+							"Files of a repository that are hashed at the same time.",
+							NULL,
+							&setting_max_concurrency,
+							4, 1, 64,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("fsync.calculate_hashes",
+							 "Calculates the SHA-256 of each file's content.",
+							 "A repository's own setting goes before it.",
+							 &setting_calculate_hashes,
+							 true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomRealVariable("fsync.mass_delete_threshold",
+							 "Share of a repository's rows that a reconciliation may remove unasked.",
+							 "1 lets it remove all of them.",
+							 &setting_mass_delete_threshold,
+							 0.5, 0.0, 1.0,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.history_retention",
+							"Age at which finished operations are removed from sync_operations.",
+							"0 removes none because of its age.",
+							&setting_history_retention_min,
+							30 * 24 * 60, 0, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.history_max_rows",
+							"Most operations of a repository that sync_operations keeps.",
+							NULL,
+							&setting_history_max_rows,
+							1000, 1, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.helper_timeout",
+							"Silence after which fsync-tree is taken for hung and replaced.",
+							NULL,
+							&setting_helper_timeout_s,
+							20, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.max_repositories",
+							"Most repositories that can be kept up to date at the same time in all databases.",
+							NULL,
+							&setting_max_repositories,
+							64, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("fsync.helper_path",
+							   "Path of the program fsync-tree.",
+							   "Empty means the one in PostgreSQL's library directory.",
+							   &setting_helper_path,
+							   "",
+							   PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+
+	mark_guc_prefix_reserved_compat("fsync");
+}
+
+static void
+request_shared_memory(void)
+{
+#if PG_VERSION_NUM >= 150000
+	if (previous_shmem_request_hook)
+		previous_shmem_request_hook();
+#endif
+	RequestAddinShmemSpace(requests_shmem_size());
+	RequestNamedLWLockTranche(SHARED_TRANCHE, 1);
+}
+
+static void
+start_shared_memory(void)
+{
+	if (previous_shmem_startup_hook)
+		previous_shmem_startup_hook();
+	requests_shmem_startup();
+}
+
+static void
+register_launcher(void)
+{
+	BackgroundWorker launcher;
+
+	memset(&launcher, 0, sizeof(launcher));
+	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	launcher.bgw_restart_time = 5;
+	strlcpy(launcher.bgw_library_name, EXTENSION_NAME, sizeof(launcher.bgw_library_name));
+	strlcpy(launcher.bgw_function_name, "fsync_launcher_main",
+			sizeof(launcher.bgw_function_name));
+	strlcpy(launcher.bgw_name, "fsync launcher", BGW_MAXLEN);
+	strlcpy(launcher.bgw_type, "fsync launcher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&launcher);
+}
+
+void
+_PG_init(void)
+{
+	if (IsBinaryUpgrade || !process_shared_preload_libraries_in_progress)
+		return;
+
+	define_settings();
+
+	/* The size depends on the settings, so this comes after them. */
+#if PG_VERSION_NUM >= 150000
+	previous_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+#else
+	request_shared_memory();
+#endif
+	previous_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
+
+	hooks_install();
+	register_launcher();
+}

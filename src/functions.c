@@ -1,0 +1,528 @@
+/*-------------------------------------------------------------------------
+ *
+ * functions.c
+ *		Registering repositories: SQL-callable functions, and the triggers on
+ *		fsync_repositories.
+ *
+ * These functions touch no file: path_check.c lets fsync-tree do it.  They
+ * work on the tables as their owner, so that EXECUTE alone says who may call
+ * them; registering a path takes the right to read the server's files as well,
+ * and that is asked for before anything that could tell whether a path exists.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "functions.h"
+#include "path_check.h"
+#include "requests.h"
+#include "tree/filter.h"
+
+PG_FUNCTION_INFO_V1(fsync_check_preloaded);
+PG_FUNCTION_INFO_V1(fsync_add_repository);
+PG_FUNCTION_INFO_V1(fsync_remove_repository);
+PG_FUNCTION_INFO_V1(fsync_activate_repository);
+PG_FUNCTION_INFO_V1(fsync_repositories_guard);
+PG_FUNCTION_INFO_V1(fsync_repositories_cleared);
+PG_FUNCTION_INFO_V1(fsync_repositories_changed);
+
+/* The row that is being inserted was checked: see fsync_repositories_guard(). */
+static bool registering = false;
+
+static SessionPlan insert_plan = {
+	.sql = "INSERT INTO %1$s.fsync_repositories"
+	" (repository_id, path, user_area, watch_root, include, exclude,"
+	" calculate_hashes, active, database_oid, state)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, 'starting')"
+	" ON CONFLICT DO NOTHING",
+	.nargs = 8,
+	.argtypes = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID,
+	BOOLOID, OIDOID},
+};
+
+static SessionPlan same_root_plan = {
+	.sql = "SELECT repository_id FROM %1$s.fsync_repositories WHERE watch_root = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+static SessionPlan delete_plan = {
+	.sql = "DELETE FROM %1$s.fsync_repositories WHERE repository_id = $1",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan path_plan = {
+	.sql = "SELECT path, user_area FROM %1$s.fsync_repositories"
+	" WHERE repository_id = $1 FOR NO KEY UPDATE",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan activate_plan = {
+	.sql = "UPDATE %1$s.fsync_repositories SET active = true, database_oid = $2,"
+	" watch_root = $3, state = 'starting', state_reason = NULL, state_hint = NULL"
+	" WHERE repository_id = $1",
+	.nargs = 3,
+	.argtypes = {UUIDOID, OIDOID, TEXTOID},
+};
+
+/* ---------------------------------------------------------------------
+ * Shared by all functions
+ * ---------------------------------------------------------------------
+ */
+
+void
+functions_find_extension(ExtensionObjects *objects)
+{
+	if (!session_find_extension(objects))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"%s\" does not exist", EXTENSION_NAME)));
+}
+
+static void
+require_preloaded(void)
+{
+	if (!requests_available())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("fsync must be loaded via shared_preload_libraries"),
+				 errhint("Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.")));
+}
+
+void
+functions_require_workers(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("fsync does not work during recovery"),
+				 errhint("On a standby file_records is what the primary has made it; call this function there.")));
+	require_preloaded();
+}
+
+char *
+functions_uuid_text(const pg_uuid_t *id)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+void
+functions_unknown_repository(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("repository \"%s\" does not exist", functions_uuid_text(id)),
+			 errhint("fsync_status() lists the repositories of this database.")));
+}
+
+Tuplestorestate *
+functions_begin_result(FunctionCallInfo fcinfo, TupleDesc *desc)
+{
+	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext old_context;
+	Tuplestorestate *store;
+
+	if (info == NULL || !IsA(info, ReturnSetInfo) ||
+		!(info->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	old_context = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	store = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0,
+								  false, work_mem);
+	info->returnMode = SFRM_Materialize;
+	info->setResult = store;
+	info->setDesc = *desc;
+	MemoryContextSwitchTo(old_context);
+	return store;
+}
+
+/* ---------------------------------------------------------------------
+ * Checks
+ * ---------------------------------------------------------------------
+ */
+
+static void
+require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+static void
+require_right_to_read_files(void)
+{
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to register a directory"),
+				 errhint("Only roles with privileges of pg_read_server_files may do so.")));
+}
+
+/* Throws for a pattern that is bad; which is "include" or "exclude". */
+static void
+check_patterns(ArrayType *patterns, const char *which)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	if (ARR_NDIM(patterns) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be a one-dimensional array", which)));
+	deconstruct_array(patterns, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *pattern;
+		const char *error;
+
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("patterns in %s must not be null", which)));
+		pattern = TextDatumGetCString(elements[i]);
+		error = filter_check_pattern(pattern, strlen(pattern));
+		if (error != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid pattern \"%s\" in %s", pattern, which),
+					 errdetail_internal("%s", error),
+					 errhint("Patterns are written as in .gitignore.")));
+	}
+}
+
+/*
+ * The directory to watch.  A user_area is a path below path, said in plain
+ * steps; where its steps are symbolic links, path_check() resolves them.
+ */
+static char *
+join_user_area(const char *path, const char *user_area)
+{
+	const char *p = user_area;
+
+	if (path[0] != '/')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("path \"%s\" is not absolute", path),
+				 errhint("Begin it with \"/\".")));
+	if (user_area == NULL)
+		return pstrdup(path);
+
+	while (true)
+	{
+		size_t		len = strcspn(p, "/");
+
+		if (len == 0 || (len == 1 && p[0] == '.') ||
+			(len == 2 && p[0] == '.' && p[1] == '.'))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid user_area \"%s\"", user_area),
+					 errhint("Name a sub-directory of path, without \".\", \"..\" or empty components.")));
+		if (p[len] == '\0')
+			break;
+		p += len + 1;
+	}
+	return psprintf("%s/%s", path, user_area);
+}
+
+/* ---------------------------------------------------------------------
+ * Functions
+ * ---------------------------------------------------------------------
+ */
+
+/* For the install script. */
+Datum
+fsync_check_preloaded(PG_FUNCTION_ARGS)
+{
+	require_preloaded();
+	PG_RETURN_VOID();
+}
+
+/* Inserts; says which of the two unique keys is taken. */
+static void
+insert_repository(const ExtensionObjects *objects, Datum *values, const char *nulls)
+{
+	uint64		inserted;
+
+	registering = true;
+	PG_TRY();
+	{
+		inserted = session_execute(objects, &insert_plan, values, nulls, SPI_OK_INSERT);
+	}
+	PG_FINALLY();
+	{
+		registering = false;
+	}
+	PG_END_TRY();
+	if (inserted == 1)
+		return;
+
+	if (session_execute(objects, &same_root_plan, &values[3], NULL, SPI_OK_SELECT) > 0)
+	{
+		bool		isnull;
+		Datum		other = SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("directory \"%s\" is already registered",
+						TextDatumGetCString(values[3])),
+				 errdetail("It is watched as repository \"%s\".",
+						   functions_uuid_text(DatumGetUUIDP(other)))));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("repository \"%s\" already exists",
+					functions_uuid_text(DatumGetUUIDP(values[0])))));
+}
+
+Datum
+fsync_add_repository(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	char	   *path;
+	char	   *user_area = NULL;
+	Datum		values[8];
+	char		nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+
+	functions_require_workers();
+	require_right_to_read_files();
+	require_argument(fcinfo, 0, "path");
+	require_argument(fcinfo, 1, "repository_id");
+	path = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(2))
+		user_area = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (!PG_ARGISNULL(3))
+		check_patterns(PG_GETARG_ARRAYTYPE_P(3), "include");
+	if (!PG_ARGISNULL(4))
+		check_patterns(PG_GETARG_ARRAYTYPE_P(4), "exclude");
+	functions_find_extension(&objects);
+
+	values[0] = PG_GETARG_DATUM(1);
+	values[1] = PG_GETARG_DATUM(0);
+	for (int arg = 2; arg <= 5; arg++)
+	{
+		int			column = arg == 2 ? 2 : arg + 1;
+
+		values[column] = PG_GETARG_DATUM(arg);
+		if (PG_ARGISNULL(arg))
+			nulls[column] = 'n';
+	}
+	values[3] = CStringGetTextDatum(path_check(join_user_area(path, user_area)));
+	values[7] = ObjectIdGetDatum(MyDatabaseId);
+
+	session_scope_enter(&scope, &objects);
+	insert_repository(&objects, values, nulls);
+	session_scope_leave(&scope);
+	requests_wake_at_commit();
+
+	PG_RETURN_DATUM(PG_GETARG_DATUM(1));
+}
+
+Datum
+fsync_remove_repository(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	Datum		values[1];
+	uint64		deleted;
+
+	require_argument(fcinfo, 0, "repository_id");
+	functions_find_extension(&objects);
+	values[0] = PG_GETARG_DATUM(0);
+	session_scope_enter(&scope, &objects);
+	deleted = session_execute(&objects, &delete_plan, values, NULL, SPI_OK_DELETE);
+	session_scope_leave(&scope);
+	if (deleted == 0)
+		functions_unknown_repository(PG_GETARG_UUID_P(0));
+	PG_RETURN_VOID();
+}
+
+Datum
+fsync_activate_repository(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[3];
+	char	   *root = NULL;
+
+	functions_require_workers();
+	require_right_to_read_files();
+	require_argument(fcinfo, 0, "repository_id");
+	functions_find_extension(&objects);
+
+	values[0] = PG_GETARG_DATUM(0);
+	session_scope_enter(&scope, &objects);
+	if (session_execute(&objects, &path_plan, values, NULL, SPI_OK_SELECT) == 1)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *path = SPI_getvalue(tuple, desc, 1);
+		char	   *user_area = SPI_getvalue(tuple, desc, 2);
+		MemoryContext old_context = MemoryContextSwitchTo(context);
+
+		root = join_user_area(path, user_area);
+		MemoryContextSwitchTo(old_context);
+	}
+	session_scope_leave(&scope);
+	if (root == NULL)
+		functions_unknown_repository(PG_GETARG_UUID_P(0));
+
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	values[2] = CStringGetTextDatum(path_check(root));
+	session_scope_enter(&scope, &objects);
+	(void) session_execute(&objects, &activate_plan, values, NULL, SPI_OK_UPDATE);
+	session_scope_leave(&scope);
+	requests_wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------------
+ * Triggers
+ * ---------------------------------------------------------------------
+ */
+
+static TriggerData *
+trigger_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function was not called by a trigger")));
+	return (TriggerData *) fcinfo->context;
+}
+
+static Datum
+get_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
+{
+	int			attnum = SPI_fnumber(desc, name);
+
+	if (attnum <= 0)
+		elog(ERROR, "column \"%s\" does not exist", name);
+	return SPI_getbinval(tuple, desc, attnum, isnull);
+}
+
+/* What a row becomes that a restored dump, or somebody's INSERT, brings. */
+static HeapTuple
+make_inactive(HeapTuple tuple, TupleDesc desc)
+{
+	int			columns[4];
+	Datum		values[4];
+	bool		nulls[4] = {false, false, false, false};
+
+	columns[0] = SPI_fnumber(desc, "active");
+	values[0] = BoolGetDatum(false);
+	columns[1] = SPI_fnumber(desc, "state");
+	values[1] = CStringGetTextDatum("inactive");
+	columns[2] = SPI_fnumber(desc, "state_reason");
+	values[2] = CStringGetTextDatum("the repository was not added in this database");
+	columns[3] = SPI_fnumber(desc, "state_hint");
+	values[3] = CStringGetTextDatum("Call fsync_activate_repository() to track its directory here.");
+	return heap_modify_tuple_by_cols(tuple, desc, 4, columns, values, nulls);
+}
+
+Datum
+fsync_repositories_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	bool		is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	HeapTuple	tuple = is_update ? data->tg_newtuple : data->tg_trigtuple;
+	static const char *const pattern_columns[] = {"include", "exclude"};
+	bool		isnull;
+
+	if (is_update)
+	{
+		Datum		before = get_column(data->tg_trigtuple, desc, "repository_id", &isnull);
+		Datum		after = get_column(tuple, desc, "repository_id", &isnull);
+
+		if (isnull || !DatumGetBool(DirectFunctionCall2(uuid_eq, before, after)))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("repository_id cannot be changed"),
+					 errhint("Remove the repository and add it again.")));
+	}
+	else if (!registering)
+		tuple = make_inactive(tuple, desc);
+
+	for (int i = 0; i < lengthof(pattern_columns); i++)
+	{
+		Datum		patterns = get_column(tuple, desc, pattern_columns[i], &isnull);
+
+		if (!isnull)
+			check_patterns(DatumGetArrayTypeP(patterns), pattern_columns[i]);
+	}
+	return PointerGetDatum(tuple);
+}
+
+/* Deletes from a table what belongs to the repository, or all: id is NULL. */
+static void
+delete_rows(const ExtensionObjects *objects, const char *table, Datum *id)
+{
+	Oid			argtypes[1] = {UUIDOID};
+	char	   *sql = psprintf("DELETE FROM %s.%s%s", objects->schema_name, table,
+							   id != NULL ? " WHERE repository_id = $1" : "");
+	int			rc = SPI_execute_with_args(sql, id != NULL ? 1 : 0, argtypes, id,
+										   NULL, false, 0);
+
+	if (rc != SPI_OK_DELETE)
+		elog(ERROR, "unexpected result of \"%s\": %s", sql, SPI_result_code_string(rc));
+}
+
+Datum
+fsync_repositories_cleared(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = trigger_data(fcinfo);
+	ExtensionObjects objects;
+	SessionScope scope;
+	Datum		id = (Datum) 0;
+	Datum	   *one = NULL;
+	bool		isnull;
+
+	/* When the extension itself goes, so do the tables. */
+	if (!session_find_extension(&objects))
+		return PointerGetDatum(NULL);
+	if (TRIGGER_FIRED_FOR_ROW(data->tg_event))
+	{
+		id = get_column(data->tg_trigtuple, RelationGetDescr(data->tg_relation),
+						"repository_id", &isnull);
+		one = &id;
+	}
+	session_scope_enter(&scope, &objects);
+	delete_rows(&objects, "file_records", one);
+	delete_rows(&objects, "fsync_problems", one);
+	delete_rows(&objects, "sync_operations", one);
+	session_scope_leave(&scope);
+	return PointerGetDatum(NULL);
+}
+
+Datum
+fsync_repositories_changed(PG_FUNCTION_ARGS)
+{
+	(void) trigger_data(fcinfo);
+	if (requests_available() && !RecoveryInProgress())
+		requests_wake_at_commit();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * functions_status.c
+ *		fsync_status() and fsync_sync_history().
+ *
+ * The tables know what outlives the worker, shared memory what it is doing
+ * now; fsync_status() is one query on the former with the latter's columns
+ * filled in.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "functions.h"
+#include "requests.h"
+
+PG_FUNCTION_INFO_V1(fsync_status);
+PG_FUNCTION_INFO_V1(fsync_sync_history);
+
+/* Columns of fsync_status(); those not named here come from the query. */
+enum
+{
+	COL_REPOSITORY_ID = 0,
+	COL_STATE = 2,
+	COL_REASON = 3,
+	COL_HINT = 4,
+	COL_IS_WATCHING = 7,
+	COL_DIRECTORIES_WATCHED = 8,
+	COL_PENDING_CHANGES = 9,
+	COL_OPERATION_ID = 11,
+	COL_OPERATION_TYPE = 12,
+	COL_OPERATION_START = 13,
+	COL_FILES_DONE = 14,
+	COL_BYTES_DONE = 15,
+	COL_LAST_EVENT = 27,
+	COL_WORKER_PID = 29,
+	COL_TREE_PID = 30,
+	STATUS_COLUMNS = 31,
+	COL_ACTIVE = STATUS_COLUMNS /* of the query only */
+};
+
+/* NULL where shared memory has the answer. */
+static SessionPlan status_plan = {
+	.sql = "SELECT r.repository_id, r.path, r.state, r.state_reason, r.state_hint,"
+	" f.total_files, f.total_bytes, NULL, NULL, NULL, p.problems,"
+	" o.id, o.operation_type, o.start_time, NULL, NULL,"
+	" l.id, l.operation_type, l.start_time, l.end_time, l.status,"
+	" l.files_scanned, l.files_added, l.files_updated, l.files_moved,"
+	" l.files_removed, l.error_message,"
+	" NULL, r.last_complete_scan, NULL, NULL,"
+	" r.active AND r.database_oid = $2"
+	" FROM %1$s.fsync_repositories r"
+	" CROSS JOIN LATERAL (SELECT count(*) AS total_files,"
+	" coalesce(sum(file_size), 0) AS total_bytes FROM %1$s.file_records"
+	" WHERE repository_id = r.repository_id) f"
+	" CROSS JOIN LATERAL (SELECT count(*) AS problems FROM %1$s.fsync_problems"
+	" WHERE repository_id = r.repository_id) p"
+	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations"
+	" WHERE repository_id = r.repository_id AND status = 'running'"
+	" ORDER BY id DESC LIMIT 1) o ON true"
+	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations"
+	" WHERE repository_id = r.repository_id AND status <> 'running'"
+	" ORDER BY id DESC LIMIT 1) l ON true"
+	" WHERE $1 IS NULL OR r.repository_id = $1"
+	" ORDER BY r.created_at, r.repository_id",
+	.nargs = 2,
+	.argtypes = {UUIDOID, OIDOID},
+};
+
+static SessionPlan known_plan = {
+	.sql = "SELECT 1 FROM %1$s.fsync_repositories WHERE repository_id = $1",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan history_plan = {
+	.sql = "SELECT * FROM %1$s.sync_operations WHERE repository_id = $1"
+	" ORDER BY id DESC LIMIT $2",
+	.nargs = 2,
+	.argtypes = {UUIDOID, INT4OID},
+};
+
+static void
+set_column(Datum *values, bool *nulls, int column, Datum value)
+{
+	values[column] = value;
+	nulls[column] = false;
+}
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = text[0] == '\0';
+	if (!nulls[column])
+		values[column] = CStringGetTextDatum(text);
+}
+
+/* What is true of a repository that no worker says anything about. */
+static void
+set_columns_without_worker(Datum *values, bool *nulls)
+{
+	const char *state = "stopped";
+	const char *reason = "no worker is running";
+	const char *hint = "It is started within seconds; if not, the server's log says why.";
+
+	if (!DatumGetBool(values[COL_ACTIVE]))
+	{
+		state = "inactive";
+		reason = "the repository was not added in this database";
+		hint = "Call fsync_activate_repository() to track its directory here.";
+	}
+	else if (RecoveryInProgress())
+	{
+		reason = "the server is a standby";
+		hint = "file_records is what the primary has made it.";
+	}
+	else if (!requests_available())
+		hint = "Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.";
+
+	set_text(values, nulls, COL_STATE, state);
+	set_text(values, nulls, COL_REASON, reason);
+	set_text(values, nulls, COL_HINT, hint);
+	set_column(values, nulls, COL_IS_WATCHING, BoolGetDatum(false));
+
+	/* A row that still says so was left by a worker that was killed. */
+	nulls[COL_OPERATION_ID] = true;
+	nulls[COL_OPERATION_TYPE] = true;
+	nulls[COL_OPERATION_START] = true;
+}
+
+static void
+set_columns_of_worker(Datum *values, bool *nulls, const RepositoryStatus *status)
+{
+	set_text(values, nulls, COL_STATE, status->state);
+	set_text(values, nulls, COL_REASON, status->reason);
+	set_text(values, nulls, COL_HINT, status->hint);
+	set_column(values, nulls, COL_IS_WATCHING, BoolGetDatum(status->is_watching));
+	set_column(values, nulls, COL_DIRECTORIES_WATCHED, Int64GetDatum(status->directories));
+	set_column(values, nulls, COL_PENDING_CHANGES, Int64GetDatum(status->pending));
+	set_column(values, nulls, COL_WORKER_PID, Int32GetDatum(status->worker_pid));
+	if (status->tree_pid != 0)
+		set_column(values, nulls, COL_TREE_PID, Int32GetDatum(status->tree_pid));
+	if (status->last_event != 0)
+		set_column(values, nulls, COL_LAST_EVENT, TimestampTzGetDatum(status->last_event));
+	if (status->operation_id != 0)
+	{
+		set_column(values, nulls, COL_OPERATION_ID, Int64GetDatum(status->operation_id));
+		set_column(values, nulls, COL_FILES_DONE, Int64GetDatum(status->files_done));
+		set_column(values, nulls, COL_BYTES_DONE, Int64GetDatum(status->bytes_done));
+	}
+}
+
+static void
+put_status_row(Tuplestorestate *store, TupleDesc desc, HeapTuple tuple,
+			   TupleDesc tuple_desc)
+{
+	Datum		values[STATUS_COLUMNS + 1];
+	bool		nulls[STATUS_COLUMNS + 1];
+	RepositoryStatus status;
+
+	heap_deform_tuple(tuple, tuple_desc, values, nulls);
+	if (nulls[COL_ACTIVE])
+		values[COL_ACTIVE] = BoolGetDatum(false);
+	if (status_get(DatumGetUUIDP(values[COL_REPOSITORY_ID]), &status))
+		set_columns_of_worker(values, nulls, &status);
+	else
+		set_columns_without_worker(values, nulls);
+	tuplestore_putvalues(store, desc, values, nulls);
+}
+
+Datum
+fsync_status(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	TupleDesc	desc;
+	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	uint64		n;
+
+	functions_find_extension(&objects);
+	if (desc->natts != STATUS_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" has version %s, which does not fit the library",
+						EXTENSION_NAME, objects.version),
+				 errhint("Run ALTER EXTENSION fsync UPDATE.")));
+	if (requests_available())
+		requests_nudge();
+
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	if (PG_ARGISNULL(0))
+		nulls[0] = 'n';
+	session_scope_enter(&scope, &objects);
+	n = session_execute(&objects, &status_plan, values, nulls, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+		put_status_row(store, desc, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+	session_scope_leave(&scope);
+
+	if (n == 0 && !PG_ARGISNULL(0))
+		functions_unknown_repository(PG_GETARG_UUID_P(0));
+	return (Datum) 0;
+}
+
+Datum
+fsync_sync_history(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	TupleDesc	desc;
+	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
+	Datum		values[2];
+	bool		known;
+	uint64		n;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("repository_id must not be null")));
+	if (PG_ARGISNULL(1) || PG_GETARG_INT32(1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_rows must be zero or more")));
+	functions_find_extension(&objects);
+
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = PG_GETARG_DATUM(1);
+	session_scope_enter(&scope, &objects);
+	known = session_execute(&objects, &known_plan, values, NULL, SPI_OK_SELECT) == 1;
+	n = session_execute(&objects, &history_plan, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+		tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+	session_scope_leave(&scope);
+
+	if (!known)
+		functions_unknown_repository(PG_GETARG_UUID_P(0));
+	return (Datum) 0;
+}

@@ -1,0 +1,400 @@
+/*-------------------------------------------------------------------------
+ *
+ * functions_wait.c
+ *		Functions that ask the worker for something and wait for it:
+ *		fsync_reconcile(), fsync_reconcile_all(), fsync_wait().
+ *
+ * What the worker commits meanwhile is invisible to the caller's snapshot, so
+ * results are read with the latest one.  A function holds its caller's
+ * snapshot while it waits, which keeps vacuum from its work; a procedure can
+ * do without, by committing first, and so the one for schedules is that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "functions.h"
+#include "requests.h"
+
+PG_FUNCTION_INFO_V1(fsync_reconcile);
+PG_FUNCTION_INFO_V1(fsync_reconcile_all);
+PG_FUNCTION_INFO_V1(fsync_wait);
+
+/* How often runs that go on side by side are looked at. */
+#define POLL_MS		200
+
+/* A run of one of several repositories. */
+typedef struct RepositoryRun
+{
+	pg_uuid_t	id;
+	RequestOutcome outcome;
+	int64		operation_id;
+} RepositoryRun;
+
+/* What became of a run. */
+typedef struct RunResult
+{
+	char	   *status;			/* NULL: its row is gone */
+	char	   *error;			/* NULL: none */
+} RunResult;
+
+static SessionPlan repositories_plan = {
+	.sql = "SELECT repository_id, xmin FROM %1$s.fsync_repositories"
+	" WHERE CASE WHEN $1 IS NULL THEN active AND database_oid = $2"
+	" ELSE repository_id = $1 END ORDER BY created_at, repository_id",
+	.nargs = 2,
+	.argtypes = {UUIDOID, OIDOID},
+};
+
+/* ---------------------------------------------------------------------
+ * Repositories
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * The repository, or all that are active where id is NULL; an array in the
+ * current context.
+ */
+static RepositoryRun *
+load_repositories(const ExtensionObjects *objects, const pg_uuid_t *id, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SessionScope scope;
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	RepositoryRun *runs;
+	uint64		n;
+
+	if (id != NULL)
+		values[0] = UUIDPGetDatum(id);
+	else
+		nulls[0] = 'n';
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+
+	session_scope_enter(&scope, objects);
+	n = session_execute(objects, &repositories_plan, values, nulls, SPI_OK_SELECT);
+	runs = MemoryContextAllocZero(context, sizeof(RepositoryRun) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		runs[i].id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 1, &isnull));
+
+		/* The worker cannot see it, or not as this transaction does. */
+		if (TransactionIdIsCurrentTransactionId(
+				DatumGetTransactionId(SPI_getbinval(tuple, desc, 2, &isnull))))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("repository \"%s\" was added or changed in this transaction",
+							functions_uuid_text(&runs[i].id)),
+					 errhint("Commit before waiting for fsync.")));
+	}
+	session_scope_leave(&scope);
+	if (id != NULL && n == 0)
+		functions_unknown_repository(id);
+	*count = (int) n;
+	return runs;
+}
+
+/* Throws for what is neither done nor a matter of time. */
+static void
+check_outcome(const pg_uuid_t *id, RequestOutcome outcome)
+{
+	RepositoryStatus status;
+
+	if (outcome == OUTCOME_UNKNOWN)
+	{
+		bool		known = status_get(id, &status);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("repository \"%s\" is not active", functions_uuid_text(id)),
+				 known && status.reason[0] != '\0' ?
+				 errdetail_internal("%s", status.reason) : 0,
+				 errhint("fsync_status() says more.")));
+	}
+	if (outcome == OUTCOME_WORKER_GONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no fsync worker is running for this database"),
+				 errhint("The server's log says why; fsync.max_repositories and max_worker_processes limit what can run.")));
+}
+
+/* ---------------------------------------------------------------------
+ * Runs
+ * ---------------------------------------------------------------------
+ */
+
+/* How the run stands in the latest snapshot; memory of the current context. */
+static RunResult
+read_run(const ExtensionObjects *objects, int64 operation_id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SessionScope scope;
+	RunResult	result = {NULL, NULL};
+	Oid			argtypes[1] = {INT8OID};
+	Datum		values[1];
+	char	   *sql = psprintf("SELECT status, error_message FROM %s.sync_operations"
+							   " WHERE id = $1", objects->schema_name);
+
+	values[0] = Int64GetDatum(operation_id);
+	PushActiveSnapshot(GetLatestSnapshot());
+	session_scope_enter(&scope, objects);
+	if (SPI_execute_with_args(sql, 1, argtypes, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	if (SPI_processed == 1)
+	{
+		char	   *status = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		char	   *error = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+
+		result.status = MemoryContextStrdup(context, status);
+		if (error != NULL)
+			result.error = MemoryContextStrdup(context, error);
+	}
+	session_scope_leave(&scope);
+	PopActiveSnapshot();
+	pfree(sql);
+	return result;
+}
+
+/*
+ * Waits for the end of a run that has begun.  When its worker ends before it
+ * does, the next one closes the row.
+ */
+static void
+wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
+{
+	for (;;)
+	{
+		RunResult	result = read_run(objects, run->operation_id);
+
+		if (result.status == NULL || strcmp(result.status, "running") != 0)
+			return;
+		requests_check_deadlock(&run->id);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 POLL_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Reconciles them, and with wait returns when all runs have ended.  Several
+ * are asked for first and waited for then, so that they go on at the same
+ * time.
+ */
+static void
+reconcile(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool force,
+		  bool wait)
+{
+	bool		at_once = wait && n == 1;
+
+	for (int i = 0; i < n; i++)
+		runs[i].outcome = request_reconcile(&runs[i].id, force, at_once,
+											&runs[i].operation_id);
+	if (!wait || at_once)
+		return;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (runs[i].outcome == OUTCOME_DONE)
+			wait_for_end(objects, &runs[i]);
+		else if (runs[i].outcome == OUTCOME_QUEUED)
+			runs[i].outcome = request_reconcile(&runs[i].id, force, true,
+												&runs[i].operation_id);
+	}
+}
+
+/* Puts the rows of the runs into the result, as they are by now. */
+static void
+put_operations(const ExtensionObjects *objects, const RepositoryRun *runs, int n,
+			   Tuplestorestate *store)
+{
+	SessionScope scope;
+	Oid			argtypes[1] = {INT8ARRAYOID};
+	Datum		values[1];
+	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
+	int			n_ids = 0;
+	char	   *sql = psprintf("SELECT * FROM %s.sync_operations"
+							   " WHERE id = ANY ($1) ORDER BY id", objects->schema_name);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (runs[i].outcome == OUTCOME_DONE)
+			ids[n_ids++] = Int64GetDatum(runs[i].operation_id);
+	}
+	values[0] = PointerGetDatum(construct_array(ids, n_ids, INT8OID, sizeof(int64),
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	PushActiveSnapshot(GetLatestSnapshot());
+	session_scope_enter(&scope, objects);
+	if (SPI_execute_with_args(sql, 1, argtypes, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+	session_scope_leave(&scope);
+	PopActiveSnapshot();
+}
+
+Datum
+fsync_reconcile(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	TupleDesc	desc;
+	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
+	RepositoryRun *runs;
+	int			n;
+
+	functions_require_workers();
+	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("wait and force must not be null")));
+	functions_find_extension(&objects);
+	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
+	reconcile(&objects, runs, n, PG_GETARG_BOOL(2), PG_GETARG_BOOL(1));
+	for (int i = 0; i < n; i++)
+		check_outcome(&runs[i].id, runs[i].outcome);
+	put_operations(&objects, runs, n, store);
+	return (Datum) 0;
+}
+
+/* Throws if a run failed; the message names the first, the detail all. */
+static void
+check_runs(const ExtensionObjects *objects, const RepositoryRun *runs, int n)
+{
+	StringInfoData detail;
+	int			failed = 0;
+	char	   *first = NULL;
+
+	initStringInfo(&detail);
+	for (int i = 0; i < n; i++)
+	{
+		const char *error = NULL;
+		RunResult	result;
+
+		if (runs[i].outcome == OUTCOME_UNKNOWN)
+			error = "the repository is not active";
+		else if (runs[i].outcome != OUTCOME_DONE)
+			error = "no fsync worker is running for this database";
+		else
+		{
+			/* A row that is gone: the repository was removed meanwhile. */
+			result = read_run(objects, runs[i].operation_id);
+			if (result.status != NULL && strcmp(result.status, "completed") != 0)
+				error = result.error != NULL ? result.error : result.status;
+		}
+		if (error == NULL)
+			continue;
+		if (failed++ == 0)
+			first = functions_uuid_text(&runs[i].id);
+		else
+			appendStringInfoChar(&detail, '\n');
+		appendStringInfo(&detail, "%s: %s", functions_uuid_text(&runs[i].id), error);
+	}
+	if (failed == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+			 failed == 1 ?
+			 errmsg("reconciliation of repository \"%s\" failed", first) :
+			 errmsg("reconciliation of repository \"%s\" and %d more failed", first,
+					failed - 1),
+			 errdetail_internal("%s", detail.data)));
+}
+
+Datum
+fsync_reconcile_all(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	RepositoryRun *runs;
+	int			n;
+
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("fsync_reconcile_all() cannot run inside a transaction block or a function"),
+				 errhint("CALL it as a statement of its own, or use fsync_reconcile().")));
+	functions_require_workers();
+	functions_find_extension(&objects);
+
+	/* This context outlives the commit. */
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	runs = load_repositories(&objects, NULL, &n);
+	SPI_commit();
+	reconcile(&objects, runs, n, false, true);
+	check_runs(&objects, runs, n);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------------
+ * Barrier
+ * ---------------------------------------------------------------------
+ */
+
+/* The interval in milliseconds; a month has 30 days. */
+static int64
+timeout_milliseconds(const Interval *timeout)
+{
+	double		ms = timeout->time / 1000.0 +
+		((double) timeout->month * DAYS_PER_MONTH + timeout->day) * SECS_PER_DAY * 1000.0;
+
+	if (ms < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+	return (int64) Min(ms, 1e15);
+}
+
+Datum
+fsync_wait(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	RepositoryRun *runs;
+	int			n;
+	TimestampTz start = GetCurrentTimestamp();
+	int64		timeout_ms;
+
+	functions_require_workers();
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("timeout must not be null")));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("fsync_wait() is of no use at this transaction isolation level"),
+				 errdetail("This transaction would go on seeing file_records as it was."),
+				 errhint("Call it under READ COMMITTED, or before the transaction.")));
+	timeout_ms = timeout_milliseconds(PG_GETARG_INTERVAL_P(1));
+
+	functions_find_extension(&objects);
+	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
+	for (int i = 0; i < n; i++)
+	{
+		int64		left = timeout_ms - (GetCurrentTimestamp() - start) / 1000;
+		RequestOutcome outcome = request_flush(&runs[i].id, Max(left, 0));
+
+		if (outcome == OUTCOME_TIMEOUT)
+			PG_RETURN_BOOL(false);
+		check_outcome(&runs[i].id, outcome);
+	}
+	PG_RETURN_BOOL(true);
+}

@@ -1,0 +1,179 @@
+/*-------------------------------------------------------------------------
+ *
+ * hooks.c
+ *		Statements of other sessions that a worker must know of.
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE and CREATE
+ * DATABASE ... TEMPLATE fail while somebody is connected to the database.  A
+ * worker is connected all the time, so it is stopped before such a statement
+ * and may come back after it.
+ *
+ * A worker that sleeps learns nothing of DROP EXTENSION and ALTER EXTENSION
+ * (it processes no invalidations until its next transaction), so it is woken
+ * when they commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "utils/syscache.h"
+
+#include "hooks.h"
+#include "requests.h"
+
+static ProcessUtility_hook_type previous_utility_hook = NULL;
+static object_access_hook_type previous_access_hook = NULL;
+
+static const char *
+string_option(List *options, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+static bool
+may_create_databases(void)
+{
+	bool		result = false;
+	HeapTuple	tuple;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/*
+ * The database that must be free of connections for this statement, or
+ * InvalidOid.  A user who may not run the statement does not get to stop a
+ * worker with it.
+ */
+static Oid
+database_to_be_free(Node *statement)
+{
+	const char *name = NULL;
+	bool		copied = false;
+	Oid			database;
+
+	switch (nodeTag(statement))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) statement)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) statement)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+			if (string_option(((AlterDatabaseStmt *) statement)->options, "tablespace"))
+				name = ((AlterDatabaseStmt *) statement)->dbname;
+			break;
+		case T_CreatedbStmt:
+			name = string_option(((CreatedbStmt *) statement)->options, "template");
+			if (name == NULL)
+				name = "template1";
+			copied = true;
+			break;
+		default:
+			break;
+	}
+	if (name == NULL)
+		return InvalidOid;
+
+	database = get_database_oid(name, true);
+	if (!OidIsValid(database))
+		return InvalidOid;
+	if (copied)
+		return may_create_databases() ? database : InvalidOid;
+	if (database == MyDatabaseId || !database_ownercheck_compat(database, GetUserId()))
+		return InvalidOid;
+	return database;
+}
+
+static void
+run_utility(UTILITY_HOOK_PARAMS)
+{
+	if (previous_utility_hook)
+		previous_utility_hook(UTILITY_HOOK_ARGS);
+	else
+		standard_ProcessUtility(UTILITY_HOOK_ARGS);
+}
+
+static void
+release_on_error(int code, Datum arg)
+{
+	requests_release_database(DatumGetObjectId(arg));
+}
+
+static void
+utility_hook(UTILITY_HOOK_PARAMS)
+{
+	Oid			database = InvalidOid;
+
+	if (context == PROCESS_UTILITY_TOPLEVEL && requests_available())
+		database = database_to_be_free(pstmt->utilityStmt);
+
+	if (!OidIsValid(database))
+	{
+		run_utility(UTILITY_HOOK_ARGS);
+		return;
+	}
+
+	/* Not PG_FINALLY: a terminated session must release it as well. */
+	requests_stop_worker(database);
+	PG_ENSURE_ERROR_CLEANUP(release_on_error, ObjectIdGetDatum(database));
+	{
+		run_utility(UTILITY_HOOK_ARGS);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(release_on_error, ObjectIdGetDatum(database));
+	requests_release_database(database);
+}
+
+static void
+access_hook(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+{
+	if (previous_access_hook)
+		previous_access_hook(access, classId, objectId, subId, arg);
+
+	if (classId == ExtensionRelationId &&
+		(access == OAT_DROP || access == OAT_POST_ALTER))
+	{
+		const char *name = get_extension_name(objectId);
+
+		if (name != NULL && strcmp(name, EXTENSION_NAME) == 0)
+			requests_wake_at_commit();
+	}
+}
+
+void
+hooks_install(void)
+{
+	previous_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = utility_hook;
+	previous_access_hook = object_access_hook;
+	object_access_hook = access_hook;
+}

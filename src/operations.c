@@ -1,0 +1,292 @@
+/*-------------------------------------------------------------------------
+ *
+ * operations.c
+ *		The runs in sync_operations: begun, closed, pruned.
+ *
+ * A repository's generation is advanced in the transaction that records the
+ * run, so that a generation that is written in a row always has its run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "operations.h"
+
+/* Rows after which the planner should not wait for autovacuum to learn of them. */
+#define ANALYZE_AFTER_ADDED		1000
+
+static SessionPlan close_interrupted_plan = {
+	.sql = "UPDATE %1$s.sync_operations"
+	" SET status = 'failed', end_time = pg_catalog.now(),"
+	" error_message = 'interrupted: the worker ended before the run did'"
+	" WHERE status = 'running'",
+};
+
+static SessionPlan next_generation_plan = {
+	.sql = "UPDATE %1$s.fsync_repositories SET scan_generation = scan_generation + 1"
+	" WHERE repository_id = $1 RETURNING scan_generation",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan begin_plan = {
+	.sql = "INSERT INTO %1$s.sync_operations"
+	" (repository_id, operation_type, reason, start_time)"
+	" VALUES ($1, $2, $3, pg_catalog.now()) RETURNING id",
+	.nargs = 3,
+	.argtypes = {UUIDOID, TEXTOID, TEXTOID},
+};
+
+static SessionPlan end_plan = {
+	.sql = "UPDATE %1$s.sync_operations"
+	" SET status = $2, error_message = $3, end_time = pg_catalog.now(),"
+	" files_scanned = $4, files_added = $5, files_updated = $6,"
+	" files_moved = $7, files_removed = $8, bytes_hashed = $9"
+	" WHERE id = $1 RETURNING start_time",
+	.nargs = 9,
+	.argtypes = {INT8OID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID,
+	INT8OID, INT8OID},
+};
+
+static SessionPlan complete_scan_plan = {
+	.sql = "UPDATE %1$s.fsync_repositories"
+	" SET last_complete_generation = $2, last_complete_scan = $3,"
+	" root_identity = coalesce($4, root_identity), mounts = coalesce($5, mounts)"
+	" WHERE repository_id = $1",
+	.nargs = 5,
+	.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID, TEXTOID, BYTEAOID},
+};
+
+static SessionPlan first_scan_plan = {
+	.sql = "SELECT 1 FROM %1$s.fsync_repositories"
+	" WHERE repository_id = $1 AND last_complete_generation = 0",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan burst_plan = {
+	.sql = "INSERT INTO %1$s.sync_operations"
+	" (repository_id, operation_type, status, start_time, end_time,"
+	" files_scanned, files_added, files_updated, files_moved, files_removed,"
+	" bytes_hashed)"
+	" SELECT repository_id, 'realtime', 'completed', $2, $3, $4, $5, $6, $7, $8, $9"
+	" FROM %1$s.fsync_repositories WHERE repository_id = $1 FOR KEY SHARE",
+	.nargs = 9,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
+	INT8OID, INT8OID, INT8OID, INT8OID},
+};
+
+static SessionPlan prune_by_age_plan = {
+	.sql = "DELETE FROM %1$s.sync_operations"
+	" WHERE end_time < pg_catalog.now() - pg_catalog.make_interval(mins => $1)",
+	.nargs = 1,
+	.argtypes = {INT4OID},
+};
+
+static SessionPlan prune_by_count_plan = {
+	.sql = "DELETE FROM %1$s.sync_operations o USING %1$s.fsync_repositories r"
+	" WHERE o.repository_id = r.repository_id AND o.status <> 'running'"
+	" AND o.id <= (SELECT i.id FROM %1$s.sync_operations i"
+	" WHERE i.repository_id = r.repository_id"
+	" ORDER BY i.id DESC OFFSET $1 LIMIT 1)",
+	.nargs = 1,
+	.argtypes = {INT4OID},
+};
+
+bool
+operations_close_interrupted(const ExtensionObjects *objects)
+{
+	if (!session_begin(objects, "fsync: closing interrupted runs"))
+		return false;
+	(void) session_execute(objects, &close_interrupted_plan, NULL, NULL, SPI_OK_UPDATE);
+	session_commit();
+	return true;
+}
+
+int64
+operations_begin(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+				 const char *type, const char *reason, int64 *generation)
+{
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+	bool		isnull;
+	int64		id = 0;
+
+	if (!session_begin(objects, "fsync: beginning a run"))
+		return 0;
+	values[0] = UUIDPGetDatum(repository_id);
+	if (session_execute(objects, &next_generation_plan, values, NULL,
+						SPI_OK_UPDATE_RETURNING) == 1)
+	{
+		*generation = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+												  SPI_tuptable->tupdesc, 1, &isnull));
+		values[1] = CStringGetTextDatum(type);
+		if (reason != NULL)
+			values[2] = CStringGetTextDatum(reason);
+		else
+			nulls[2] = 'n';
+		(void) session_execute(objects, &begin_plan, values, nulls,
+							   SPI_OK_INSERT_RETURNING);
+		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										 SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	session_commit();
+	return id;
+}
+
+/* What else a completed run brings about, in its transaction. */
+static void
+complete_scan(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+			  const OperationEnd *end, TimestampTz start_time)
+{
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+
+	values[0] = UUIDPGetDatum(repository_id);
+	values[1] = Int64GetDatum(end->generation);
+	values[2] = TimestampTzGetDatum(start_time);
+	if (end->identity != NULL && end->identity[0] != '\0')
+		values[3] = CStringGetTextDatum(end->identity);
+	else
+		nulls[3] = 'n';
+	if (end->mounts != NULL)
+	{
+		bytea	   *mounts = palloc(VARHDRSZ + end->mounts_len);
+
+		SET_VARSIZE(mounts, VARHDRSZ + end->mounts_len);
+		memcpy(VARDATA(mounts), end->mounts, end->mounts_len);
+		values[4] = PointerGetDatum(mounts);
+	}
+	else
+		nulls[4] = 'n';
+	(void) session_execute(objects, &complete_scan_plan, values, nulls, SPI_OK_UPDATE);
+	apply_expire_problems(objects, repository_id, start_time);
+}
+
+/*
+ * The run is over and recorded by now: where ANALYZE cannot have its lock,
+ * autovacuum does it later.
+ */
+static void
+analyze_file_records(const ExtensionObjects *objects)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		if (session_begin(objects, "fsync: analyzing file_records"))
+		{
+			char	   *sql = psprintf("ANALYZE %s.file_records", objects->schema_name);
+
+			if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
+				elog(ERROR, "could not execute \"%s\"", sql);
+			session_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(old_context);
+		error = CopyErrorData();
+		if (!session_error_is_transient(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		session_abort();
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
+bool
+operations_end(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+			   const OperationEnd *end)
+{
+	Datum		values[9];
+	char		nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	bool		first_scan = false;
+
+	if (!session_begin(objects, "fsync: ending a run"))
+		return false;
+	values[0] = UUIDPGetDatum(repository_id);
+	if (end->completed)
+		first_scan = session_execute(objects, &first_scan_plan, values, NULL,
+									 SPI_OK_SELECT) == 1;
+
+	values[0] = Int64GetDatum(end->id);
+	values[1] = CStringGetTextDatum(end->completed ? "completed" : "failed");
+	if (end->error != NULL)
+		values[2] = CStringGetTextDatum(end->error);
+	else
+		nulls[2] = 'n';
+	values[3] = Int64GetDatum(end->files_scanned);
+	values[4] = Int64GetDatum(end->counts.added);
+	values[5] = Int64GetDatum(end->counts.updated);
+	values[6] = Int64GetDatum(end->counts.moved);
+	values[7] = Int64GetDatum(end->counts.removed);
+	values[8] = Int64GetDatum(end->bytes_hashed);
+	if (session_execute(objects, &end_plan, values, nulls,
+						SPI_OK_UPDATE_RETURNING) == 1 && end->completed)
+	{
+		bool		isnull;
+		Datum		start = SPI_getbinval(SPI_tuptable->vals[0],
+										  SPI_tuptable->tupdesc, 1, &isnull);
+
+		complete_scan(objects, repository_id, end, DatumGetTimestampTz(start));
+	}
+	session_commit();
+
+	if (first_scan && end->counts.added >= ANALYZE_AFTER_ADDED)
+		analyze_file_records(objects);
+	return true;
+}
+
+bool
+operations_record_burst(const ExtensionObjects *objects,
+						const pg_uuid_t *repository_id,
+						TimestampTz start, TimestampTz end,
+						const ApplyCounts *counts, int64 files_scanned,
+						int64 bytes_hashed)
+{
+	Datum		values[9];
+
+	if (!session_begin(objects, "fsync: recording a burst of changes"))
+		return false;
+	values[0] = UUIDPGetDatum(repository_id);
+	values[1] = TimestampTzGetDatum(start);
+	values[2] = TimestampTzGetDatum(end);
+	values[3] = Int64GetDatum(files_scanned);
+	values[4] = Int64GetDatum(counts->added);
+	values[5] = Int64GetDatum(counts->updated);
+	values[6] = Int64GetDatum(counts->moved);
+	values[7] = Int64GetDatum(counts->removed);
+	values[8] = Int64GetDatum(bytes_hashed);
+	(void) session_execute(objects, &burst_plan, values, NULL, SPI_OK_INSERT);
+	session_commit();
+	return true;
+}
+
+void
+operations_prune(const ExtensionObjects *objects)
+{
+	Datum		values[1];
+
+	if (!session_begin(objects, "fsync: pruning sync_operations"))
+		return;
+	if (setting_history_retention_min > 0)
+	{
+		values[0] = Int32GetDatum(setting_history_retention_min);
+		(void) session_execute(objects, &prune_by_age_plan, values, NULL, SPI_OK_DELETE);
+	}
+	if (setting_history_max_rows > 0)
+	{
+		values[0] = Int32GetDatum(setting_history_max_rows);
+		(void) session_execute(objects, &prune_by_count_plan, values, NULL,
+							   SPI_OK_DELETE);
+	}
+	session_commit();
+}

@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * operations.h
+ *		The runs in sync_operations: begun, closed, pruned.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_OPERATIONS_H
+#define FSYNC_OPERATIONS_H
+
+#include "apply.h"
+
+/*
+ * Each opens and commits a transaction of its own, and returns false (or 0)
+ * when the extension is gone.
+ */
+
+/* Closes every 'running' row of this database as failed: they were
+ * interrupted by the end of the worker before this one. */
+extern bool operations_close_interrupted(const ExtensionObjects *objects);
+
+/*
+ * Begins a run: a 'running' row, and the next scan generation of the
+ * repository.  type is "startup" or "reconciliation".  Returns its id.
+ */
+extern int64 operations_begin(const ExtensionObjects *objects,
+							  const pg_uuid_t *repository_id, const char *type,
+							  const char *reason, int64 *generation);
+
+typedef struct OperationEnd
+{
+	int64		id;
+	int64		generation;
+	bool		completed;
+	const char *error;			/* message of a failed run, else NULL */
+	int64		files_scanned;
+	int64		bytes_hashed;
+	ApplyCounts counts;
+	const char *identity;		/* of the root, accepted by a completed run */
+	const char *mounts;			/* list as fsync-tree reported it, its length */
+	int			mounts_len;
+} OperationEnd;
+
+/*
+ * Ends it.  A completed run also becomes the repository's last complete scan,
+ * stores identity and mounts, and expires problems not seen again since it
+ * began; the first one analyses file_records if it added much.
+ */
+extern bool operations_end(const ExtensionObjects *objects,
+						   const pg_uuid_t *repository_id, const OperationEnd *end);
+
+/* One row for a burst of real-time changes, already over. */
+extern bool operations_record_burst(const ExtensionObjects *objects,
+									const pg_uuid_t *repository_id,
+									TimestampTz start, TimestampTz end,
+									const ApplyCounts *counts, int64 files_scanned,
+									int64 bytes_hashed);
+
+/* Removes rows older than history_retention, and all but the newest
+ * history_max_rows of each repository; 'running' rows stay. */
+extern void operations_prune(const ExtensionObjects *objects);
+
+#endif							/* FSYNC_OPERATIONS_H */

@@ -1,0 +1,191 @@
+/*-------------------------------------------------------------------------
+ *
+ * repository.c
+ *		The rows of fsync_repositories, read and written by the worker.
+ *
+ * A row is active only where it was made: a dump that is restored and a
+ * database that is copied bring rows along whose directories may belong to
+ * somebody else, or be gone, and a restore that is still loading file_records
+ * must not meet a writer.  So both the column active and the database's OID
+ * have to agree.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "repository.h"
+
+static SessionPlan load_plan = {
+	.sql = "SELECT repository_id, watch_root, include, exclude, calculate_hashes,"
+	" active AND database_oid = $1, root_identity, mounts, scan_generation,"
+	" last_complete_generation, last_complete_scan"
+	" FROM %1$s.fsync_repositories ORDER BY created_at, repository_id",
+	.nargs = 1,
+	.argtypes = {OIDOID},
+};
+
+static SessionPlan store_state_plan = {
+	.sql = "UPDATE %1$s.fsync_repositories"
+	" SET state = $2, state_reason = $3, state_hint = $4"
+	" WHERE repository_id = $1"
+	" AND (state, state_reason, state_hint) IS DISTINCT FROM ($2, $3, $4)",
+	.nargs = 4,
+	.argtypes = {UUIDOID, TEXTOID, TEXTOID, TEXTOID},
+};
+
+/* Elements of a text[]; NULLs among them say nothing and are left out. */
+static char **
+copy_patterns(Datum array, bool isnull, int *count)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+	char	  **patterns;
+
+	*count = 0;
+	if (isnull)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &nulls, &n);
+	patterns = palloc(sizeof(char *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		if (!nulls[i])
+			patterns[(*count)++] = TextDatumGetCString(elements[i]);
+	}
+	return patterns;
+}
+
+/* One row of load_plan, in a context of its own. */
+static RepositoryRow *
+copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
+{
+	MemoryContext context;
+	MemoryContext old_context;
+	RepositoryRow *row;
+	Datum		value;
+	bool		isnull;
+
+	context = AllocSetContextCreate(parent, "fsync repository", ALLOCSET_SMALL_SIZES);
+	old_context = MemoryContextSwitchTo(context);
+	row = palloc0(sizeof(RepositoryRow));
+	row->context = context;
+	row->id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 1, &isnull));
+	row->root = TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull));
+	value = SPI_getbinval(tuple, desc, 3, &isnull);
+	row->include = copy_patterns(value, isnull, &row->n_include);
+	value = SPI_getbinval(tuple, desc, 4, &isnull);
+	row->exclude = copy_patterns(value, isnull, &row->n_exclude);
+	value = SPI_getbinval(tuple, desc, 5, &isnull);
+	row->calculate_hashes = isnull ? setting_calculate_hashes : DatumGetBool(value);
+	value = SPI_getbinval(tuple, desc, 6, &isnull);
+	row->active = !isnull && DatumGetBool(value);
+	value = SPI_getbinval(tuple, desc, 7, &isnull);
+	row->identity = isnull ? pstrdup("") : TextDatumGetCString(value);
+	value = SPI_getbinval(tuple, desc, 8, &isnull);
+	if (isnull)
+		row->mounts = pstrdup("");
+	else
+	{
+		bytea	   *mounts = DatumGetByteaPP(value);
+
+		row->mounts_len = VARSIZE_ANY_EXHDR(mounts);
+		row->mounts = palloc(row->mounts_len + 1);
+		memcpy(row->mounts, VARDATA_ANY(mounts), row->mounts_len);
+		row->mounts[row->mounts_len] = '\0';
+	}
+	row->generation = DatumGetInt64(SPI_getbinval(tuple, desc, 9, &isnull));
+	row->last_complete_generation =
+		DatumGetInt64(SPI_getbinval(tuple, desc, 10, &isnull));
+	value = SPI_getbinval(tuple, desc, 11, &isnull);
+	row->last_complete_scan = isnull ? 0 : DatumGetTimestampTz(value);
+	MemoryContextSwitchTo(old_context);
+	return row;
+}
+
+List *
+repository_load_all(const ExtensionObjects *objects, MemoryContext parent, bool *gone)
+{
+	List	   *rows = NIL;
+	Datum		values[1];
+	uint64		n;
+
+	*gone = !session_begin(objects, "fsync: reading fsync_repositories");
+	if (*gone)
+		return NIL;
+	values[0] = ObjectIdGetDatum(MyDatabaseId);
+	n = session_execute(objects, &load_plan, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		RepositoryRow *row = copy_row(parent, SPI_tuptable->vals[i],
+									  SPI_tuptable->tupdesc);
+		MemoryContext old_context = MemoryContextSwitchTo(parent);
+
+		rows = lappend(rows, row);
+		MemoryContextSwitchTo(old_context);
+	}
+	session_commit();
+	return rows;
+}
+
+void
+repository_free(RepositoryRow *row)
+{
+	MemoryContextDelete(row->context);
+}
+
+static bool
+patterns_differ(char **a, int n_a, char **b, int n_b)
+{
+	if (n_a != n_b)
+		return true;
+	for (int i = 0; i < n_a; i++)
+	{
+		if (strcmp(a[i], b[i]) != 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Identity and mounts are what the running fsync-tree itself reported.  Hashes
+ * that are wanted from now on take a scan of everything, as a start does.
+ */
+bool
+repository_settings_differ(const RepositoryRow *a, const RepositoryRow *b)
+{
+	return a->active != b->active ||
+		a->calculate_hashes != b->calculate_hashes ||
+		strcmp(a->root, b->root) != 0 ||
+		patterns_differ(a->include, a->n_include, b->include, b->n_include) ||
+		patterns_differ(a->exclude, a->n_exclude, b->exclude, b->n_exclude);
+}
+
+void
+repository_store_state(const ExtensionObjects *objects, const pg_uuid_t *id,
+					   const char *state, const char *reason, const char *hint)
+{
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', ' '};
+
+	if (!session_begin(objects, "fsync: storing a state"))
+		return;
+	values[0] = UUIDPGetDatum(id);
+	values[1] = CStringGetTextDatum(state);
+	if (reason != NULL && reason[0] != '\0')
+		values[2] = CStringGetTextDatum(reason);
+	else
+		nulls[2] = 'n';
+	if (hint != NULL && hint[0] != '\0')
+		values[3] = CStringGetTextDatum(hint);
+	else
+		nulls[3] = 'n';
+	(void) session_execute(objects, &store_state_plan, values, nulls, SPI_OK_UPDATE);
+	session_commit();
+}

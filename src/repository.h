@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * repository.h
+ *		A registered repository as the worker knows it: its row, its state,
+ *		its fsync-tree.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_REPOSITORY_H
+#define FSYNC_REPOSITORY_H
+
+#include "session.h"
+
+/* What fsync_repositories holds; in a memory context of its own. */
+typedef struct RepositoryRow
+{
+	MemoryContext context;
+	pg_uuid_t	id;
+	char	   *root;			/* path[/user_area], as stored in watch_root */
+	char	  **include;
+	int			n_include;
+	char	  **exclude;
+	int			n_exclude;
+	bool		calculate_hashes;	/* the repository's own, else the setting */
+	bool		active;			/* made here, not brought by a dump or copy:
+								 * column active, and database_oid is this
+								 * database */
+	char	   *identity;		/* "" where none was accepted yet */
+	char	   *mounts;			/* list, mounts_len bytes */
+	int			mounts_len;
+	int64		generation;		/* scan_generation */
+	int64		last_complete_generation;	/* 0: never complete */
+	TimestampTz last_complete_scan; /* 0 where never */
+} RepositoryRow;
+
+/*
+ * Reads all rows (List of RepositoryRow, each in its own context below
+ * parent), in a transaction of its own; NIL as well when the extension is
+ * gone, and *gone says so.
+ */
+extern List *repository_load_all(const ExtensionObjects *objects,
+								 MemoryContext parent, bool *gone);
+extern void repository_free(RepositoryRow *row);
+
+/* True when fsync-tree must be started anew to follow the change. */
+extern bool repository_settings_differ(const RepositoryRow *a, const RepositoryRow *b);
+
+/* Writes state, state_reason and state_hint, where they changed. */
+extern void repository_store_state(const ExtensionObjects *objects,
+								   const pg_uuid_t *id, const char *state,
+								   const char *reason, const char *hint);
+
+#endif							/* FSYNC_REPOSITORY_H */

@@ -1,0 +1,136 @@
+/*-------------------------------------------------------------------------
+ *
+ * requests.h
+ *		Shared memory: who runs where, what each repository is doing, and
+ *		sessions that ask a worker for something and wait.
+ *
+ * Everything here is protected by one LWLock (short critical sections, no
+ * I/O); waiting is on condition variables.  Slots carry the generation of the
+ * worker that took them: when it exits, all its waiters are woken and told.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_REQUESTS_H
+#define FSYNC_REQUESTS_H
+
+#include "fsync.h"
+
+#define STATUS_TEXT_LEN		512
+
+/* shared memory; called by fsync.c's hooks */
+extern Size requests_shmem_size(void);
+extern void requests_shmem_startup(void);
+
+/* ---- state of a repository, written by its worker ---- */
+
+typedef struct RepositoryStatus
+{
+	bool		used;
+	Oid			database;
+	pg_uuid_t	id;
+	char		state[32];		/* starting, syncing, watching, degraded,
+								 * unavailable, inactive */
+	char		reason[STATUS_TEXT_LEN];
+	char		hint[STATUS_TEXT_LEN];
+	bool		is_watching;
+	int64		directories;
+	int64		pending;
+	int64		operation_id;	/* running, or 0 */
+	int64		files_done;
+	int64		bytes_done;
+	TimestampTz last_event;		/* 0: none yet */
+	int			tree_pid;		/* 0: not running */
+	int			worker_pid;
+} RepositoryStatus;
+
+/* Copies the status of a repository of this database; false: none. */
+extern bool status_get(const pg_uuid_t *id, RepositoryStatus *out);
+
+/* worker: publishes (by database and id), or withdraws */
+extern bool status_publish(const RepositoryStatus *status);
+extern void status_withdraw(const pg_uuid_t *id);
+extern void status_withdraw_all(void);	/* of this worker */
+
+/* ---- waking ---- */
+
+/* Called in a transaction: the worker of this database (started if need be)
+ * looks at fsync_repositories again after the commit. */
+extern void requests_wake_at_commit(void);
+
+/* The same at once, of any database. */
+extern void requests_wake_worker(Oid database);
+
+/*
+ * True if fsync was preloaded, so that there is shared memory.
+ */
+extern bool requests_available(void);
+
+/* Stops the worker of a database and waits until it is gone (at most 10 s);
+ * the launcher leaves the database alone until requests_release_database(). */
+extern void requests_stop_worker(Oid database);
+extern void requests_release_database(Oid database);
+
+/* ---- sessions ---- */
+
+typedef enum RequestKind
+{
+	REQUEST_RECONCILE = 1,
+	REQUEST_FLUSH,
+} RequestKind;
+
+typedef enum RequestOutcome
+{
+	OUTCOME_DONE = 1,
+	OUTCOME_TIMEOUT,			/* the caller's time is over */
+	OUTCOME_WORKER_GONE,		/* no worker, or it ended meanwhile and did not
+								 * come back in time */
+	OUTCOME_UNKNOWN,			/* the worker does not know the repository */
+	OUTCOME_QUEUED,				/* reconcile without wait: behind another run */
+} RequestOutcome;
+
+/*
+ * Asks for a reconciliation of one repository.  With wait: returns when a run
+ * that began after this call has ended.  Without: when it began (at most five
+ * seconds).  Several callers share a run that has not begun yet.
+ * Fills operation_id.  Raises query_canceled and the like as usual (the run
+ * goes on), and 40P01 when the caller blocks the worker.
+ */
+extern RequestOutcome request_reconcile(const pg_uuid_t *id, bool force, bool wait,
+										int64 *operation_id);
+
+/* Barrier for one repository; timeout_ms < 0: none. */
+extern RequestOutcome request_flush(const pg_uuid_t *id, int64 timeout_ms);
+
+/* Raises 40P01 if this session blocks the worker in its work on the
+ * repository; for whoever waits in another way. */
+extern void requests_check_deadlock(const pg_uuid_t *id);
+
+/* Lets the worker of this database ask its fsync-trees for a sign of life, so
+ * that a hung one is found soon after somebody looked; returns at once. */
+extern void requests_nudge(void);
+
+/* ---- worker: what sessions asked for ---- */
+
+/* Names a request; stale, and then without effect, once its session left. */
+typedef struct RequestRef
+{
+	int			slot;
+	uint64		ticket;
+} RequestRef;
+
+typedef struct TakenRequest
+{
+	RequestRef	ref;
+	RequestKind kind;
+	pg_uuid_t	repository;
+	bool		force;
+} TakenRequest;
+
+/* Takes the next request to this database; false: none. */
+extern bool requests_take(TakenRequest *out);
+
+/* The run that serves a reconcile request has begun. */
+extern void requests_begun(RequestRef ref, int64 operation_id);
+extern void requests_answer(RequestRef ref, RequestOutcome outcome, int64 operation_id);
+
+#endif							/* FSYNC_REQUESTS_H */

@@ -1,0 +1,104 @@
+/*-------------------------------------------------------------------------
+ *
+ * session.h
+ *		The worker's own session: pinned settings, transactions, and SPI as
+ *		the owner of the extension's tables.
+ *
+ * ALTER DATABASE and ALTER ROLE reach a background worker too, and a user's
+ * triggers run inside its transactions.  So the settings that the worker's
+ * work depends on are pinned after connecting, and every statement runs as
+ * the owner of file_records under a restricted security context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_SESSION_H
+#define FSYNC_SESSION_H
+
+#include "fsync.h"
+
+#include "executor/spi.h"
+
+/*
+ * What the extension's objects are called in this database.  Found by OID
+ * from pg_extension, so that the extension may live in any schema and be
+ * moved or renamed around.
+ */
+typedef struct ExtensionObjects
+{
+	Oid			extension;
+	Oid			schema;
+	Oid			owner;			/* of file_records: the role the work runs as */
+	Oid			file_records;
+	Oid			repositories;
+	Oid			operations;
+	Oid			problems;
+	char	   *schema_name;	/* quoted as an identifier, in
+								 * TopMemoryContext */
+	char	   *version;		/* extversion */
+} ExtensionObjects;
+
+/* Pins the worker's settings; once, after connecting. */
+extern void session_pin_settings(void);
+
+/*
+ * Looks the extension up; needs a transaction.  False where it is absent (or
+ * half-way through being dropped).
+ */
+extern bool session_find_extension(ExtensionObjects *objects);
+
+/*
+ * begin: statement timestamp, transaction, snapshot, SPI, activity report,
+ * and from then on the owner's identity.  commit: restores the user only
+ * after all triggers (deferred ones too: SET CONSTRAINTS ALL IMMEDIATE)
+ * fired, then statistics.  abort: for a PG_CATCH block, after
+ * the error was copied; leaves no transaction behind.
+ *
+ * begin returns false, with no transaction left open, when the extension's
+ * tables are gone.
+ */
+extern bool session_begin(const ExtensionObjects *objects, const char *activity);
+extern void session_commit(void);
+extern void session_abort(void);
+
+/*
+ * For functions called by users: runs the code between the two as the owner
+ * of the tables, inside the caller's transaction, with SPI connected.
+ */
+typedef struct SessionScope
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			save_nestlevel;
+} SessionScope;
+
+extern void session_scope_enter(SessionScope *scope, const ExtensionObjects *objects);
+extern void session_scope_leave(SessionScope *scope);
+
+/*
+ * A prepared plan kept for the life of the session.  The text is a format in
+ * which %1$s stands for the quoted schema name.  The key is a static pointer of the
+ * caller; plans are forgotten when the schema's name changes.
+ */
+typedef struct SessionPlan
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[24];
+	SPIPlanPtr	plan;			/* NULL until first used */
+	bool		index_only;		/* plan with seqscan, bitmapscan and sort off:
+								 * keyset pages of a table not analysed */
+} SessionPlan;
+
+/* Executes; errors when the result is not the expected SPI code. */
+extern uint64 session_execute(const ExtensionObjects *objects, SessionPlan *plan,
+							  Datum *values, const char *nulls, int expected);
+
+/* The same for a SELECT whose rows go to dest as they come. */
+extern uint64 session_stream(const ExtensionObjects *objects, SessionPlan *plan,
+							 Datum *values, DestReceiver *dest);
+
+/* True for errors that are not the data's fault (lock timeout, disk full,
+ * out of memory, read-only, shutdown...): try again later, blame no row. */
+extern bool session_error_is_transient(int sqlerrcode);
+
+#endif							/* FSYNC_SESSION_H */

@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * status.c
+ *		What each repository is doing, for fsync_status().
+ *
+ * Progress changes several times a second and nobody needs it after a
+ * restart, so it lives in shared memory; what must outlive the worker is in
+ * fsync_repositories.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "shared.h"
+
+static RepositoryStatus *
+find_status(Oid database, const pg_uuid_t *id)
+{
+	for (int i = 0; i < shared->n_repositories; i++)
+	{
+		RepositoryStatus *status = &shared->repositories[i];
+
+		if (status->used && status->database == database &&
+			memcmp(&status->id, id, sizeof(*id)) == 0)
+			return status;
+	}
+	return NULL;
+}
+
+bool
+status_get(const pg_uuid_t *id, RepositoryStatus *out)
+{
+	RepositoryStatus *status;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	status = find_status(MyDatabaseId, id);
+	if (status != NULL)
+		*out = *status;
+	LWLockRelease(shared->lock);
+	return status != NULL;
+}
+
+bool
+status_publish(const RepositoryStatus *status)
+{
+	RepositoryStatus *slot;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_status(status->database, &status->id);
+	for (int i = 0; slot == NULL && i < shared->n_repositories; i++)
+	{
+		if (!shared->repositories[i].used)
+			slot = &shared->repositories[i];
+	}
+	if (slot != NULL)
+	{
+		*slot = *status;
+		slot->used = true;
+	}
+	LWLockRelease(shared->lock);
+	return slot != NULL;
+}
+
+void
+status_withdraw(const pg_uuid_t *id)
+{
+	RepositoryStatus *status;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	status = find_status(MyDatabaseId, id);
+	if (status != NULL)
+		status->used = false;
+	LWLockRelease(shared->lock);
+}
+
+void
+status_withdraw_all(void)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_repositories; i++)
+	{
+		RepositoryStatus *status = &shared->repositories[i];
+
+		if (status->used && status->worker_pid == MyProcPid)
+			status->used = false;
+	}
+	LWLockRelease(shared->lock);
+}

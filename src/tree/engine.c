@@ -1,0 +1,538 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.c
+ *		The loop of fsync-tree: the socket, the state of the root, flushes.
+ *
+ * One thread owns everything here and waits in one poll(2).  The threads that
+ * read events, walk and hash hand over their results and write an eventfd.
+ * While there is nothing to do nothing wakes, and nothing is kept open in the
+ * tree, so that the user can unmount it.
+ *
+ * A root that is lost or replaced ends the process, which the worker starts
+ * anew: the new one finds the root missing and waits for it.  So there is one
+ * way to begin, and nothing to be taken back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+#include "sandbox.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ENGINE_PROGRESS_US	200000
+#define ENGINE_ROOT_POLL_US	1000000
+#define ENGINE_RETRY_US		30000000
+
+int64_t
+engine_now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
+}
+
+/* ---- the root and the state ---- */
+
+static void
+root_state(Engine *engine, RootTrouble trouble, int error)
+{
+	char		reason[512];
+	const char *hint;
+
+	if (trouble == ROOT_REPLACED)
+	{
+		snprintf(reason, sizeof(reason),
+				 "directory \"%.400s\" is not the one that was registered: another file system or directory is in its place",
+				 engine->root.path);
+		hint = "Mount the right one; or, if the change is meant, call fsync_reconcile(repository_id, force => true).";
+	}
+	else
+	{
+		snprintf(reason, sizeof(reason), "could not open directory \"%.400s\": %s",
+				 engine->root.path, strerror(error));
+		hint = "Rows are kept until the directory is back.";
+	}
+	report_state(engine, PROTO_STATE_UNAVAILABLE, reason, hint);
+}
+
+void
+engine_root_trouble(Engine *engine, RootTrouble trouble)
+{
+	if (engine->exit_status >= 0)
+		return;
+	root_state(engine, trouble, errno);
+	engine->exit_status = PROTO_EXIT_RESTART;
+}
+
+/* Takes the root into use, if it can be; else it is tried again later. */
+static void
+start(Engine *engine, bool accept)
+{
+	bool		first = engine->root.identity[0] == '\0';
+	RootTrouble trouble = root_open(&engine->root, accept);
+
+	if (trouble == ROOT_OK && access(engine->root.real ? engine->root.real : "", R_OK | X_OK) < 0)
+		trouble = ROOT_MISSING;
+	if (trouble != ROOT_OK)
+	{
+		root_state(engine, trouble, errno);
+		root_close(&engine->root);
+		engine->retry_us = engine_now_us() + ENGINE_ROOT_POLL_US;
+		return;
+	}
+	root_read_mounts(&engine->root);
+	if (first || accept)
+		root_accept_mounts(&engine->root);
+	if (sandbox_confine(engine->root.fd, engine->spool_dir) < 0)
+		engine_log(engine, 'D', "no Landlock: %s", strerror(errno));
+	engine->pool = hash_pool_create(engine->config.max_concurrency, engine->wake_fd);
+	engine->links = links_create();
+	if (engine->pool == NULL || engine->links == NULL)
+	{
+		engine->exit_status = EXIT_FAILURE;
+		return;
+	}
+	engine->running = true;
+	engine->state_changed = true;
+	if (!changes_start_watching(engine))
+		engine->retry_us = engine_now_us() + ENGINE_RETRY_US;
+}
+
+static void
+update_state(Engine *engine)
+{
+	const WatchTreeStatus *watched;
+	char		reason[512] = "";
+	const char *hint = "";
+	uint8_t		state = PROTO_STATE_DEGRADED;
+
+	if (!engine->running)
+		return;
+	watched = engine->watches ? watch_tree_status(engine->watches) : NULL;
+	if (engine->building)
+		state = PROTO_STATE_STARTING;
+	else if (watched == NULL)
+	{
+		snprintf(reason, sizeof(reason), "no inotify instance or watch is to be had");
+		hint = "Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl. Until then the directory is reconciled more often.";
+	}
+	else if (watched->unwatched > 0)
+	{
+		snprintf(reason, sizeof(reason), "%llu directories and what is below them are not watched",
+				 (unsigned long long) watched->unwatched);
+		hint = "Raise fs.inotify.max_user_watches with sysctl. Until then the directory is reconciled more often.";
+	}
+	else if (engine->root.guarded.count > 0)
+	{
+		snprintf(reason, sizeof(reason), "a file system was mounted or unmounted at \"%.400s\"",
+				 engine->root.guarded.mounts[0].path);
+		hint = "Rows below it are kept. If the change is meant to last, call fsync_reconcile(repository_id, force => true).";
+	}
+	else if (engine->healing)
+		snprintf(reason, sizeof(reason), "events were lost; everything is being compared");
+	else
+	{
+		state = PROTO_STATE_WATCHING;
+		if (engine->root.polled)
+			snprintf(reason, sizeof(reason),
+					 "part of the directory is on a file system that does not report changes made elsewhere; it is reconciled more often");
+	}
+	report_state(engine, state, reason, hint);
+}
+
+/* ---- messages of the worker ---- */
+
+static bool
+read_patterns(ProtoStr list, FilterPattern **patterns, size_t *count)
+{
+	ProtoStr	element;
+
+	*patterns = NULL;
+	*count = 0;
+	while (proto_list_next(&list, &element))
+	{
+		FilterPattern *more = realloc(*patterns, (*count + 1) * sizeof(FilterPattern));
+
+		if (more == NULL)
+			return false;
+		*patterns = more;
+		more[*count].data = element.data;
+		more[*count].len = element.len;
+		(*count)++;
+	}
+	return true;
+}
+
+static bool
+on_init(Engine *engine, ProtoReader body)
+{
+	ProtoInit	m;
+	FilterPattern *include = NULL;
+	FilterPattern *exclude = NULL;
+	size_t		n_include;
+	size_t		n_exclude;
+	const char *error;
+
+	if (!proto_get_init(&body, &m) || m.version != PROTO_VERSION || engine->initialized)
+		return false;
+	engine->initialized = true;
+	engine->config = m.config;
+	engine->utf8 = m.utf8;
+	if (m.spool_dir.len > 0)
+		engine->spool_dir = strndup(m.spool_dir.data, m.spool_dir.len);
+	if (read_patterns(m.include, &include, &n_include) &&
+		read_patterns(m.exclude, &exclude, &n_exclude))
+		engine->filter = filter_create(include, n_include, exclude, n_exclude, &error);
+	free(include);
+	free(exclude);
+	if (engine->filter == NULL || root_init(&engine->root, m.root, m.identity, m.mounts) < 0)
+		return false;
+	start(engine, false);
+	return true;
+}
+
+static bool
+on_config(Engine *engine, ProtoReader body)
+{
+	ProtoConfig config;
+
+	if (!proto_get_config(&body, &config))
+		return false;
+	if (engine->pool && config.max_concurrency != engine->config.max_concurrency)
+		hash_pool_resize(engine->pool, config.max_concurrency);
+	engine->config = config;
+	return true;
+}
+
+static bool
+on_scan(Engine *engine, ProtoReader body)
+{
+	ProtoScan	scan;
+
+	if (!proto_get_scan(&body, &scan))
+		return false;
+	if (!engine->running)
+		start(engine, (scan.flags & PROTO_SCAN_FORCE) != 0);
+	if (engine->running)
+	{
+		/* a state between two events of the root shows only here */
+		RootTrouble trouble = root_verify(&engine->root);
+
+		if (trouble == ROOT_OK)
+			changes_start_scan(engine, &scan);
+		else
+			engine_root_trouble(engine, trouble);
+	}
+	if (!engine->running || engine->exit_status >= 0)
+	{
+		ScanRun		run = {.id = scan.scan_id, .result = PROTO_SCAN_FAILED};
+
+		snprintf(run.message, sizeof(run.message), "%.255s", engine->reason);
+		snprintf(run.hint, sizeof(run.hint), "%.255s", engine->hint);
+		report_scan_done(engine, &run);
+	}
+	return true;
+}
+
+static bool
+on_flush(Engine *engine, ProtoReader body)
+{
+	FlushWait  *wait = calloc(1, sizeof(FlushWait));
+
+	if (wait == NULL)
+		return false;
+	wait->token = proto_get_i64(&body);
+	if (engine->reader != NULL)
+	{
+		events_drain(engine->reader);
+		changes_process_events(engine);
+	}
+	wait->epoch = engine->epoch++;
+	wait->next = engine->flushes;
+	engine->flushes = wait;
+	return !body.failed;
+}
+
+static bool
+on_frame(Engine *engine, uint8_t type, ProtoReader body)
+{
+	ProtoBeliefsHeader header;
+	int64_t		value;
+
+	if (type != PROTO_INIT && !engine->initialized)
+		return false;
+	switch (type)
+	{
+		case PROTO_INIT:
+			return on_init(engine, body);
+		case PROTO_CONFIG:
+			return on_config(engine, body);
+		case PROTO_SCAN:
+			return on_scan(engine, body);
+		case PROTO_FLUSH:
+			return on_flush(engine, body);
+		case PROTO_SCAN_CANCEL:
+			value = proto_get_i64(&body);
+			if (!body.failed && engine->running)
+				changes_cancel_scan(engine, value);
+			return !body.failed;
+		case PROTO_BELIEFS:
+			return proto_get_beliefs_header(&body, &header) &&
+				(!engine->running || changes_beliefs(engine, &header, body));
+		case PROTO_APPLIED:
+			if (engine->unacknowledged == 0)
+				return false;
+			engine->unacknowledged--;
+			return true;
+		case PROTO_PING:
+			value = proto_get_i64(&body);
+			report_end_frame(engine);
+			proto_begin(&engine->out, PROTO_PONG);
+			proto_put_i64(&engine->out, value);
+			proto_end(&engine->out);
+			return !body.failed;
+		default:
+			return false;
+	}
+}
+
+/* Reads what is there; false when the worker is gone. */
+static bool
+receive(Engine *engine)
+{
+	uint8_t		type;
+	ProtoReader body;
+	int			more;
+	ssize_t		n = proto_recv(engine->socket, &engine->in);
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		return false;
+	while ((more = proto_next(&engine->in, &type, &body)) == 1)
+	{
+		if (!on_frame(engine, type, body))
+		{
+			fprintf(stderr, "fsync-tree: message of type 0x%02x could not be understood\n", type);
+			return false;
+		}
+	}
+	return more == 0;
+}
+
+/* ---- flushes ---- */
+
+static void
+answer_flushes(Engine *engine)
+{
+	FlushWait **p = &engine->flushes;
+	uint64_t	min;
+
+	if (*p == NULL || !engine->running || engine->building)
+		return;
+	min = changes_min_epoch(engine);
+	while (*p != NULL)
+	{
+		FlushWait  *wait = *p;
+
+		if (min <= wait->epoch)
+		{
+			p = &wait->next;
+			continue;
+		}
+		report_end_frame(engine);
+		proto_begin(&engine->out, PROTO_FLUSHED);
+		proto_put_i64(&engine->out, wait->token);
+		proto_end(&engine->out);
+		*p = wait->next;
+		free(wait);
+	}
+}
+
+/* ---- the loop ---- */
+
+static bool
+is_idle(const Engine *engine)
+{
+	return engine->items.count == 0 && engine->n_points == 0 && engine->n_places == 0 &&
+		engine->full.scan == NULL && engine->partial.scan == NULL &&
+		!engine->scan_queued && !engine->resolving &&
+		hash_pool_outstanding(engine->pool) == 0;
+}
+
+/* Tries again what could not be had: the root, an instance, watches. */
+static void
+retry(Engine *engine)
+{
+	if (engine->retry_us == 0 || engine_now_us() < engine->retry_us)
+		return;
+	engine->retry_us = 0;
+	if (!engine->running)
+	{
+		start(engine, false);
+		return;
+	}
+	if (engine->watches == NULL)
+	{
+		if (root_open(&engine->root, false) == ROOT_OK && changes_start_watching(engine))
+		{
+			const char *reason = "directories that could not be watched are watched now";
+
+			report_end_frame(engine);
+			proto_begin(&engine->out, PROTO_SCAN_WANTED);
+			proto_put_str(&engine->out, reason, strlen(reason));
+			proto_end(&engine->out);
+		}
+	}
+	else if (watch_tree_status(engine->watches)->unwatched > 0)
+	{
+		watch_tree_retry(engine->watches);
+		engine->resolving = true;
+	}
+}
+
+static void
+step(Engine *engine)
+{
+	retry(engine);
+	if (engine->running && engine->exit_status < 0)
+	{
+		changes_process_events(engine);
+		changes_resolve(engine);
+		inspect_hashed(engine);
+		if (engine->exit_status < 0)
+			changes_step(engine);
+		update_state(engine);
+		if (engine->retry_us == 0 &&
+			(engine->watches == NULL || watch_tree_status(engine->watches)->unwatched > 0))
+			engine->retry_us = engine_now_us() + ENGINE_RETRY_US;
+	}
+	answer_flushes(engine);
+	report_offer_frame(engine);
+	if (engine->running && is_idle(engine))
+		root_close(&engine->root);
+	if (engine->progress_due && !engine->frame_open &&
+		engine_now_us() - engine->last_progress_us >= ENGINE_PROGRESS_US)
+		report_progress(engine);
+}
+
+/* Milliseconds until there is something to do; -1: until something happens. */
+static int
+next_timeout(Engine *engine)
+{
+	int64_t		now = engine_now_us();
+	int64_t		due = INT64_MAX;
+
+	if (engine->running)
+	{
+		if (engine->resolving)
+			return 0;
+		due = changes_due(engine);
+	}
+	if (engine->retry_us != 0 && engine->retry_us < due)
+		due = engine->retry_us;
+	if (engine->progress_due && !engine->frame_open &&
+		engine->last_progress_us + ENGINE_PROGRESS_US < due)
+		due = engine->last_progress_us + ENGINE_PROGRESS_US;
+	if (due == INT64_MAX)
+		return -1;
+	if (due <= now)
+		return 0;
+	return due - now > 3600000000 ? 3600000 : (due - now + 999) / 1000;
+}
+
+static void
+loop(Engine *engine)
+{
+	while (engine->exit_status < 0)
+	{
+		struct pollfd fds[3] = {
+			{.fd = engine->socket, .events = POLLIN},
+			{.fd = engine->wake_fd, .events = POLLIN},
+			{.fd = engine->running ? engine->root.mountinfo_fd : -1, .events = POLLPRI},
+		};
+		uint64_t	count;
+
+		if (proto_buf_pending(&engine->out) > 0)
+			fds[0].events |= POLLOUT;
+		if (poll(fds, 3, next_timeout(engine)) < 0)
+			continue;
+		if (fds[1].revents && read(engine->wake_fd, &count, sizeof(count)) < 0)
+			continue;
+		if (fds[0].revents & (POLLIN | POLLHUP | POLLERR))
+		{
+			if (!receive(engine))
+				engine->exit_status = 0;
+		}
+		if (engine->running && (fds[2].revents & (POLLPRI | POLLERR)))
+		{
+			RootTrouble trouble = root_verify(&engine->root);
+
+			if (trouble != ROOT_OK)
+				engine_root_trouble(engine, trouble);
+			else
+				changes_read_mounts(engine);
+		}
+		if (engine->exit_status < 0)
+			step(engine);
+		if (engine->out.failed || proto_send(engine->socket, &engine->out) < 0)
+		{
+			if (engine->out.failed || errno != EAGAIN)
+				engine->exit_status = engine->exit_status < 0 ? EXIT_FAILURE : engine->exit_status;
+		}
+	}
+}
+
+/*
+ * Serves the worker at the other end of the socket until it closes it.
+ * Returns the process's exit status.
+ */
+int
+engine_run(int socket)
+{
+	Engine	   *engine = calloc(1, sizeof(Engine));
+	int			status;
+
+	if (engine == NULL)
+		return EXIT_FAILURE;
+	engine->socket = socket;
+	engine->exit_status = -1;
+	engine->epoch = 1;
+	engine->root.fd = engine->root.mountinfo_fd = -1;
+	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	proto_buf_init(&engine->in);
+	proto_buf_init(&engine->out);
+	pending_init(&engine->pending);
+	problems_init(&engine->problems);
+	table_init(&engine->items);
+	if (engine->wake_fd < 0)
+		return EXIT_FAILURE;
+	proto_begin(&engine->out, PROTO_HELLO);
+	proto_put_u32(&engine->out, PROTO_VERSION);
+	proto_end(&engine->out);
+
+	loop(engine);
+
+	/* What it said last, why it ends, should arrive. */
+	report_end_frame(engine);
+	for (int tries = 0; tries < 100 && proto_buf_pending(&engine->out) > 0; tries++)
+	{
+		struct pollfd pfd = {.fd = socket, .events = POLLOUT};
+
+		if (proto_send(socket, &engine->out) < 0 && errno != EAGAIN)
+			break;
+		poll(&pfd, 1, 10);
+	}
+
+	/* A thread may hang in a dead file system: the kernel cleans up. */
+	status = engine->exit_status;
+	fflush(NULL);
+	_exit(status);
+}

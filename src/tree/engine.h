@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.h
+ *		The one thread that brings everything together, and what its parts
+ *		share.
+ *
+ *		engine.c	the loop: socket, events, state, flushes
+ *		changes.c	from events and scans to points to be inspected
+ *		inspect.c	from points to observations
+ *		report.c	observations, onto the socket
+ *
+ * Two rules keep what is reported true.  Only this thread sends observations,
+ * each from a stat that it has just made, so that the last observation of a
+ * path is the latest.  And a belief is asked for after everything sent before
+ * is in the socket, so that it includes it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_ENGINE_H
+#define FSYNC_ENGINE_H
+
+#include "events.h"
+#include "hash.h"
+#include "links.h"
+#include "pending.h"
+#include "problems.h"
+#include "root.h"
+#include "scan.h"
+#include "watch_tree.h"
+
+/* A path to be inspected, with all that is found out about it. */
+typedef struct Point
+{
+	char	   *path;			/* terminated, owned */
+	size_t		len;
+	unsigned	hints;			/* HINT_* */
+	unsigned	retries;
+	uint64_t	epoch;
+	int64_t		scan_id;
+
+	bool		has_belief;
+	ProtoBelief belief;			/* its path is this path */
+
+	int			error;			/* of stat; ENOENT: there is no such file */
+	bool		settled;		/* nothing more to be done */
+	bool		moved_away;		/* its row has gone to another path */
+	FileInfo	info;
+} Point;
+
+typedef struct HashItem
+{
+	HashJob		job;			/* path and len are of this */
+	TableLink	link;
+	bool		superseded;		/* its result is not wanted any more */
+	unsigned	hints;
+	unsigned	retries;
+	uint64_t	epoch;
+	int64_t		scan_id;
+	bool		has_belief;
+	ProtoBelief belief;			/* without its path */
+	char	   *moved_from;		/* the row with belief.id is at this path */
+	size_t		moved_from_len;
+} HashItem;
+
+typedef struct FlushWait
+{
+	struct FlushWait *next;
+	int64_t		token;
+	uint64_t	epoch;
+} FlushWait;
+
+/* A scan, and then the inspection of what it found. */
+typedef struct ScanRun
+{
+	Scan	   *scan;			/* NULL: none */
+	Candidates *checked;		/* replaces the scan's own candidates */
+	bool		drained;		/* all candidates were taken */
+	int64_t		id;				/* 0: of places that events named */
+	uint32_t	flags;
+	double		threshold;
+	uint64_t	epoch;
+	uint64_t	round;			/* of problems */
+	uint64_t	bytes_hashed;
+	uint64_t	removals;
+	uint8_t		result;			/* ProtoScanResult */
+	char		message[256];
+	char		hint[256];
+} ScanRun;
+
+typedef struct Engine
+{
+	int			socket;
+	int			wake_fd;		/* eventfd: a thread has something for us */
+	ProtoBuf	in;
+	ProtoBuf	out;
+
+	/* settings */
+	ProtoConfig config;
+	Filter	   *filter;
+	bool		utf8;
+	char	   *spool_dir;
+	bool		initialized;	/* PROTO_INIT was received */
+
+	/* state */
+	Root		root;
+	bool		running;		/* the root is there and watched (or polled) */
+	uint8_t		state;			/* as last reported */
+	char		reason[512];
+	char		hint[512];
+	uint64_t	reported_directories;
+	bool		state_changed;	/* identity, mounts...: report in any case */
+	int64_t		retry_us;		/* when to try again what is not running */
+	int			exit_status;	/* -1: go on */
+
+	EventReader *reader;		/* NULL: no inotify instance to be had */
+	WatchTree  *watches;
+	bool		resolving;		/* touched names are not all looked at */
+	bool		building;		/* the watches are put up; a scan follows */
+	bool		healing;		/* events were lost, the scan has not ended */
+	bool		heal_scan_runs;
+	EventBatch	batch;
+	int64_t		last_event_us;	/* CLOCK_REALTIME */
+
+	/* the last renames, to find the other half of one */
+	struct
+	{
+		uint32_t	cookie;		/* 0: paired */
+		unsigned	hints;		/* of the old name */
+		int64_t		since_us;
+	}			renames[64];
+	unsigned	next_rename;
+
+	Pending		pending;
+	Problems	problems;
+	Links	   *links;
+	HashPool   *pool;
+	Table		items;			/* HashItems in the pool, by path */
+	uint64_t	epoch;			/* of what happens now; a flush ends it */
+	FlushWait  *flushes;
+
+	/* directories that changed: places of the next partial scan */
+	ScanPlace  *places;
+	size_t		n_places;
+	size_t		places_capacity;
+	int64_t		places_first_us;
+	int64_t		places_last_us;
+	uint64_t	places_epoch;
+	ScanRun		partial;
+	ScanRun		full;
+	bool		scan_queued;	/* a PROTO_SCAN that waits for the state */
+	ProtoScan	queued_scan;
+
+	/* the points in inspection */
+	Point	   *points;
+	size_t		n_points;
+	size_t		points_capacity;
+	size_t		points_asked;	/* beliefs were asked for up to here */
+	size_t		points_answered;
+	bool		inspecting;
+
+	/* requests for beliefs: the id says whose */
+	int64_t		last_request;
+	int64_t		points_request;
+	int64_t		full_request;
+	int64_t		partial_request;
+	int64_t		guard_request;
+	size_t		guard_next;		/* mount whose rows are asked for */
+
+	/* report.c */
+	bool		frame_open;
+	size_t		frame_count_at;
+	uint32_t	frame_count;
+	uint32_t	unacknowledged; /* OBSERVATIONS not yet APPLIED */
+	int64_t		last_progress_us;
+	bool		progress_due;
+} Engine;
+
+/* engine.c */
+extern int	engine_run(int socket);
+extern int64_t engine_now_us(void);
+
+/* Sends PROTO_LOG; a condition is logged when it begins and when it ends. */
+extern void engine_log(Engine *engine, char level, const char *format,...)
+			__attribute__((format(printf, 3, 4)));
+
+/* The root is lost or another: the process ends and is started again. */
+extern void engine_root_trouble(Engine *engine, RootTrouble trouble);
+
+/* changes.c */
+extern void changes_process_events(Engine *engine);
+extern bool changes_resolve(Engine *engine);
+extern void changes_want_subtree(Engine *engine, const char *path, size_t len);
+extern void changes_read_mounts(Engine *engine);
+extern bool changes_start_watching(Engine *engine);
+extern void changes_stop_watching(Engine *engine);
+extern void changes_start_scan(Engine *engine, const ProtoScan *scan);
+extern void changes_cancel_scan(Engine *engine, int64_t scan_id);
+extern void changes_step(Engine *engine);
+extern int64_t changes_due(Engine *engine);
+extern uint64_t changes_min_epoch(Engine *engine);
+extern bool changes_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
+
+/* inspect.c */
+extern bool inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
+						uint64_t epoch, int64_t scan_id, unsigned retries);
+extern void inspect_start(Engine *engine);
+extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
+extern void inspect_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id);
+extern void inspect_hashed(Engine *engine);
+extern uint64_t inspect_min_epoch(const Engine *engine);
+extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
+extern void inspect_drop_scan(Engine *engine, int64_t scan_id);
+
+/* report.c */
+extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
+						const ProtoStat *stat, const uint8_t *hash, int64_t scan_id);
+extern void report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
+						 const char *path, size_t len, const ProtoStat *stat,
+						 const uint8_t *hash, int64_t scan_id);
+extern void report_removed(Engine *engine, int64_t id, const char *path, size_t len,
+						   int64_t scan_id);
+extern void report_problem(Engine *engine, ProtoProblem problem, int error,
+						   const char *path, size_t len, int64_t scan_id);
+extern void report_cured(Engine *engine, const char *path, size_t len, int64_t scan_id);
+
+/* Closes the frame: a frame that must be whole begins and ends with this. */
+extern void report_end_frame(Engine *engine);
+
+/* The same, if the worker is idle or the frame is full. */
+extern void report_offer_frame(Engine *engine);
+
+/* Whether the worker is so far behind that no new work should be begun. */
+extern bool report_congested(const Engine *engine);
+extern void report_request_beliefs(Engine *engine, const ProtoBeliefsRequest *request);
+extern void report_state(Engine *engine, uint8_t state, const char *reason, const char *hint);
+extern void report_progress(Engine *engine);
+extern void report_scan_done(Engine *engine, const ScanRun *run);
+
+#endif							/* FSYNC_ENGINE_H */

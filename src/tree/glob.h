@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * glob.h
+ *		One pattern with the syntax of gitignore(5), compiled.
+ *
+ * Unlike a line of a .gitignore file a pattern is a whole string: trailing
+ * spaces and a leading '#' mean themselves.  Bytes are compared as bytes, so
+ * '?' is one byte, as in git.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_GLOB_H
+#define FSYNC_GLOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define GLOB_MAX_LEN	1024
+
+typedef struct Glob Glob;
+
+/*
+ * NULL when out of memory or when the pattern is bad or can never match; error
+ * then points to a static message.
+ */
+extern Glob *glob_compile(const char *pattern, size_t len, const char **error);
+extern void glob_free(Glob *glob);
+
+/* The pattern began with '!'. */
+extern bool glob_negated(const Glob *glob);
+
+/*
+ * Whether the pattern matches this very path (not one above it), which is
+ * relative to the root and has no '/' at its ends.  The time is at most the
+ * product of the lengths.
+ */
+extern bool glob_matches(const Glob *glob, const char *path, size_t len,
+						 bool is_directory);
+
+/* Whether it may match something below this directory. */
+extern bool glob_matches_below(const Glob *glob, const char *path, size_t len);
+
+#endif							/* FSYNC_GLOB_H */

@@ -1,0 +1,110 @@
+/*-------------------------------------------------------------------------
+ *
+ * hash.h
+ *		Hashing files on threads of their own: SHA-256 (FIPS 180-4) through
+ *		libcrypto's EVP interface.
+ *
+ * A result is either the hash of one state of the file or a reason why there
+ * is none, never a hash that was not once the content: the file is examined
+ * before and after it is read, and hashing begins only when its ctime lies
+ * before the clock tick in which it was examined, since a second write within
+ * one tick leaves no trace in any time stamp on many file systems.
+ *
+ * Large files have a thread of their own with low priority, so that they
+ * delay nobody, and can be cancelled.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_HASH_H
+#define FSYNC_HASH_H
+
+#include "beneath.h"
+
+/* Files from this size on go to the large lane. */
+#define HASH_LARGE_FILE		(INT64_C(64) * 1024 * 1024)
+
+typedef enum HashResult
+{
+	HASH_DONE,					/* info and hash are one state of the file */
+	HASH_CHANGED,				/* it changed while it was read */
+	HASH_GONE,					/* nothing there, or not a regular file */
+	HASH_LEASED,				/* another process holds a lease */
+	HASH_ERROR,					/* error is the errno */
+	HASH_CANCELLED,
+} HashResult;
+
+typedef struct HashJob
+{
+	struct HashJob *next;		/* the pool's, then the collected list's */
+
+	/* set by the submitter, who owns the job before and after */
+	char	   *path;			/* relative to the root, terminated */
+	size_t		len;
+	int64_t		expected_size;	/* chooses the lane */
+	void	   *owner;			/* not touched by the pool */
+
+	/* set by the pool */
+	HashResult	result;
+	int			error;
+	FileInfo	info;
+	uint8_t		hash[PROTO_HASH_LEN];
+	int64_t		bytes;			/* read */
+	int64_t		duration_us;
+
+	int			rootfd;			/* the pool's: its root at submission */
+	volatile int cancelled;		/* set by hash_pool_cancel(), atomic */
+} HashJob;
+
+typedef struct HashPool HashPool;
+
+/*
+ * rootfd is asked for by each job and given back: the pool's owner may close
+ * it when nothing is in the pool.  notify_fd is an eventfd that is written
+ * when results wait.  NULL with errno on failure.
+ */
+extern HashPool *hash_pool_create(int threads, int notify_fd);
+
+/* Changes the number of threads; takes effect as threads become idle. */
+extern void hash_pool_resize(HashPool *pool, int threads);
+
+/* The root for the jobs submitted from now on; -1: none. */
+extern void hash_pool_set_root(HashPool *pool, int rootfd);
+
+extern void hash_pool_submit(HashPool *pool, HashJob *job);
+
+/* Jobs submitted and not yet collected. */
+extern size_t hash_pool_outstanding(HashPool *pool);
+
+/* All finished jobs as a list, oldest first, or NULL; never waits. */
+extern HashJob *hash_pool_collect(HashPool *pool);
+
+/* The job ends soon with HASH_CANCELLED (or with its result). */
+extern void hash_pool_cancel(HashPool *pool, HashJob *job);
+
+/* Cancels all, joins the threads; jobs not collected are freed (path, job). */
+extern void hash_pool_destroy(HashPool *pool);
+
+/*
+ * What a thread that hashes keeps from file to file: a buffer and a digest
+ * context.  NULL with errno on failure.
+ */
+typedef struct HashScratch HashScratch;
+
+extern HashScratch *hash_scratch_create(void);
+extern void hash_scratch_free(HashScratch *scratch);
+
+/*
+ * The pool's work.  A file of limit bytes or more is not read: it is
+ * HASH_CHANGED, with its size in info.
+ */
+extern HashResult hash_with_scratch(HashScratch *scratch, int rootfd, const char *path,
+									size_t len, int64_t limit,
+									const volatile int *cancelled, FileInfo *info,
+									uint8_t hash[PROTO_HASH_LEN], int64_t *bytes, int *error);
+
+/* Hashes one file as above, of any size; for fsync-tree scan. */
+extern HashResult hash_file(int rootfd, const char *path, size_t len,
+							const volatile int *cancelled, FileInfo *info,
+							uint8_t hash[PROTO_HASH_LEN], int64_t *bytes, int *error);
+
+#endif							/* FSYNC_HASH_H */

@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * links.c
+ *		Which paths are names of one file.
+ *
+ * A group is a file, by device and inode number; its names are a list of
+ * strings.  Groups are bounded in number: beyond the bound nothing is noted,
+ * and a write to such a file makes the engine search the tree.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "links.h"
+
+#include "table.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINKS_MAX_NAMES	1000000
+
+typedef struct LinkName
+{
+	struct LinkName *next;
+	size_t		len;
+	char		path[];
+} LinkName;
+
+typedef struct LinkGroup
+{
+	TableLink	link;
+	dev_t		dev;
+	int64_t		inode;
+	uint32_t	names;
+	uint32_t	searched_nlink; /* st_nlink at the end of the last search that
+								 * left names unknown; 0: none */
+	uint32_t	nlink;
+	LinkName   *first;
+} LinkGroup;
+
+struct Links
+{
+	pthread_mutex_t lock;
+	Table		groups;
+	size_t		names;
+};
+
+Links *
+links_create(void)
+{
+	Links	   *links = calloc(1, sizeof(Links));
+
+	if (links == NULL)
+		return NULL;
+	pthread_mutex_init(&links->lock, NULL);
+	table_init(&links->groups);
+	return links;
+}
+
+void
+links_free(Links *links)
+{
+	for (size_t i = 0; i < links->groups.n_buckets; i++)
+	{
+		TableLink  *link = links->groups.buckets[i];
+
+		while (link != NULL)
+		{
+			LinkGroup  *group = table_container(link, LinkGroup, link);
+
+			link = link->next;
+			while (group->first != NULL)
+			{
+				LinkName   *name = group->first;
+
+				group->first = name->next;
+				free(name);
+			}
+			free(group);
+		}
+	}
+	table_clear(&links->groups);
+	pthread_mutex_destroy(&links->lock);
+	free(links);
+}
+
+static LinkGroup *
+find(const Links *links, const FileInfo *info, uint64_t hash)
+{
+	for (TableLink *link = table_first(&links->groups, hash); link; link = table_next(link))
+	{
+		LinkGroup  *group = table_container(link, LinkGroup, link);
+
+		if (group->dev == info->dev && group->inode == info->stat.inode)
+			return group;
+	}
+	return NULL;
+}
+
+void
+links_note(Links *links, const FileInfo *info, const char *path, size_t len)
+{
+	uint64_t	hash = table_hash(&info->stat.inode, sizeof(info->stat.inode), info->dev);
+	LinkGroup  *group;
+	LinkName   *name;
+
+	pthread_mutex_lock(&links->lock);
+	group = find(links, info, hash);
+	if (group == NULL)
+	{
+		group = calloc(1, sizeof(LinkGroup));
+		if (group == NULL)
+			goto done;
+		group->dev = info->dev;
+		group->inode = info->stat.inode;
+		if (!table_insert(&links->groups, &group->link, hash))
+		{
+			free(group);
+			goto done;
+		}
+	}
+	group->nlink = info->nlink;
+	for (name = group->first; name != NULL; name = name->next)
+		if (name->len == len && memcmp(name->path, path, len) == 0)
+			goto done;
+	if (links->names < LINKS_MAX_NAMES &&
+		(name = malloc(sizeof(LinkName) + len + 1)) != NULL)
+	{
+		memcpy(name->path, path, len);
+		name->path[len] = '\0';
+		name->len = len;
+		name->next = group->first;
+		group->first = name;
+		group->names++;
+		links->names++;
+	}
+done:
+	pthread_mutex_unlock(&links->lock);
+}
+
+bool
+links_others(Links *links, const FileInfo *info, const char *path, size_t len,
+			 void (*report) (void *arg, const char *path, size_t len), void *arg)
+{
+	uint64_t	hash = table_hash(&info->stat.inode, sizeof(info->stat.inode), info->dev);
+	LinkGroup  *group;
+	bool		complete = false;
+
+	pthread_mutex_lock(&links->lock);
+	group = find(links, info, hash);
+	if (group != NULL)
+	{
+		for (LinkName *name = group->first; name != NULL; name = name->next)
+			if (name->len != len || memcmp(name->path, path, len) != 0)
+				report(arg, name->path, name->len);
+		complete = group->names == info->nlink ||
+			group->searched_nlink == info->nlink;
+	}
+	pthread_mutex_unlock(&links->lock);
+	return complete;
+}
+
+void
+links_searched(Links *links)
+{
+	pthread_mutex_lock(&links->lock);
+	for (size_t i = 0; i < links->groups.n_buckets; i++)
+		for (TableLink *link = links->groups.buckets[i]; link; link = link->next)
+		{
+			LinkGroup  *group = table_container(link, LinkGroup, link);
+
+			group->searched_nlink = group->nlink;
+		}
+	pthread_mutex_unlock(&links->lock);
+}

@@ -1,0 +1,395 @@
+/*-------------------------------------------------------------------------
+ *
+ * protocol.h
+ *		What fsync-tree and the PostgreSQL worker say to each other.
+ *
+ * The two run on one machine, from one package, at the ends of a socketpair:
+ * integers are in the machine's own byte order, and a version number in the
+ * first message of each side refuses a mixture of packages.  A frame is
+ *
+ *		uint32	length of what follows
+ *		uint8	type, one of the PROTO_* below
+ *		...		body
+ *
+ * and a byte string in a body is a uint32 length and its bytes.  Both ends
+ * decode with bounds checked: a frame that does not parse ends the connection,
+ * never the process that read it.
+ *
+ * The order of the socket is the order of the world.  The worker commits all
+ * observations that it received before a BELIEFS_REQUEST or a FLUSHED before
+ * it acts on that message; nothing else is needed to keep the two in step.
+ *
+ * This header and protocol.c are compiled into both programs, so they use
+ * malloc() and know neither PostgreSQL nor threads.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_PROTOCOL_H
+#define FSYNC_PROTOCOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PROTO_VERSION		1
+#define PROTO_MAX_FRAME		(32 * 1024 * 1024)
+#define PROTO_HASH_LEN		32
+
+/* The longest file_path, in bytes: a btree row ends at 2,704. */
+#define PROTO_PATH_MAX		2500
+
+/* A time that the file system does not know (birth time, mostly). */
+#define PROTO_NO_TIME		INT64_MIN
+
+/*
+ * fsync-tree ends with this status when its root was lost or replaced: it is
+ * to be started again at once, which is no failure.
+ */
+#define PROTO_EXIT_RESTART	3
+
+/* The descriptor on which fsync-tree finds its socket. */
+#define PROTO_SOCKET_FD		3
+
+typedef enum ProtoType
+{
+	/* worker to fsync-tree */
+	PROTO_INIT = 'I',			/* ProtoInit: first message, once */
+	PROTO_CONFIG = 'C',			/* ProtoConfig: settings were reloaded */
+	PROTO_SCAN = 'S',			/* ProtoScan: compare the whole tree */
+	PROTO_SCAN_CANCEL = 'X',	/* int64 scan_id */
+	PROTO_BELIEFS = 'B',		/* ProtoBeliefsHeader, then its beliefs */
+	PROTO_FLUSH = 'F',			/* int64 token: answer when all is sent */
+	PROTO_PING = 'P',			/* int64 token */
+	PROTO_APPLIED = 'A',		/* no body: one more OBSERVATIONS frame has
+								 * been committed */
+
+	/* fsync-tree to worker */
+	PROTO_HELLO = 'h',			/* uint32 version */
+	PROTO_STATE = 's',			/* ProtoState */
+	PROTO_BELIEFS_REQUEST = 'b',	/* ProtoBeliefsRequest */
+	PROTO_OBSERVATIONS = 'o',	/* uint32 count, then ProtoObservation each */
+	PROTO_PROGRESS = 'g',		/* ProtoProgress */
+	PROTO_SCAN_WANTED = 'w',	/* string reason: events were lost; the
+								 * worker answers with a PROTO_SCAN */
+	PROTO_SCAN_DONE = 'd',		/* ProtoScanDone */
+	PROTO_FLUSHED = 'f',		/* int64 token */
+	PROTO_PONG = 'p',			/* int64 token */
+	PROTO_LOG = 'l',			/* uint8 level ('W' warning, 'L' log, 'D'
+								 * debug), string message */
+} ProtoType;
+
+/* A byte string inside a received frame; not terminated, not owned. */
+typedef struct ProtoStr
+{
+	const char *data;
+	uint32_t	len;
+} ProtoStr;
+
+typedef struct ProtoConfig
+{
+	int32_t		debounce_ms;	/* restarted by each event of a path */
+	int32_t		debounce_max_ms;	/* from the first event of a path */
+	int32_t		batch_size;		/* most observations in one message */
+	int32_t		max_concurrency;	/* files hashed at once */
+	bool		calculate_hashes;
+} ProtoConfig;
+
+/*
+ * include, exclude and mounts are lists: each element a string, the list
+ * itself a string that holds them one after the other (proto_get_str on a
+ * reader of its own; proto_list_next).
+ */
+typedef struct ProtoInit
+{
+	uint32_t	version;
+	ProtoConfig config;
+	bool		utf8;			/* names must be valid UTF-8 */
+	ProtoStr	root;			/* absolute path that is watched */
+	ProtoStr	identity;		/* of the root at the last complete scan, as
+								 * fsync-tree reported it; empty: none yet */
+	ProtoStr	mounts;			/* list: as reported in ProtoState */
+	ProtoStr	include;		/* list of globs; empty: everything */
+	ProtoStr	exclude;		/* list of globs */
+	ProtoStr	spool_dir;		/* where an unnamed temporary file may go */
+} ProtoInit;
+
+/* Flags of a scan. */
+#define PROTO_SCAN_FORCE		0x01	/* accept a new root, new mounts and a
+										 * mass deletion */
+#define PROTO_SCAN_STARTUP		0x02	/* nothing was watched before: a rename
+										 * is believed on inode, birth time,
+										 * size and mtime without hashing */
+
+typedef struct ProtoScan
+{
+	int64_t		scan_id;		/* > 0 */
+	uint32_t	flags;
+	double		mass_delete_threshold;	/* 0..1, share of the believed rows */
+} ProtoScan;
+
+/* What stat says of a file. */
+typedef struct ProtoStat
+{
+	int64_t		size;
+	int64_t		inode;
+	int64_t		mtime_sec;		/* exact, of any year */
+	int32_t		mtime_nsec;		/* 0..999999999, also before 1970 */
+	int64_t		mtime_ns;		/* since 1970, saturating */
+	int64_t		ctime_ns;		/* the same */
+	int64_t		btime_ns;		/* the same, or PROTO_NO_TIME */
+} ProtoStat;
+
+/* A row of file_records, as the worker believes it. */
+typedef struct ProtoBelief
+{
+	int64_t		id;
+	ProtoStr	path;
+	int64_t		size;
+	int64_t		inode;
+	int64_t		mtime_ns;
+	int64_t		ctime_ns;
+	int64_t		btime_ns;		/* PROTO_NO_TIME where the row has NULL */
+	int64_t		scanned_us;		/* last_scanned, microseconds since 1970 */
+	bool		has_hash;
+	uint8_t		hash[PROTO_HASH_LEN];
+} ProtoBelief;
+
+typedef enum ProtoBeliefsKind
+{
+	PROTO_BELIEFS_RANGE = 'r',	/* path > after (or >=), path < before */
+	PROTO_BELIEFS_PATHS = 'p',	/* exactly these paths */
+} ProtoBeliefsKind;
+
+typedef struct ProtoBeliefsRequest
+{
+	int64_t		request_id;
+	uint8_t		kind;
+	bool		inclusive;		/* range: path >= after */
+	ProtoStr	after;			/* range: empty and inclusive: from the
+								 * beginning */
+	ProtoStr	before;			/* range: empty: to the end */
+	uint32_t	limit;			/* range: rows of this page */
+	ProtoStr	paths;			/* paths: a list */
+} ProtoBeliefsRequest;
+
+/* Followed by count beliefs, in byte order of their paths. */
+typedef struct ProtoBeliefsHeader
+{
+	int64_t		request_id;
+	bool		last;			/* range: nothing follows this page */
+	uint32_t	count;
+} ProtoBeliefsHeader;
+
+typedef enum ProtoOp
+{
+	/*
+	 * These three write "path is a file with this stat and hash", whether or
+	 * not there is a row; they differ in what is counted.
+	 */
+	PROTO_OP_ADDED = 'A',		/* there was no row */
+	PROTO_OP_UPDATED = 'U',		/* size, mtime or content is new */
+	PROTO_OP_TOUCHED = 'T',		/* only bookkeeping (ctime, inode): counts
+								 * nothing */
+
+	/*
+	 * The row with this id and old_path is now at path, with this stat and
+	 * hash; a row at path goes first.  Where there is no such row any more,
+	 * as PROTO_OP_ADDED.  All moves of one message happen together (they may
+	 * overlap: exchanges, d/d/x to d/x).
+	 */
+	PROTO_OP_MOVED = 'M',
+	PROTO_OP_REMOVED = 'R',		/* the row with this id and path goes */
+
+	PROTO_OP_PROBLEM = 'P',		/* problem, message, path, stat unused */
+	PROTO_OP_CLEAR = 'C',		/* the problem of path is gone */
+	PROTO_OP_CLEAR_UNDER = 'D', /* all problems of path and below it are gone;
+								 * an empty path: of the whole tree */
+} ProtoOp;
+
+/* Words of fsync_problems.problem; see proto_problem_name(). */
+typedef enum ProtoProblem
+{
+	PROTO_PROBLEM_PERMISSION = 1,	/* permission denied */
+	PROTO_PROBLEM_ENCODING,		/* name invalid in the database's encoding */
+	PROTO_PROBLEM_TOO_LONG,		/* path longer than PROTO_PATH_MAX */
+	PROTO_PROBLEM_CHANGING,		/* kept changing while it was read */
+	PROTO_PROBLEM_IO,			/* I/O error, message says which */
+	PROTO_PROBLEM_LEASE,		/* another process holds a lease on it */
+	PROTO_PROBLEM_NOT_WATCHED,	/* a directory without a watch */
+	PROTO_PROBLEM_MOUNT,		/* a mount appeared or vanished here */
+	PROTO_PROBLEM_REFERENCED,	/* worker: a foreign key kept the row */
+	PROTO_PROBLEM_REJECTED,		/* worker: the database refused the row */
+} ProtoProblem;
+
+typedef struct ProtoObservation
+{
+	uint8_t		op;
+	int64_t		scan_id;		/* the scan that found it; 0: real time */
+	int64_t		id;				/* moved, removed */
+	ProtoStr	path;
+	ProtoStr	old_path;		/* moved */
+	ProtoStat	stat;			/* added, updated, touched, moved */
+	bool		has_hash;		/* false: content_hash is NULL */
+	uint8_t		hash[PROTO_HASH_LEN];
+	uint8_t		problem;		/* ProtoProblem */
+	ProtoStr	message;		/* problem: in words, may be empty */
+} ProtoObservation;
+
+typedef enum ProtoTreeState
+{
+	PROTO_STATE_STARTING = 1,	/* putting up watches */
+	PROTO_STATE_WATCHING,		/* all directories are watched */
+	PROTO_STATE_DEGRADED,		/* works, but not all of it; reason says why */
+	PROTO_STATE_UNAVAILABLE,	/* the root cannot be used; rows stay */
+} ProtoTreeState;
+
+/* Sent whenever something in it changed. */
+typedef struct ProtoState
+{
+	uint8_t		state;			/* ProtoTreeState */
+	ProtoStr	reason;			/* a message, empty when all is well */
+	ProtoStr	hint;			/* what the user can do, or empty */
+	bool		polled;			/* part of the tree has no events: reconcile
+								 * more often */
+	uint64_t	directories;	/* watched */
+	ProtoStr	identity;		/* of the accepted root; empty: unknown */
+	ProtoStr	mounts;			/* list: the accepted mounts in the tree */
+} ProtoState;
+
+/* Sent at most every 200 ms while there is work, and once when it ends. */
+typedef struct ProtoProgress
+{
+	int64_t		scan_id;		/* the running scan, or 0 */
+	uint64_t	files_done;		/* of the scan: compared */
+	uint64_t	bytes_hashed;	/* of the scan */
+	uint64_t	pending;		/* changes that wait or are inspected */
+	int64_t		last_event_us;	/* microseconds since 1970; 0: none yet */
+	uint64_t	directories;	/* watched */
+} ProtoProgress;
+
+typedef enum ProtoScanResult
+{
+	PROTO_SCAN_COMPLETE = 0,
+	PROTO_SCAN_CANCELLED,		/* by the worker, or the root went away */
+	PROTO_SCAN_FAILED,			/* message says why */
+	PROTO_SCAN_MASS_DELETE,		/* nothing was removed; removals says how much
+								 * would have been */
+} ProtoScanResult;
+
+/* Comes after the last observation of its scan. */
+typedef struct ProtoScanDone
+{
+	int64_t		scan_id;
+	uint8_t		result;			/* ProtoScanResult */
+	uint64_t	files_scanned;
+	uint64_t	bytes_hashed;
+	uint64_t	removals;		/* that the scan found */
+	uint64_t	believed;		/* rows that were compared */
+	ProtoStr	message;
+	ProtoStr	hint;
+} ProtoScanDone;
+
+/* ---------------------------------------------------------------------
+ * Buffers
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * A growing byte buffer, written at the end and consumed from the front.
+ * failed is set when memory ran out or a frame grew too long; the buffer is
+ * then not to be sent.
+ */
+typedef struct ProtoBuf
+{
+	char	   *data;
+	size_t		start;			/* first unconsumed byte */
+	size_t		len;			/* end of the data */
+	size_t		cap;
+	size_t		frame;			/* where the open frame begins */
+	bool		failed;
+} ProtoBuf;
+
+typedef struct ProtoReader
+{
+	const char *p;
+	const char *end;
+	bool		failed;			/* something did not fit: refuse the frame */
+} ProtoReader;
+
+extern void proto_buf_init(ProtoBuf *buf);
+extern void proto_buf_free(ProtoBuf *buf);
+extern size_t proto_buf_pending(const ProtoBuf *buf);
+
+/* Room for len bytes at the end; NULL (and failed) when out of memory. */
+extern char *proto_buf_reserve(ProtoBuf *buf, size_t len);
+
+/* One frame is open at a time; proto_end() fills in its length. */
+extern void proto_begin(ProtoBuf *buf, ProtoType type);
+extern void proto_end(ProtoBuf *buf);
+
+extern void proto_put_u8(ProtoBuf *buf, uint8_t v);
+extern void proto_put_u32(ProtoBuf *buf, uint32_t v);
+extern void proto_put_i64(ProtoBuf *buf, int64_t v);
+extern void proto_put_double(ProtoBuf *buf, double v);
+extern void proto_put_str(ProtoBuf *buf, const void *data, size_t len);
+
+/* Overwrites a uint32 put earlier at this offset from the frame's start. */
+extern size_t proto_offset(const ProtoBuf *buf);
+extern void proto_patch_u32(ProtoBuf *buf, size_t offset, uint32_t v);
+
+extern ProtoReader proto_reader(const void *data, size_t len);
+extern uint8_t proto_get_u8(ProtoReader *r);
+extern uint32_t proto_get_u32(ProtoReader *r);
+extern int64_t proto_get_i64(ProtoReader *r);
+extern double proto_get_double(ProtoReader *r);
+extern ProtoStr proto_get_str(ProtoReader *r);
+
+/* Steps through a list; false at its end (or when it is malformed). */
+extern bool proto_list_next(ProtoStr *list, ProtoStr *element);
+
+/*
+ * Takes the next whole frame out of the buffer.  Returns 1 and fills type and
+ * body (valid until the buffer is written again), 0 when more bytes are
+ * needed, -1 when the stream is not this protocol.
+ */
+extern int	proto_next(ProtoBuf *buf, uint8_t *type, ProtoReader *body);
+
+/*
+ * Moves bytes without blocking.  proto_send() returns the bytes left to send
+ * or -1 with errno; proto_recv() returns the bytes read, 0 at end of file,
+ * and -1 with errno (EAGAIN: nothing there).
+ */
+extern ssize_t proto_send(int fd, ProtoBuf *buf);
+extern ssize_t proto_recv(int fd, ProtoBuf *buf);
+
+/* ---------------------------------------------------------------------
+ * Messages: put_x writes the body (or the element) into the open frame,
+ * get_x returns false when it does not parse.
+ * ---------------------------------------------------------------------
+ */
+extern void proto_put_config(ProtoBuf *buf, const ProtoConfig *m);
+extern bool proto_get_config(ProtoReader *r, ProtoConfig *m);
+extern void proto_put_init(ProtoBuf *buf, const ProtoInit *m);
+extern bool proto_get_init(ProtoReader *r, ProtoInit *m);
+extern void proto_put_scan(ProtoBuf *buf, const ProtoScan *m);
+extern bool proto_get_scan(ProtoReader *r, ProtoScan *m);
+extern void proto_put_beliefs_header(ProtoBuf *buf, const ProtoBeliefsHeader *m);
+extern bool proto_get_beliefs_header(ProtoReader *r, ProtoBeliefsHeader *m);
+extern void proto_put_belief(ProtoBuf *buf, const ProtoBelief *m);
+extern bool proto_get_belief(ProtoReader *r, ProtoBelief *m);
+extern void proto_put_beliefs_request(ProtoBuf *buf, const ProtoBeliefsRequest *m);
+extern bool proto_get_beliefs_request(ProtoReader *r, ProtoBeliefsRequest *m);
+extern void proto_put_observation(ProtoBuf *buf, const ProtoObservation *m);
+extern bool proto_get_observation(ProtoReader *r, ProtoObservation *m);
+extern void proto_put_state(ProtoBuf *buf, const ProtoState *m);
+extern bool proto_get_state(ProtoReader *r, ProtoState *m);
+extern void proto_put_progress(ProtoBuf *buf, const ProtoProgress *m);
+extern bool proto_get_progress(ProtoReader *r, ProtoProgress *m);
+extern void proto_put_scan_done(ProtoBuf *buf, const ProtoScanDone *m);
+extern bool proto_get_scan_done(ProtoReader *r, ProtoScanDone *m);
+
+/* The word for fsync_problems.problem, for instance "permission denied". */
+extern const char *proto_problem_name(uint8_t problem);
+
+#endif							/* FSYNC_PROTOCOL_H */

@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.c
+ *		Observations, onto the socket.
+ *
+ * Each frame of observations becomes one transaction.  While the worker is
+ * busy with one, the next fills up; when it is idle, what is there goes out
+ * at once.  So frames are small when changes are few and grow to batch_size
+ * under load.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Bytes waiting for the socket above which no new work is begun. */
+#define REPORT_CONGESTED	(4 * 1024 * 1024)
+#define REPORT_MAX_UNACKNOWLEDGED	4
+
+/* A frame is closed at this size whatever its count. */
+#define REPORT_FRAME_BYTES	(1024 * 1024)
+
+void
+report_end_frame(Engine *engine)
+{
+	if (!engine->frame_open)
+		return;
+	proto_patch_u32(&engine->out, engine->frame_count_at, engine->frame_count);
+	proto_end(&engine->out);
+	engine->frame_open = false;
+	engine->unacknowledged++;
+}
+
+void
+report_offer_frame(Engine *engine)
+{
+	if (engine->frame_open && engine->unacknowledged == 0)
+		report_end_frame(engine);
+}
+
+bool
+report_congested(const Engine *engine)
+{
+	return engine->unacknowledged >= REPORT_MAX_UNACKNOWLEDGED ||
+		proto_buf_pending(&engine->out) > REPORT_CONGESTED;
+}
+
+/* Moves of one inspection must stay in one frame: see PROTO_OP_MOVED. */
+static void
+put(Engine *engine, const ProtoObservation *o)
+{
+	if (!engine->frame_open)
+	{
+		proto_begin(&engine->out, PROTO_OBSERVATIONS);
+		engine->frame_count_at = proto_offset(&engine->out);
+		proto_put_u32(&engine->out, 0);
+		engine->frame_open = true;
+		engine->frame_count = 0;
+	}
+	proto_put_observation(&engine->out, o);
+	engine->frame_count++;
+	if (o->op != PROTO_OP_MOVED &&
+		(engine->frame_count >= (uint32_t) engine->config.batch_size ||
+		 proto_offset(&engine->out) > REPORT_FRAME_BYTES))
+		report_end_frame(engine);
+	engine->progress_due = true;
+}
+
+static ProtoObservation
+observation(ProtoOp op, const char *path, size_t len, int64_t scan_id)
+{
+	ProtoObservation o = {.op = op, .scan_id = scan_id};
+
+	o.path.data = path;
+	o.path.len = len;
+	return o;
+}
+
+static void
+put_file(Engine *engine, ProtoObservation *o, const ProtoStat *stat, const uint8_t *hash)
+{
+	o->stat = *stat;
+	o->has_hash = hash != NULL;
+	if (hash)
+		memcpy(o->hash, hash, PROTO_HASH_LEN);
+	put(engine, o);
+}
+
+void
+report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
+			const ProtoStat *stat, const uint8_t *hash, int64_t scan_id)
+{
+	ProtoObservation o = observation(op, path, len, scan_id);
+
+	problems_forget(&engine->problems, path, len);	/* the worker does too */
+	put_file(engine, &o, stat, hash);
+}
+
+void
+report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
+			 const char *path, size_t len, const ProtoStat *stat,
+			 const uint8_t *hash, int64_t scan_id)
+{
+	ProtoObservation o = observation(PROTO_OP_MOVED, path, len, scan_id);
+
+	o.id = id;
+	o.old_path.data = old_path;
+	o.old_path.len = old_len;
+	problems_forget(&engine->problems, path, len);
+	put_file(engine, &o, stat, hash);
+}
+
+void
+report_removed(Engine *engine, int64_t id, const char *path, size_t len, int64_t scan_id)
+{
+	ProtoObservation o = observation(PROTO_OP_REMOVED, path, len, scan_id);
+
+	o.id = id;
+	put(engine, &o);
+}
+
+void
+report_problem(Engine *engine, ProtoProblem problem, int error,
+			   const char *path, size_t len, int64_t scan_id)
+{
+	ProtoObservation o = observation(PROTO_OP_PROBLEM, path, len, scan_id);
+
+	o.problem = problem;
+	if (error != 0)
+	{
+		o.message.data = strerror(error);
+		o.message.len = strlen(o.message.data);
+	}
+	problems_note(&engine->problems, path, len);
+	put(engine, &o);
+}
+
+void
+report_cured(Engine *engine, const char *path, size_t len, int64_t scan_id)
+{
+	ProtoObservation o = observation(PROTO_OP_CLEAR, path, len, scan_id);
+
+	put(engine, &o);
+}
+
+void
+report_request_beliefs(Engine *engine, const ProtoBeliefsRequest *request)
+{
+	report_end_frame(engine);	/* beliefs include what was sent before */
+	proto_begin(&engine->out, PROTO_BELIEFS_REQUEST);
+	proto_put_beliefs_request(&engine->out, request);
+	proto_end(&engine->out);
+}
+
+static ProtoStr
+str(const char *s)
+{
+	ProtoStr	r = {s, strlen(s)};
+
+	return r;
+}
+
+void
+report_state(Engine *engine, uint8_t state, const char *reason, const char *hint)
+{
+	WatchTreeStatus watched = {0};
+	ProtoState	m = {.state = state};
+	ProtoBuf	mounts;
+
+	if (engine->watches)
+		watched = *watch_tree_status(engine->watches);
+	if (!engine->state_changed && engine->state == state &&
+		engine->reported_directories == watched.watched &&
+		strcmp(engine->reason, reason) == 0 && strcmp(engine->hint, hint) == 0)
+		return;
+	engine->state_changed = false;
+	engine->state = state;
+	engine->reported_directories = watched.watched;
+	snprintf(engine->reason, sizeof(engine->reason), "%s", reason);
+	snprintf(engine->hint, sizeof(engine->hint), "%s", hint);
+
+	report_end_frame(engine);
+	proto_buf_init(&mounts);
+	mounts_encode(&engine->root.accepted, &mounts);
+	m.reason = str(engine->reason);
+	m.hint = str(engine->hint);
+	m.directories = watched.watched;
+	m.polled = engine->root.polled || engine->reader == NULL ||
+		watched.unwatched > 0 || watched.aliases > 0;
+	m.identity = str(engine->root.identity);
+	m.mounts.data = mounts.data;
+	m.mounts.len = mounts.failed ? 0 : mounts.len;
+	proto_begin(&engine->out, PROTO_STATE);
+	proto_put_state(&engine->out, &m);
+	proto_end(&engine->out);
+	proto_buf_free(&mounts);
+}
+
+void
+report_progress(Engine *engine)
+{
+	ProtoProgress m = {0};
+	ScanStatus	status;
+
+	if (engine->frame_open)
+		return;					/* it follows the frame */
+	if (engine->full.scan)
+	{
+		scan_status(engine->full.scan, &status);
+		m.scan_id = engine->full.id;
+		m.files_done = status.files;
+		m.bytes_hashed = engine->full.bytes_hashed;
+	}
+	m.pending = engine->pending.table.count + engine->items.count +
+		engine->n_points + engine->n_places;
+	m.last_event_us = engine->last_event_us;
+	m.directories = engine->reported_directories;
+	proto_begin(&engine->out, PROTO_PROGRESS);
+	proto_put_progress(&engine->out, &m);
+	proto_end(&engine->out);
+	engine->last_progress_us = engine_now_us();
+	engine->progress_due = false;
+}
+
+void
+report_scan_done(Engine *engine, const ScanRun *run)
+{
+	ProtoScanDone m = {.scan_id = run->id, .result = run->result};
+	ScanStatus	status = {0};
+
+	report_end_frame(engine);
+	if (run->scan)
+		scan_status(run->scan, &status);
+	m.files_scanned = status.files;
+	m.believed = status.believed;
+	m.bytes_hashed = run->bytes_hashed;
+	m.removals = run->removals;
+	m.message = str(run->message);
+	m.hint = str(run->hint);
+	proto_begin(&engine->out, PROTO_SCAN_DONE);
+	proto_put_scan_done(&engine->out, &m);
+	proto_end(&engine->out);
+	engine->progress_due = true;
+}
+
+void
+engine_log(Engine *engine, char level, const char *format,...)
+{
+	char		message[1024];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	report_end_frame(engine);
+	proto_begin(&engine->out, PROTO_LOG);
+	proto_put_u8(&engine->out, level);
+	proto_put_str(&engine->out, message, strlen(message));
+	proto_end(&engine->out);
+}

@@ -1,0 +1,217 @@
+/*-------------------------------------------------------------------------
+ *
+ * root.c
+ *		The root of the repository.
+ *
+ * Renaming an ancestor of the root, or mounting something over it, is
+ * reported by no event.  So the path is opened anew whenever a row might be
+ * removed, and its identity compared with the one that was accepted when the
+ * repository was last read completely.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+int
+root_init(Root *root, ProtoStr path, ProtoStr identity, ProtoStr mounts)
+{
+	memset(root, 0, sizeof(*root));
+	root->fd = -1;
+	root->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	root->path = strndup(path.data, path.len);
+	if (root->path == NULL)
+		return -1;
+	if (identity.len < sizeof(root->identity))
+		memcpy(root->identity, identity.data, identity.len);
+	return mounts_decode(mounts, &root->accepted);
+}
+
+void
+root_free(Root *root)
+{
+	root_close(root);
+	if (root->mountinfo_fd >= 0)
+		close(root->mountinfo_fd);
+	mounts_free(&root->accepted);
+	mounts_free(&root->now);
+	free(root->guarded.mounts);
+	free(root->path);
+	free(root->real);
+}
+
+static RootTrouble
+open_checked(Root *root, bool accept, int *fd)
+{
+	char		identity[IDENTITY_MAX];
+	ProtoStr	accepted;
+	ProtoStr	now;
+
+	*fd = identity_open_root(root->path, identity);
+	if (*fd < 0)
+		return ROOT_MISSING;
+	now.data = identity;
+	now.len = strlen(identity);
+	accepted.data = root->identity;
+	accepted.len = strlen(root->identity);
+	if (accept || accepted.len == 0)
+		memcpy(root->identity, identity, sizeof(identity));
+	else if (!identity_same(accepted, now))
+	{
+		close(*fd);
+		*fd = -1;
+		return ROOT_REPLACED;
+	}
+	return ROOT_OK;
+}
+
+RootTrouble
+root_open(Root *root, bool accept)
+{
+	RootTrouble trouble;
+	struct statfs fs;
+
+	if (root->fd >= 0 && !accept)
+		return ROOT_OK;
+	root_close(root);
+	trouble = open_checked(root, accept, &root->fd);
+	if (trouble != ROOT_OK)
+		return trouble;
+	free(root->real);
+	root->real = realpath(root->path, NULL);
+	if (fstatfs(root->fd, &fs) == 0)
+		root->volatile_times = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+	return ROOT_OK;
+}
+
+RootTrouble
+root_verify(Root *root)
+{
+	int			fd;
+	RootTrouble trouble = open_checked(root, false, &fd);
+
+	if (fd >= 0)
+		close(fd);
+	return trouble;
+}
+
+void
+root_close(Root *root)
+{
+	if (root->fd >= 0)
+		close(root->fd);
+	root->fd = -1;
+}
+
+static void
+update_guarded(Root *root)
+{
+	size_t		max = root->accepted.count + root->now.count;
+	const Mount **differing;
+
+	free(root->guarded.mounts);
+	root->guarded.mounts = NULL;
+	root->guarded.count = 0;
+	if (max == 0)
+		return;
+	differing = calloc(max, sizeof(Mount *));
+	root->guarded.mounts = calloc(max, sizeof(Mount));
+	if (differing != NULL && root->guarded.mounts != NULL)
+	{
+		size_t		n = mounts_diff(&root->accepted, &root->now, differing, max);
+
+		for (size_t i = 0; i < n; i++)
+			root->guarded.mounts[i] = *differing[i];
+		root->guarded.count = n;
+	}
+	free(differing);
+}
+
+void
+root_read_mounts(Root *root)
+{
+	MountSet	set = {0};
+
+	if (root->mountinfo_fd < 0 || root->real == NULL ||
+		mounts_read(root->mountinfo_fd, root->real, &set) < 0)
+		return;
+	mounts_free(&root->now);
+	root->now = set;
+	root->polled = set.root_polled;
+	for (size_t i = 0; i < set.count; i++)
+		root->polled |= set.mounts[i].polled;
+	update_guarded(root);
+}
+
+/* The accepted set becomes a copy of now, or only at one path. */
+static void
+accept(Root *root, const char *path, size_t len)
+{
+	MountSet	set = {0};
+	MountSet   *from[2] = {&root->accepted, &root->now};
+	ProtoBuf	text;
+	ProtoStr	list;
+
+	set.mounts = calloc(root->accepted.count + root->now.count + 1, sizeof(Mount));
+	if (set.mounts == NULL)
+		return;
+
+	/* of the accepted ones what is not at path, of the others what is */
+	for (int which = 0; which < 2; which++)
+		for (size_t i = 0; i < from[which]->count; i++)
+		{
+			const Mount *m = &from[which]->mounts[i];
+			bool		at = path == NULL ||
+				(m->len == len && memcmp(m->path, path, len) == 0);
+
+			if (at == (which == 1))
+				set.mounts[set.count++] = *m;
+		}
+
+	/* an independent copy, in order again */
+	proto_buf_init(&text);
+	mounts_encode(&set, &text);
+	free(set.mounts);
+	if (!text.failed)
+	{
+		list.data = text.data;
+		list.len = text.len;
+		mounts_free(&root->accepted);
+		mounts_decode(list, &root->accepted);
+	}
+	proto_buf_free(&text);
+	update_guarded(root);
+}
+
+void
+root_accept_mounts(Root *root)
+{
+	accept(root, NULL, 0);
+}
+
+void
+root_accept_mount(Root *root, const char *path, size_t len)
+{
+	accept(root, path, len);
+}
+
+bool
+root_guards(const Root *root, const char *path, size_t len)
+{
+	for (size_t i = 0; i < root->guarded.count; i++)
+	{
+		const Mount *m = &root->guarded.mounts[i];
+
+		if (len >= m->len && memcmp(m->path, path, m->len) == 0 &&
+			(len == m->len || path[m->len] == '/'))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * root.h
+ *		The root of the repository: open while there is work, verified before
+ *		anything is said to be absent.
+ *
+ * Used by one thread.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_ROOT_H
+#define FSYNC_ROOT_H
+
+#include "identity.h"
+
+typedef struct Root
+{
+	char	   *path;
+	char	   *real;			/* without symbolic links; NULL until opened */
+	int			fd;				/* O_PATH, -1 when closed */
+	int			mountinfo_fd;
+	char		identity[IDENTITY_MAX]; /* accepted; "" until the first time */
+	MountSet	accepted;		/* mounts below the root that were accepted */
+	MountSet	now;			/* those that are there */
+	MountSet	guarded;		/* places where the two differ: nothing below
+								 * is said to have changed */
+	bool		polled;			/* something in the tree has no events */
+	bool		volatile_times; /* tmpfs and the like: equal times say little */
+} Root;
+
+/* Keeps copies.  0, or -1 with errno. */
+extern int	root_init(Root *root, ProtoStr path, ProtoStr identity, ProtoStr mounts);
+extern void root_free(Root *root);
+
+typedef enum RootTrouble
+{
+	ROOT_OK = 0,
+	ROOT_MISSING,				/* cannot be opened; errno */
+	ROOT_REPLACED,				/* another directory than the accepted one */
+} RootTrouble;
+
+/*
+ * Makes root->fd valid, if it is the accepted root; accepts it if none was
+ * yet, or if told to.
+ */
+extern RootTrouble root_open(Root *root, bool accept);
+
+/* Whether the path still leads to the accepted root; opens it anew. */
+extern RootTrouble root_verify(Root *root);
+
+/* Nothing is kept open in the tree while there is nothing to do. */
+extern void root_close(Root *root);
+
+/* Reads the mounts again and works out what is guarded. */
+extern void root_read_mounts(Root *root);
+
+/*
+ * Takes the mounts that are there as they are: all of them, or just at one
+ * place where there was nothing to lose.
+ */
+extern void root_accept_mounts(Root *root);
+extern void root_accept_mount(Root *root, const char *path, size_t len);
+
+/* Whether path lies at or below a guarded place. */
+extern bool root_guards(const Root *root, const char *path, size_t len);
+
+#endif							/* FSYNC_ROOT_H */

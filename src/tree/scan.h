@@ -1,0 +1,104 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.h
+ *		Comparing what is on disk with what the worker believes.
+ *
+ * A scan merges two streams in path order, the walk and the beliefs, on a
+ * thread of its own; it covers the whole tree, or some directories.  It
+ * decides nothing: what differs becomes a candidate, which the engine looks
+ * at again, with a fresh belief, after the scan has ended.  Only what a
+ * repository without any row is filled with goes out at once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_SCAN_H
+#define FSYNC_SCAN_H
+
+#include "candidates.h"
+#include "links.h"
+#include "walk.h"
+
+/* A place to compare: everything below a directory ("": the root). */
+typedef struct ScanPlace
+{
+	char	   *path;			/* terminated; the scan takes it over */
+	size_t		len;
+} ScanPlace;
+
+typedef struct ScanOptions
+{
+	int			rootfd;			/* stays open until scan_free() */
+	const Filter *filter;
+	bool		utf8;
+	const MountSet *guarded;	/* copied */
+	bool		calculate_hashes;	/* a row without a hash differs */
+	const char *spool_dir;
+	Links	   *links;
+	int			notify_fd;		/* eventfd, written when there is something to
+								 * do for the engine */
+} ScanOptions;
+
+typedef struct Scan Scan;
+
+/* Takes over places (an array from malloc) in any order, also overlapping.
+ * NULL when out of memory or threads. */
+extern Scan *scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options);
+
+/* Joins the thread, which ends soon. */
+extern void scan_cancel(Scan *scan);
+extern void scan_free(Scan *scan);
+
+/*
+ * If the scan waits for beliefs: fills kind, inclusive, after, before, limit
+ * and paths of the request (valid until the beliefs are given), once a page.
+ */
+extern bool scan_wants_beliefs(Scan *scan, ProtoBeliefsRequest *request);
+
+/* The answer's body, after its header; copied.  False: it does not parse. */
+extern bool scan_give_beliefs(Scan *scan, const ProtoBeliefsHeader *header,
+							  ProtoReader body);
+
+/* What goes to the engine at once. */
+typedef enum FindingKind
+{
+	FINDING_ADDED,				/* a file of a repository without rows */
+	FINDING_PROBLEM,			/* problem and message; the path is not to be
+								 * tracked, or its rows stay */
+} FindingKind;
+
+typedef struct Finding
+{
+	struct Finding *next;
+	FindingKind kind;
+	ProtoProblem problem;
+	int			error;			/* errno, or 0 */
+	FileInfo	info;			/* added */
+	size_t		len;
+	char		path[];
+} Finding;
+
+/* The oldest finding, which the caller frees, or NULL; never waits. */
+extern Finding *scan_take_finding(Scan *scan);
+
+typedef struct ScanStatus
+{
+	bool		finished;		/* and no finding is left */
+	bool		failed;			/* error is the errno */
+	bool		cancelled;
+	int			error;
+	uint64_t	files;			/* compared */
+	uint64_t	believed;		/* rows */
+} ScanStatus;
+
+extern void scan_status(Scan *scan, ScanStatus *status);
+
+/* After it has finished; candidates_match() was called. */
+extern Candidates *scan_candidates(Scan *scan);
+
+/* Whether the scan looked at path: at one of its places, or below. */
+extern bool scan_covers(const Scan *scan, const char *path, size_t len);
+
+/* Size, times, inode number: the file is as the row says. */
+extern bool scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat);
+
+#endif							/* FSYNC_SCAN_H */

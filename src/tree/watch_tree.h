@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch_tree.h
+ *		The watched directories, as nodes found by watch descriptor.
+ *
+ * inotify reports (descriptor, name), and where the descriptor's directory is
+ * by the time the event is read is not said.  So a directory is a node, the
+ * kernel's descriptor its identity (adding a watch to the same directory
+ * gives the same descriptor), and a path is only computed, never stored.
+ * Events are hints: they mark (directory, name) as touched, and once the
+ * queue is read the disk is looked at and the tree follows it.
+ *
+ * Used by one thread.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_WATCH_TREE_H
+#define FSYNC_WATCH_TREE_H
+
+#include "events.h"
+#include "filter.h"
+#include "protocol.h"
+
+typedef struct WatchTree WatchTree;
+
+typedef struct WatchCallbacks
+{
+	void	   *arg;
+
+	/* A directory came, went or moved at path: compare all below it. */
+	void		(*subtree) (void *arg, const char *path, size_t len);
+
+	/* Something happened to a name, not a directory, in the node's directory;
+	 * name is terminated. */
+	void		(*name) (void *arg, uint64_t node, const char *name, size_t len,
+						 uint32_t mask, uint32_t cookie);
+} WatchCallbacks;
+
+/* max_watches: at most so many directories are watched.  NULL: no memory. */
+extern WatchTree *watch_tree_create(int inotify_fd, const Filter *filter, bool utf8,
+									uint64_t max_watches,
+									const WatchCallbacks *callbacks);
+
+/* The watches themselves end with the inotify instance. */
+extern void watch_tree_free(WatchTree *tree);
+
+/*
+ * Watches the root; what is below it is found by watch_tree_resolve().  0, or
+ * -1 with errno.
+ */
+extern int	watch_tree_start(WatchTree *tree, int rootfd);
+
+/* Takes note of one event. */
+extern void watch_tree_event(WatchTree *tree, const Event *event, const char *name);
+
+/* The directory at path (or where one may be now) is to be looked at. */
+extern void watch_tree_touch(WatchTree *tree, const char *path, size_t len);
+
+/* The same for all directories that could not be watched so far. */
+extern void watch_tree_retry(WatchTree *tree);
+
+/*
+ * Looks at the disk for what was touched, for about budget_us microseconds.
+ * Returns true when nothing is left to do.
+ */
+extern bool watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us);
+
+/*
+ * Writes the path of a node's directory, relative to the root; its length, or
+ * -1 when the node is gone or longer than PROTO_PATH_MAX.
+ */
+extern ssize_t watch_tree_path(const WatchTree *tree, uint64_t node,
+							   char path[PROTO_PATH_MAX + 1]);
+
+/* Whether the directory at path is known. */
+extern bool watch_tree_knows(const WatchTree *tree, const char *path, size_t len);
+
+typedef struct WatchTreeStatus
+{
+	uint64_t	watched;		/* directories with a watch */
+	uint64_t	unwatched;		/* directories without, for want of watches;
+								 * those below them are not counted */
+	uint64_t	aliases;		/* second places of one directory (bind mounts) */
+	bool		rebuild;		/* the tree cannot follow: make a new one */
+} WatchTreeStatus;
+
+extern const WatchTreeStatus *watch_tree_status(const WatchTree *tree);
+
+/* Whether something happened to the root itself since this was last asked. */
+extern bool watch_tree_root_changed(WatchTree *tree);
+
+#endif							/* FSYNC_WATCH_TREE_H */

@@ -1,0 +1,287 @@
+/*-------------------------------------------------------------------------
+ *
+ * tree_client.c
+ *		The worker's end of one fsync-tree: the process and its socket.
+ *
+ * The child must be able to hang or crash without PostgreSQL noticing: it
+ * holds no descriptor of ours but its end of the socket, it is in a process
+ * group of its own (the postmaster and pg_cancel_backend() signal whole
+ * groups), and it starts with default signals.  It is never waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+
+#include "tree_client.h"
+
+#define KILL_AFTER_MS		5000
+#define REAP_MIN_MS			10
+#define REAP_MAX_MS			30000
+
+/* A process that was abandoned and is not reaped yet. */
+typedef struct Orphan
+{
+	struct Orphan *next;
+	pid_t		pid;
+	int64		kill_at;		/* INT64_MAX: was killed */
+	int64		reap_at;
+	int			reap_ms;
+} Orphan;
+
+static Orphan *orphans = NULL;
+
+int64
+clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void
+tree_client_init(TreeClient *tree)
+{
+	tree->pid = 0;
+	tree->fd = -1;
+	proto_buf_init(&tree->in);
+	proto_buf_init(&tree->out);
+	tree->last_byte = 0;
+}
+
+const char *
+tree_client_program(void)
+{
+	static char program[MAXPGPATH];
+
+	if (setting_helper_path != NULL && setting_helper_path[0] != '\0')
+		strlcpy(program, setting_helper_path, sizeof(program));
+	else
+		snprintf(program, sizeof(program), "%s/fsync-tree", pkglib_path);
+	return program;
+}
+
+/* posix_spawn of the program with its socket; an errno, or 0. */
+static int
+spawn_program(int socket, pid_t *pid)
+{
+	char	   *argv[] = {"fsync-tree", "worker", NULL};
+	char	   *env[] = {"LC_ALL=C", NULL};
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t	none;
+	sigset_t	all;
+	int			error;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+
+	if ((error = posix_spawn_file_actions_init(&actions)) != 0)
+		return error;
+	if ((error = posix_spawnattr_init(&attributes)) != 0)
+	{
+		posix_spawn_file_actions_destroy(&actions);
+		return error;
+	}
+
+	/* dup2 also clears close-on-exec, even onto the same number. */
+	if ((error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null",
+												  O_RDONLY, 0)) == 0 &&
+		(error = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
+												  O_WRONLY, 0)) == 0 &&
+		(error = posix_spawn_file_actions_adddup2(&actions, socket, PROTO_SOCKET_FD)) == 0 &&
+		(error = posix_spawn_file_actions_addclosefrom_np(&actions, PROTO_SOCKET_FD + 1)) == 0 &&
+		(error = posix_spawnattr_setsigmask(&attributes, &none)) == 0 &&
+		(error = posix_spawnattr_setsigdefault(&attributes, &all)) == 0 &&
+		(error = posix_spawnattr_setpgroup(&attributes, 0)) == 0 &&
+		(error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK |
+										  POSIX_SPAWN_SETSIGDEF |
+										  POSIX_SPAWN_SETPGROUP)) == 0)
+		error = posix_spawn(pid, tree_client_program(), &actions, &attributes, argv, env);
+
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	return error;
+}
+
+bool
+tree_client_start(TreeClient *tree)
+{
+	int			ends[2];
+	int			error;
+
+	if (!AcquireExternalFD())
+		return false;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+	{
+		error = errno;
+		ReleaseExternalFD();
+		errno = error;
+		return false;
+	}
+	error = spawn_program(ends[1], &tree->pid);
+	close(ends[1]);
+	if (error != 0)
+	{
+		close(ends[0]);
+		ReleaseExternalFD();
+		tree->pid = 0;
+		errno = error;
+		return false;
+	}
+	tree->fd = ends[0];
+	tree->last_byte = clock_ms();
+	return true;
+}
+
+bool
+tree_client_receive(TreeClient *tree)
+{
+	ssize_t		received = proto_recv(tree->fd, &tree->in);
+
+	if (received > 0)
+	{
+		tree->last_byte = clock_ms();
+		return true;
+	}
+	return received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+bool
+tree_client_send(TreeClient *tree)
+{
+	return proto_send(tree->fd, &tree->out) >= 0 ||
+		errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+bool
+tree_client_readable(const TreeClient *tree)
+{
+	struct pollfd fd = {.fd = tree->fd, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+void
+tree_client_close(TreeClient *tree)
+{
+	if (tree->fd >= 0)
+	{
+		close(tree->fd);
+		ReleaseExternalFD();
+	}
+	tree->fd = -1;
+	proto_buf_free(&tree->in);
+	proto_buf_free(&tree->out);
+}
+
+bool
+tree_client_reap(TreeClient *tree, int *status)
+{
+	pid_t		pid;
+
+	if (tree->pid == 0)
+	{
+		*status = -1;
+		return true;
+	}
+	pid = waitpid(tree->pid, status, WNOHANG);
+	if (pid == 0 || (pid < 0 && errno == EINTR))
+		return false;
+	if (pid < 0)
+		*status = -1;
+	tree->pid = 0;
+	return true;
+}
+
+void
+tree_client_describe_end(int status, char *text, size_t size)
+{
+	if (status != -1 && WIFSIGNALED(status))
+		snprintf(text, size, "fsync-tree was terminated by signal %d", WTERMSIG(status));
+	else if (status != -1 && WIFEXITED(status) && WEXITSTATUS(status) != 0)
+		snprintf(text, size, "fsync-tree exited with exit code %d", WEXITSTATUS(status));
+	else
+		snprintf(text, size, "fsync-tree ended unexpectedly");
+}
+
+void
+tree_client_abandon(TreeClient *tree)
+{
+	Orphan	   *orphan;
+
+	tree_client_close(tree);
+	if (tree->pid == 0)
+		return;
+	kill(tree->pid, SIGTERM);
+	orphan = malloc(sizeof(Orphan));
+	if (orphan == NULL)
+	{
+		/* It stays a zombie until the worker ends; no reason to fail. */
+		kill(tree->pid, SIGKILL);
+		tree->pid = 0;
+		return;
+	}
+	orphan->pid = tree->pid;
+	orphan->kill_at = clock_ms() + KILL_AFTER_MS;
+	orphan->reap_ms = REAP_MIN_MS;
+	orphan->reap_at = clock_ms() + orphan->reap_ms;
+	orphan->next = orphans;
+	orphans = orphan;
+	tree->pid = 0;
+}
+
+int64
+tree_orphans_poll(int64 now)
+{
+	int64		next = INT64_MAX;
+	Orphan	  **link = &orphans;
+
+	while (*link != NULL)
+	{
+		Orphan	   *orphan = *link;
+
+		if (now >= orphan->reap_at)
+		{
+			int			status;
+
+			if (waitpid(orphan->pid, &status, WNOHANG) != 0)
+			{
+				*link = orphan->next;
+				free(orphan);
+				continue;
+			}
+			orphan->reap_ms = Min(orphan->reap_ms * 2, REAP_MAX_MS);
+			orphan->reap_at = now + orphan->reap_ms;
+		}
+		if (now >= orphan->kill_at)
+		{
+			kill(orphan->pid, SIGKILL);
+			orphan->kill_at = INT64_MAX;
+			orphan->reap_ms = REAP_MIN_MS;
+			orphan->reap_at = now + orphan->reap_ms;
+		}
+		next = Min(next, Min(orphan->reap_at, orphan->kill_at));
+		link = &orphan->next;
+	}
+	return next;
+}
+
+void
+tree_orphans_kill(void)
+{
+	for (Orphan *orphan = orphans; orphan != NULL; orphan = orphan->next)
+		kill(orphan->pid, SIGKILL);
+}

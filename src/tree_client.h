@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * tree_client.h
+ *		The worker's end of one fsync-tree: the process and its socket.
+ *
+ * Nothing here blocks or raises an error, knows of the database, or decides
+ * when a process is to be replaced.  Times are milliseconds of a clock that
+ * only goes forward.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_TREE_CLIENT_H
+#define FSYNC_TREE_CLIENT_H
+
+#include "fsync.h"
+
+#include "tree/protocol.h"
+
+typedef struct TreeClient
+{
+	pid_t		pid;			/* 0: no process, or reaped */
+	int			fd;				/* -1: closed */
+	ProtoBuf	in;
+	ProtoBuf	out;
+	int64		last_byte;		/* received, or the start */
+} TreeClient;
+
+extern int64 clock_ms(void);
+
+/* The path of fsync-tree; in static memory. */
+extern const char *tree_client_program(void);
+
+extern void tree_client_init(TreeClient *tree);
+
+/* Starts a process; false with errno. */
+extern bool tree_client_start(TreeClient *tree);
+
+/*
+ * Reads what is there.  Returns false at the end of the stream; what was read
+ * before is in the buffer.
+ */
+extern bool tree_client_receive(TreeClient *tree);
+
+/* Sends what it can; false when the other end is gone (read on: its last
+ * words may wait). */
+extern bool tree_client_send(TreeClient *tree);
+
+/* Whether bytes wait that were not read yet: then silence is our own. */
+extern bool tree_client_readable(const TreeClient *tree);
+
+/* Closes the socket and forgets what is in the buffers. */
+extern void tree_client_close(TreeClient *tree);
+
+/* True when there is no process any more; status is as waitpid() has it, and
+ * -1 when somebody else reaped it. */
+extern bool tree_client_reap(TreeClient *tree, int *status);
+
+/* "fsync-tree was terminated by signal 9" and the like, into text. */
+extern void tree_client_describe_end(int status, char *text, size_t size);
+
+/*
+ * For a process that nobody is interested in any more: closes its socket,
+ * asks it to end, kills it after five seconds, and reaps it.  orphans_poll()
+ * does the waiting, and returns when it wants to be called again (INT64_MAX:
+ * there are none).
+ */
+extern void tree_client_abandon(TreeClient *tree);
+extern int64 tree_orphans_poll(int64 now);
+extern void tree_orphans_kill(void);
+
+#endif							/* FSYNC_TREE_CLIENT_H */

@@ -1,0 +1,257 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *		The worker of one database: its repositories and their lives.
+ *
+ * Private to worker*.c:
+ *
+ *		worker.c			process, loop, list of repositories, requests
+ *		worker_process.c	life of a repository's fsync-tree: start, watchdog, end
+ *		worker_messages.c	what fsync-tree says
+ *		worker_runs.c		scans, bursts of real-time changes, barriers
+ *		worker_state.c		state: derived, stored, published, logged
+ *
+ * There is one thread and one loop.  Each turn lets every repository advance:
+ * do what is due, and say when it wants to be called again.  Times are
+ * milliseconds of clock_ms(), and INT64_MAX stands for never.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_WORKER_H
+#define FSYNC_WORKER_H
+
+#include "fsync.h"
+
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+#include "storage/latch.h"
+
+#include "apply.h"
+#include "operations.h"
+#include "repository.h"
+#include "requests.h"
+#include "tree_client.h"
+
+#define NEVER				INT64_MAX
+
+/* A message and what the user can do about it; valid in the database's
+ * encoding. */
+typedef struct Condition
+{
+	char		reason[STATUS_TEXT_LEN];
+	char		hint[STATUS_TEXT_LEN];
+} Condition;
+
+/* The process of a repository. */
+typedef enum ProcessPhase
+{
+	PROCESS_NONE,				/* to be started at next_start */
+	PROCESS_RUNNING,
+	PROCESS_ENDING,				/* its socket is closed, it is not reaped */
+} ProcessPhase;
+
+typedef enum RunPhase
+{
+	RUN_NONE,
+	RUN_RUNNING,				/* fsync-tree scans */
+	RUN_ENDING,					/* it has ended, sync_operations does not say
+								 * so yet */
+} RunPhase;
+
+/* A scan that is wanted. */
+typedef struct QueuedRun
+{
+	bool		wanted;
+	bool		startup;		/* nothing was watched before */
+	bool		force;
+	bool		heals;			/* without it the table may not be equal */
+	char		reason[STATUS_TEXT_LEN];
+	int64		due;
+	List	   *waiters;		/* RequestRef * */
+} QueuedRun;
+
+/* The scan that goes on. */
+typedef struct Run
+{
+	RunPhase	phase;
+	bool		heals;
+	char		reason[STATUS_TEXT_LEN];
+	List	   *waiters;
+	int64		operation_id;	/* also its scan_id */
+	int64		generation;
+	uint64		losses;			/* of the repository, when it began */
+	ApplyCounts counts;
+	int64		files_done;
+	int64		bytes_done;
+
+	/* RUN_ENDING */
+	uint8		result;			/* ProtoScanResult */
+	Condition	failure;
+} Run;
+
+/* Real-time changes that become one row of sync_operations. */
+typedef struct Burst
+{
+	bool		open;
+	TimestampTz start;
+	TimestampTz last;
+	int64		started_at;
+	int64		last_at;
+	ApplyCounts counts;
+	int64		files;
+	int64		bytes;
+} Burst;
+
+typedef struct FlushWaiter
+{
+	RequestRef	ref;
+	int64		token;			/* 0: not sent to fsync-tree */
+} FlushWaiter;
+
+typedef struct WorkerRepository
+{
+	MemoryContext context;
+	RepositoryRow *row;
+
+	/* the process (worker_process.c) */
+	TreeClient	tree;
+	ProcessPhase process;
+	int64		next_start;
+	int64		started_at;
+	int			start_backoff_ms;
+	bool		started_before;
+	bool		at_end;			/* the stream has ended; its last frames wait */
+	bool		reported;		/* it has said more than that it starts */
+	int64		ended_at;
+	int64		reap_at;
+	int			reap_ms;
+	bool		killed;			/* SIGKILL was sent */
+	bool		given_up;		/* by us, for the reason in trouble */
+	bool		hung;			/* because it did not answer */
+	bool		silent;			/* it does not answer, and still has time */
+	bool		planned;		/* trouble is no trouble: a change of settings */
+	int64		busy_since;		/* an answer is outstanding; 0: none is */
+	int64		ping_sent;		/* 0: no ping is outstanding */
+	int64		next_token;
+	Condition	trouble;		/* why there is, or was, no process; empty
+								 * reason: none */
+
+	/* what fsync-tree said (worker_messages.c) */
+	uint8		tree_state;		/* ProtoTreeState, 0: nothing yet */
+	Condition	tree_condition;
+	bool		polled;
+	StringInfoData identity;
+	StringInfoData mounts;
+	int64		directories;
+	int64		pending;
+	TimestampTz last_event;
+
+	/* the database could not take something (worker.c) */
+	bool		stalled;		/* until retry_at; nothing is read */
+	int64		retry_at;
+	int			retry_ms;
+	char		database_trouble[STATUS_TEXT_LEN];
+	bool		has_frame;		/* kept: in tree.in, which is not touched */
+	uint8		frame_type;
+	ProtoReader frame_body;
+
+	/* runs, bursts, barriers (worker_runs.c) */
+	QueuedRun	queued;
+	Run			run;
+	uint64		losses;			/* times that events were lost, or none were
+								 * there yet */
+	uint64		healed;			/* losses that a complete scan made good */
+	int			loss_backoff_ms;
+	int64		last_loss;
+	int64		last_run_end;	/* 0: none yet */
+	Condition	scan_trouble;	/* of the last scan */
+	Burst		burst;
+	List	   *flushes;		/* FlushWaiter * */
+
+	/* state (worker_state.c) */
+	RepositoryStatus published;
+	char		stored_state[32];
+	Condition	stored;
+	int64		store_at;		/* not before: the last attempt failed */
+	int			store_backoff_ms;
+	int			logged_source;	/* of the condition in the log; 0: none */
+
+	/* the loop (worker.c) */
+	int			event_position; /* in the wait event set; -1: not in it */
+	uint32		event_mask;
+} WorkerRepository;
+
+/* worker.c */
+extern ExtensionObjects worker_objects;
+
+/* Runs in PG_TRY; the transaction is over when it returns. */
+typedef void (*DatabaseWork) (WorkerRepository *repository, void *arg);
+
+/*
+ * Runs it and returns NULL, or a copy of the error after the transaction was
+ * aborted.  Does not return when the worker was asked to end meanwhile.
+ */
+extern ErrorData *worker_try(WorkerRepository *repository, DatabaseWork work, void *arg);
+
+/*
+ * Does something in the database for a repository.  Returns 0, or the
+ * SQLSTATE of the error; then the repository is stalled (except after
+ * ERRCODE_PROTOCOL_VIOLATION, which is fsync-tree's fault), and the caller
+ * leaves everything as it is and is called again.
+ */
+extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg);
+
+/* The repository's row, or the extension, is gone or different: look. */
+extern void worker_request_reload(void);
+
+/* worker_process.c */
+#define PROCESS_SILENT		"fsync-tree does not answer"
+#define PROCESS_SILENT_HINT	"Its file system may hang, or the process be stopped."
+extern void process_advance(WorkerRepository *repository, int64 now, int64 *deadline);
+extern void process_watch(WorkerRepository *repository, int64 now, int64 *deadline);
+extern void process_send(WorkerRepository *repository);
+extern void process_ended(WorkerRepository *repository);
+extern void process_fail(WorkerRepository *repository, const char *reason, const char *hint);
+extern void process_restart(WorkerRepository *repository, const char *reason);
+extern void process_send_config(WorkerRepository *repository);
+extern void process_ping(WorkerRepository *repository);
+extern bool process_can_talk(const WorkerRepository *repository);
+
+/* worker_messages.c */
+extern void messages_receive(WorkerRepository *repository);
+extern void messages_resume(WorkerRepository *repository);
+
+/* worker_runs.c */
+extern void runs_advance(WorkerRepository *repository, int64 now, int64 *deadline);
+extern void runs_want(WorkerRepository *repository, bool startup, bool heals, bool force,
+					  const char *reason, int64 due);
+extern void runs_want_for_request(WorkerRepository *repository, const TakenRequest *request);
+extern void runs_events_lost(WorkerRepository *repository, const char *reason);
+extern void runs_process_started(WorkerRepository *repository);
+extern void runs_process_ended(WorkerRepository *repository);
+extern bool runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done);
+extern bool runs_finish(WorkerRepository *repository);
+extern bool runs_is_healed(const WorkerRepository *repository);
+extern int64 runs_generation(const WorkerRepository *repository);
+extern void runs_count(WorkerRepository *repository, const ApplyResult *result,
+					   ProtoReader body);
+extern bool runs_flushed(WorkerRepository *repository, int64 token);
+extern void runs_add_flush(WorkerRepository *repository, RequestRef ref);
+extern bool runs_flush_outstanding(const WorkerRepository *repository);
+extern void runs_dismiss(WorkerRepository *repository);
+
+/* worker_state.c */
+/* Copies a message from outside, made valid text of the database. */
+extern void worker_copy_text(char *to, size_t size, ProtoStr from);
+extern void worker_set_condition(Condition *condition, const char *reason, const char *hint);
+extern bool state_is_published(const WorkerRepository *repository);
+extern void state_refresh(WorkerRepository *repository, int64 now, int64 *deadline);
+
+static inline void
+lower_deadline(int64 *deadline, int64 t)
+{
+	if (t < *deadline)
+		*deadline = t;
+}
+
+#endif							/* FSYNC_WORKER_H */

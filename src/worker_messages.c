@@ -1,0 +1,318 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_messages.c
+ *		What fsync-tree says: its frames, in their order.
+ *
+ * A frame is done when its consequences are committed.  One that the database
+ * cannot take now is kept where it is, in the receive buffer, and nothing more
+ * is read from that socket until it is done: fsync-tree feels it as a full
+ * socket, other repositories not at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "miscadmin.h"
+
+#include "beliefs.h"
+#include "worker.h"
+
+typedef enum FrameResult
+{
+	FRAME_DONE,
+	FRAME_STALLED,				/* to be done again later */
+	FRAME_BAD,					/* it does not parse */
+} FrameResult;
+
+/* ---------------------------------------------------------------------
+ * Observations and beliefs
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct ApplyWork
+{
+	ProtoReader body;
+	int64		generation;
+	ApplyResult result;
+	bool		found;
+} ApplyWork;
+
+static void
+apply_work(WorkerRepository *repository, void *arg)
+{
+	ApplyWork  *work = arg;
+
+	work->found = apply_observations(&worker_objects, &repository->row->id,
+									 work->generation, work->body, &work->result);
+}
+
+static FrameResult
+take_observations(WorkerRepository *repository, ProtoReader body)
+{
+	ApplyWork	work = {.body = body};
+	int			error;
+
+	work.generation = runs_generation(repository);
+	error = worker_database_work(repository, apply_work, &work);
+	if (error == ERRCODE_PROTOCOL_VIOLATION)
+		return FRAME_BAD;
+	if (error != 0)
+		return FRAME_STALLED;
+	if (work.found)
+		runs_count(repository, &work.result, body);
+	else
+		worker_request_reload();
+
+	proto_begin(&repository->tree.out, PROTO_APPLIED);
+	proto_end(&repository->tree.out);
+	process_send(repository);
+	return FRAME_DONE;
+}
+
+typedef struct BeliefsWork
+{
+	const ProtoBeliefsRequest *request;
+	ProtoBuf   *out;
+	bool		found;
+} BeliefsWork;
+
+static void
+beliefs_work(WorkerRepository *repository, void *arg)
+{
+	BeliefsWork *work = arg;
+
+	work->found = beliefs_answer(&worker_objects, &repository->row->id,
+								 work->request, work->out);
+}
+
+static FrameResult
+take_beliefs_request(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoBeliefsRequest request;
+	BeliefsWork work = {.request = &request, .out = &repository->tree.out};
+
+	if (!proto_get_beliefs_request(&body, &request))
+		return FRAME_BAD;
+	if (worker_database_work(repository, beliefs_work, &work) != 0)
+		return FRAME_STALLED;
+	if (!work.found)
+		worker_request_reload();
+	process_send(repository);
+	return FRAME_DONE;
+}
+
+/* ---------------------------------------------------------------------
+ * State and progress
+ * ---------------------------------------------------------------------
+ */
+
+static FrameResult
+take_hello(WorkerRepository *repository, ProtoReader body)
+{
+	uint32		version = proto_get_u32(&body);
+
+	if (body.failed)
+		return FRAME_BAD;
+	if (version != PROTO_VERSION)
+		process_fail(repository, "fsync-tree is of another version than the library",
+					 "Install both from one package, and restart the server.");
+	return FRAME_DONE;
+}
+
+static void
+copy_bytes(StringInfo to, ProtoStr from)
+{
+	resetStringInfo(to);
+	appendBinaryStringInfo(to, from.data, from.len);
+}
+
+static FrameResult
+take_state(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoState	state;
+	bool		was_unavailable = repository->tree_state == PROTO_STATE_UNAVAILABLE;
+
+	if (!proto_get_state(&body, &state))
+		return FRAME_BAD;
+
+	repository->tree_state = state.state;
+	worker_copy_text(repository->tree_condition.reason,
+					 sizeof(repository->tree_condition.reason), state.reason);
+	worker_copy_text(repository->tree_condition.hint,
+					 sizeof(repository->tree_condition.hint), state.hint);
+	repository->polled = state.polled;
+	repository->directories = state.directories;
+	copy_bytes(&repository->identity, state.identity);
+	copy_bytes(&repository->mounts, state.mounts);
+
+	if (state.state != PROTO_STATE_STARTING)
+	{
+		repository->reported = true;
+		worker_set_condition(&repository->trouble, NULL, NULL);
+	}
+	if (was_unavailable && state.state != PROTO_STATE_UNAVAILABLE &&
+		!runs_is_healed(repository))
+		runs_want(repository, false, true, false, "the root is available again", 0);
+	return FRAME_DONE;
+}
+
+static FrameResult
+take_progress(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoProgress progress;
+
+	if (!proto_get_progress(&body, &progress))
+		return FRAME_BAD;
+	repository->pending = progress.pending;
+	repository->directories = progress.directories;
+	if (progress.last_event_us != 0)
+		repository->last_event = progress.last_event_us -
+			(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	if (repository->run.phase == RUN_RUNNING &&
+		progress.scan_id == repository->run.operation_id)
+	{
+		repository->run.files_done = progress.files_done;
+		repository->run.bytes_done = progress.bytes_hashed;
+	}
+	return FRAME_DONE;
+}
+
+static FrameResult
+take_log(WorkerRepository *repository, ProtoReader body)
+{
+	uint8		level = proto_get_u8(&body);
+	ProtoStr	message = proto_get_str(&body);
+	char		text[1024];
+
+	if (body.failed)
+		return FRAME_BAD;
+	worker_copy_text(text, sizeof(text), message);
+	ereport(level == 'W' ? WARNING : level == 'L' ? LOG : DEBUG1,
+			(errmsg("repository \"%s\": %s", repository->row->root, text)));
+	return FRAME_DONE;
+}
+
+/* ---------------------------------------------------------------------
+ * Runs and barriers
+ * ---------------------------------------------------------------------
+ */
+
+static FrameResult
+take_scan_wanted(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoStr	reason = proto_get_str(&body);
+	char		text[STATUS_TEXT_LEN];
+
+	if (body.failed)
+		return FRAME_BAD;
+	worker_copy_text(text, sizeof(text), reason);
+	runs_events_lost(repository, text);
+	return FRAME_DONE;
+}
+
+static FrameResult
+take_scan_done(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoScanDone done;
+
+	if (!proto_get_scan_done(&body, &done))
+		return FRAME_BAD;
+	return runs_scan_done(repository, &done) ? FRAME_DONE : FRAME_STALLED;
+}
+
+static FrameResult
+take_flushed(WorkerRepository *repository, ProtoReader body)
+{
+	int64		token = proto_get_i64(&body);
+
+	if (body.failed)
+		return FRAME_BAD;
+	return runs_flushed(repository, token) ? FRAME_DONE : FRAME_STALLED;
+}
+
+static FrameResult
+take_frame(WorkerRepository *repository, uint8 type, ProtoReader body)
+{
+	switch (type)
+	{
+		case PROTO_HELLO:
+			return take_hello(repository, body);
+		case PROTO_STATE:
+			return take_state(repository, body);
+		case PROTO_BELIEFS_REQUEST:
+			return take_beliefs_request(repository, body);
+		case PROTO_OBSERVATIONS:
+			return take_observations(repository, body);
+		case PROTO_PROGRESS:
+			return take_progress(repository, body);
+		case PROTO_SCAN_WANTED:
+			return take_scan_wanted(repository, body);
+		case PROTO_SCAN_DONE:
+			return take_scan_done(repository, body);
+		case PROTO_FLUSHED:
+			return take_flushed(repository, body);
+		case PROTO_PONG:
+			repository->ping_sent = 0;
+			return FRAME_DONE;
+		case PROTO_LOG:
+			return take_log(repository, body);
+		default:
+			return FRAME_BAD;
+	}
+}
+
+/* Does the kept frame and the whole frames in the buffer, up to a stall. */
+static void
+take_frames(WorkerRepository *repository)
+{
+	while (repository->process == PROCESS_RUNNING && !repository->stalled)
+	{
+		FrameResult result;
+
+		if (!repository->has_frame)
+		{
+			int			next = proto_next(&repository->tree.in, &repository->frame_type,
+										  &repository->frame_body);
+
+			if (next == 0)
+				break;
+			result = FRAME_BAD;
+			repository->has_frame = next > 0;
+		}
+		if (repository->has_frame)
+			result = take_frame(repository, repository->frame_type, repository->frame_body);
+		if (result == FRAME_BAD)
+		{
+			process_fail(repository, "fsync-tree sent a message that cannot be understood", NULL);
+			return;
+		}
+		if (result == FRAME_DONE)
+			repository->has_frame = false;
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (repository->process == PROCESS_RUNNING && !repository->stalled && repository->at_end)
+		process_ended(repository);
+}
+
+/* The socket is readable. */
+void
+messages_receive(WorkerRepository *repository)
+{
+	if (!process_can_talk(repository) || repository->stalled)
+		return;
+	if (!tree_client_receive(&repository->tree))
+		repository->at_end = true;
+	take_frames(repository);
+}
+
+/* The database may take now what it could not take before. */
+void
+messages_resume(WorkerRepository *repository)
+{
+	repository->stalled = false;
+	repository->database_trouble[0] = '\0';
+	if (repository->run.phase == RUN_ENDING && !runs_finish(repository))
+		return;
+	take_frames(repository);
+}

@@ -1,0 +1,593 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_runs.c
+ *		Scans, bursts of real-time changes, and barriers of a repository.
+ *
+ * A repository has one scan at a time and one queue place behind it, which
+ * everybody who wants a scan shares.  Whether the table can be equal to the
+ * disk is a matter of two counters: how often events were lost (or nobody was
+ * watching), and which of these losses a scan that began later has made good.
+ * A barrier waits until they agree; a routine scan does not hold it up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/timestamp.h"
+
+#include "worker.h"
+
+/* A burst ends after a quiet second, or when it has become long enough. */
+#define BURST_QUIET_MS		1000
+#define BURST_MAX_MS		60000
+
+/* Scans that make good a loss follow each other ever more slowly. */
+#define LOSS_BACKOFF_MIN_MS	1000
+#define LOSS_BACKOFF_MAX_MS	(10 * 60 * 1000)
+
+/* Where events cannot be trusted, a scan takes their place. */
+#define POLL_INTERVAL_S		300
+
+/* ---------------------------------------------------------------------
+ * Who wants a scan
+ * ---------------------------------------------------------------------
+ */
+
+bool
+runs_is_healed(const WorkerRepository *repository)
+{
+	return repository->healed == repository->losses;
+}
+
+int64
+runs_generation(const WorkerRepository *repository)
+{
+	return repository->run.phase != RUN_NONE ? repository->run.generation :
+		repository->row->generation;
+}
+
+/* Joins the queued run, or queues one.  The first reason is the one told. */
+void
+runs_want(WorkerRepository *repository, bool startup, bool heals, bool force,
+		  const char *reason, int64 due)
+{
+	QueuedRun  *queued = &repository->queued;
+
+	if (!queued->wanted)
+	{
+		queued->wanted = true;
+		queued->startup = false;
+		queued->force = false;
+		queued->heals = false;
+		queued->due = due;
+		strlcpy(queued->reason, reason, sizeof(queued->reason));
+	}
+	queued->startup |= startup;
+	queued->heals |= heals;
+	queued->force |= force;
+	queued->due = Min(queued->due, due);
+}
+
+static RequestRef *
+copy_ref(WorkerRepository *repository, RequestRef ref)
+{
+	RequestRef *copy = MemoryContextAlloc(repository->context, sizeof(RequestRef));
+
+	*copy = ref;
+	return copy;
+}
+
+void
+runs_want_for_request(WorkerRepository *repository, const TakenRequest *request)
+{
+	MemoryContext old;
+
+	runs_want(repository, false, false, request->force, "requested", 0);
+	old = MemoryContextSwitchTo(repository->context);
+	repository->queued.waiters = lappend(repository->queued.waiters,
+										 copy_ref(repository, request->ref));
+	MemoryContextSwitchTo(old);
+}
+
+/* How long the next scan after a loss has to wait. */
+static int64
+next_loss_due(WorkerRepository *repository)
+{
+	int64		now = clock_ms();
+	int64		due;
+
+	if (now - repository->last_loss > LOSS_BACKOFF_MAX_MS)
+		repository->loss_backoff_ms = 0;
+	repository->last_loss = now;
+	due = now + repository->loss_backoff_ms;
+	repository->loss_backoff_ms = repository->loss_backoff_ms == 0 ? LOSS_BACKOFF_MIN_MS :
+		Min(repository->loss_backoff_ms * 2, LOSS_BACKOFF_MAX_MS);
+	return due;
+}
+
+/* fsync-tree cannot vouch for its events. */
+void
+runs_events_lost(WorkerRepository *repository, const char *reason)
+{
+	repository->losses++;
+	runs_want(repository, false, true, false, reason, next_loss_due(repository));
+}
+
+/* A new process is there, and has seen nothing of what went before. */
+void
+runs_process_started(WorkerRepository *repository)
+{
+	const char *reason;
+
+	repository->losses++;
+	if (repository->started_before)
+		reason = repository->trouble.reason[0] != '\0' ?
+			repository->trouble.reason : "fsync-tree was started again";
+	else if (repository->row->last_complete_generation == 0)
+		reason = "first scan";
+	else
+		reason = "the worker started";
+	runs_want(repository, !repository->started_before, true, false, reason, 0);
+}
+
+static void
+schedule_routine_run(WorkerRepository *repository, int64 now, int64 *deadline)
+{
+	int64		interval_s = setting_reconciliation_interval_s;
+	int64		due;
+
+	if (interval_s == 0 || repository->last_run_end == 0 || repository->queued.wanted ||
+		repository->run.phase != RUN_NONE || !process_can_talk(repository))
+		return;
+	if (repository->polled)
+		interval_s = Min(interval_s, POLL_INTERVAL_S);
+	due = repository->last_run_end + interval_s * 1000;
+	if (now >= due)
+		runs_want(repository, false, false, false, "scheduled", 0);
+	else
+		lower_deadline(deadline, due);
+}
+
+/* ---------------------------------------------------------------------
+ * The run
+ * ---------------------------------------------------------------------
+ */
+
+static void
+begin_work(WorkerRepository *repository, void *arg)
+{
+	Run		   *run = arg;
+
+	run->operation_id = operations_begin(&worker_objects, &repository->row->id,
+										 repository->queued.startup ? "startup" : "reconciliation",
+										 run->reason, &run->generation);
+}
+
+/* The queued run becomes the run; false when the database did not let it. */
+static bool
+begin_run(WorkerRepository *repository)
+{
+	QueuedRun  *queued = &repository->queued;
+	Run			run = {0};
+	ListCell   *lc;
+
+	strlcpy(run.reason, queued->reason, sizeof(run.reason));
+	run.heals = queued->heals || !runs_is_healed(repository);
+	run.losses = repository->losses;
+	if (worker_database_work(repository, begin_work, &run) != 0)
+		return false;
+	if (run.operation_id == 0)
+	{
+		worker_request_reload();
+		return false;
+	}
+
+	run.phase = RUN_RUNNING;
+	run.waiters = queued->waiters;
+	repository->run = run;
+	repository->row->generation = run.generation;
+	queued->wanted = false;
+	queued->waiters = NIL;
+	foreach(lc, run.waiters)
+		requests_begun(*(RequestRef *) lfirst(lc), run.operation_id);
+	return true;
+}
+
+static void
+start_scan(WorkerRepository *repository)
+{
+	ProtoScan	scan = {0};
+
+	if (repository->queued.startup)
+		scan.flags |= PROTO_SCAN_STARTUP;
+	if (repository->queued.force)
+		scan.flags |= PROTO_SCAN_FORCE;
+	scan.mass_delete_threshold = setting_mass_delete_threshold;
+	if (!begin_run(repository))
+		return;
+	scan.scan_id = repository->run.operation_id;
+	proto_begin(&repository->tree.out, PROTO_SCAN);
+	proto_put_scan(&repository->tree.out, &scan);
+	proto_end(&repository->tree.out);
+	process_send(repository);
+}
+
+/* Says that the run is over; what follows from it is done by runs_finish(). */
+static void
+end_run(WorkerRepository *repository, uint8 result, const Condition *failure)
+{
+	repository->run.phase = RUN_ENDING;
+	repository->run.result = result;
+	repository->run.failure = *failure;
+}
+
+/*
+ * Somebody waits for a run of a tree that does not answer, and the process
+ * may never go away: the run fails at once.
+ */
+static void
+fail_queued_run(WorkerRepository *repository)
+{
+	if (begin_run(repository))
+	{
+		end_run(repository, PROTO_SCAN_FAILED, &repository->trouble);
+		(void) runs_finish(repository);
+	}
+}
+
+typedef struct EndWork
+{
+	OperationEnd end;
+	bool		found;
+} EndWork;
+
+static void
+end_work(WorkerRepository *repository, void *arg)
+{
+	EndWork    *work = arg;
+
+	work->found = operations_end(&worker_objects, &repository->row->id, &work->end);
+}
+
+static void
+answer_waiters(WorkerRepository *repository, List *waiters, RequestOutcome outcome,
+			   int64 operation_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, waiters)
+		requests_answer(*(RequestRef *) lfirst(lc), outcome, operation_id);
+	list_free_deep(waiters);
+}
+
+/* What a failed scan means for the time after it. */
+static void
+after_failure(WorkerRepository *repository, const Run *run)
+{
+	/* A process or a root that comes back brings a scan with it. */
+	if (!process_can_talk(repository) ||
+		repository->tree_state == PROTO_STATE_UNAVAILABLE)
+		return;
+
+	repository->scan_trouble = run->failure;
+	if (run->result == PROTO_SCAN_MASS_DELETE)
+	{
+		worker_set_condition(&repository->scan_trouble, run->failure.reason,
+							 run->failure.hint[0] != '\0' ? run->failure.hint :
+							 "If the files were removed on purpose, run fsync_reconcile(repository_id, force => true).");
+	}
+	else
+		runs_want(repository, false, run->heals, false, run->reason,
+				  next_loss_due(repository));
+}
+
+/*
+ * Writes the end of the run and acts on it.  False when the database did not
+ * take it; then this is called again.
+ */
+bool
+runs_finish(WorkerRepository *repository)
+{
+	Run		   *run = &repository->run;
+	EndWork		work = {0};
+	bool		completed = run->result == PROTO_SCAN_COMPLETE;
+	List	   *waiters;
+
+	work.end.id = run->operation_id;
+	work.end.generation = run->generation;
+	work.end.completed = completed;
+	work.end.error = completed ? NULL : run->failure.reason;
+	work.end.files_scanned = run->files_done;
+	work.end.bytes_hashed = run->bytes_done;
+	work.end.counts = run->counts;
+	work.end.identity = repository->identity.data;
+	work.end.mounts = repository->mounts.data;
+	work.end.mounts_len = repository->mounts.len;
+	if (worker_database_work(repository, end_work, &work) != 0)
+		return false;
+	if (!work.found)
+		worker_request_reload();
+
+	run->phase = RUN_NONE;
+	repository->last_run_end = clock_ms();
+	if (completed)
+	{
+		repository->healed = run->losses;
+		worker_set_condition(&repository->scan_trouble, NULL, NULL);
+	}
+	else
+		after_failure(repository, run);
+
+	waiters = run->waiters;
+	run->waiters = NIL;
+	answer_waiters(repository, waiters, OUTCOME_DONE, run->operation_id);
+	return true;
+}
+
+/* False when it is to be called again for the same message. */
+bool
+runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done)
+{
+	Run		   *run = &repository->run;
+	Condition	failure;
+
+	/* Of a scan that was given up. */
+	if (run->phase == RUN_NONE || run->operation_id != done->scan_id)
+		return true;
+
+	run->files_done = done->files_scanned;
+	run->bytes_done = done->bytes_hashed;
+	worker_copy_text(failure.reason, sizeof(failure.reason), done->message);
+	worker_copy_text(failure.hint, sizeof(failure.hint), done->hint);
+	if (done->result != PROTO_SCAN_COMPLETE && failure.reason[0] == '\0')
+		strlcpy(failure.reason, done->result == PROTO_SCAN_CANCELLED ?
+				"the scan was cancelled" : "the scan failed", sizeof(failure.reason));
+	end_run(repository, done->result, &failure);
+	return runs_finish(repository);
+}
+
+/* The process is gone, and with it the scan and the barriers it worked on. */
+void
+runs_process_ended(WorkerRepository *repository)
+{
+	ListCell   *lc;
+
+	foreach(lc, repository->flushes)
+		((FlushWaiter *) lfirst(lc))->token = 0;
+	if (repository->run.phase == RUN_RUNNING)
+	{
+		end_run(repository, PROTO_SCAN_FAILED, &repository->trouble);
+		(void) runs_finish(repository);
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Counting, and bursts of real-time changes
+ * ---------------------------------------------------------------------
+ */
+
+static void
+add_counts(ApplyCounts *to, const ApplyCounts *counts)
+{
+	to->added += counts->added;
+	to->updated += counts->updated;
+	to->moved += counts->moved;
+	to->removed += counts->removed;
+}
+
+/* Files that were looked at for events, and bytes that were hashed for it. */
+static void
+count_inspected(Burst *burst, ProtoReader body)
+{
+	uint32		count = proto_get_u32(&body);
+	ProtoObservation observation;
+
+	while (count-- > 0 && proto_get_observation(&body, &observation))
+	{
+		if (observation.scan_id != 0)
+			continue;
+		switch (observation.op)
+		{
+			case PROTO_OP_ADDED:
+			case PROTO_OP_UPDATED:
+			case PROTO_OP_TOUCHED:
+				burst->files++;
+				if (observation.has_hash)
+					burst->bytes += observation.stat.size;
+				break;
+			case PROTO_OP_MOVED:
+			case PROTO_OP_REMOVED:
+				burst->files++;
+				break;
+			default:
+				break;
+		}
+	}
+}
+
+/* An observations message was applied. */
+void
+runs_count(WorkerRepository *repository, const ApplyResult *result, ProtoReader body)
+{
+	const ApplyCounts *realtime = &result->realtime;
+	Burst	   *burst = &repository->burst;
+
+	if (repository->run.phase != RUN_NONE)
+		add_counts(&repository->run.counts, &result->scan);
+
+	if (realtime->added == 0 && realtime->updated == 0 && realtime->moved == 0 &&
+		realtime->removed == 0)
+		return;
+	if (!burst->open)
+	{
+		memset(burst, 0, sizeof(*burst));
+		burst->open = true;
+		burst->start = GetCurrentTimestamp();
+		burst->started_at = clock_ms();
+	}
+	add_counts(&burst->counts, realtime);
+	count_inspected(burst, body);
+	burst->last = GetCurrentTimestamp();
+	burst->last_at = clock_ms();
+}
+
+static void
+burst_work(WorkerRepository *repository, void *arg)
+{
+	Burst	   *burst = &repository->burst;
+
+	if (!operations_record_burst(&worker_objects, &repository->row->id, burst->start,
+								 burst->last, &burst->counts, burst->files, burst->bytes))
+		worker_request_reload();
+}
+
+/* True when no burst is open any more. */
+static bool
+close_burst(WorkerRepository *repository)
+{
+	if (repository->burst.open &&
+		worker_database_work(repository, burst_work, NULL) != 0)
+		return false;
+	repository->burst.open = false;
+	return true;
+}
+
+static void
+close_due_burst(WorkerRepository *repository, int64 now, int64 *deadline)
+{
+	int64		due;
+
+	if (!repository->burst.open)
+		return;
+	due = Min(repository->burst.last_at + BURST_QUIET_MS,
+			  repository->burst.started_at + BURST_MAX_MS);
+	if (now >= due)
+		(void) close_burst(repository);
+	else
+		lower_deadline(deadline, due);
+}
+
+/* ---------------------------------------------------------------------
+ * Barriers
+ * ---------------------------------------------------------------------
+ */
+
+void
+runs_add_flush(WorkerRepository *repository, RequestRef ref)
+{
+	MemoryContext old = MemoryContextSwitchTo(repository->context);
+	FlushWaiter *waiter = palloc0(sizeof(FlushWaiter));
+
+	waiter->ref = ref;
+	repository->flushes = lappend(repository->flushes, waiter);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+runs_flush_outstanding(const WorkerRepository *repository)
+{
+	ListCell   *lc;
+
+	foreach(lc, repository->flushes)
+	{
+		if (((FlushWaiter *) lfirst(lc))->token != 0)
+			return true;
+	}
+	return false;
+}
+
+/* One message serves all who came since the last one. */
+static void
+send_flush(WorkerRepository *repository)
+{
+	int64		token = 0;
+	ListCell   *lc;
+
+	if (repository->flushes == NIL || !runs_is_healed(repository) ||
+		!process_can_talk(repository))
+		return;
+	foreach(lc, repository->flushes)
+	{
+		FlushWaiter *waiter = lfirst(lc);
+
+		if (waiter->token != 0)
+			continue;
+		if (token == 0)
+			token = ++repository->next_token;
+		waiter->token = token;
+	}
+	if (token == 0)
+		return;
+	proto_begin(&repository->tree.out, PROTO_FLUSH);
+	proto_put_i64(&repository->tree.out, token);
+	proto_end(&repository->tree.out);
+	process_send(repository);
+}
+
+/* False when it is to be called again for the same message. */
+bool
+runs_flushed(WorkerRepository *repository, int64 token)
+{
+	ListCell   *lc;
+
+	/* Before the answer, so that who waited sees its row. */
+	if (!close_burst(repository))
+		return false;
+
+	/* A barrier means durable, whatever synchronous_commit says. */
+	XLogFlush(XactLastCommitEnd);
+
+	foreach(lc, repository->flushes)
+	{
+		FlushWaiter *waiter = lfirst(lc);
+
+		if (waiter->token != token)
+			continue;
+		if (runs_is_healed(repository))
+		{
+			requests_answer(waiter->ref, OUTCOME_DONE, 0);
+			repository->flushes = foreach_delete_current(repository->flushes, lc);
+			pfree(waiter);
+		}
+		else
+			waiter->token = 0;	/* events were lost meanwhile: once more */
+	}
+	return true;
+}
+
+/* The repository is gone: tells everybody who waits for it. */
+void
+runs_dismiss(WorkerRepository *repository)
+{
+	ListCell   *lc;
+
+	foreach(lc, repository->flushes)
+		requests_answer(((FlushWaiter *) lfirst(lc))->ref, OUTCOME_UNKNOWN, 0);
+	answer_waiters(repository, repository->queued.waiters, OUTCOME_UNKNOWN, 0);
+	answer_waiters(repository, repository->run.waiters, OUTCOME_UNKNOWN, 0);
+}
+
+void
+runs_advance(WorkerRepository *repository, int64 now, int64 *deadline)
+{
+	QueuedRun  *queued = &repository->queued;
+
+	if (!repository->stalled)
+		close_due_burst(repository, now, deadline);
+	schedule_routine_run(repository, now, deadline);
+
+	if (queued->wanted && repository->run.phase == RUN_NONE && !repository->stalled)
+	{
+		if (queued->due > now)
+			lower_deadline(deadline, queued->due);
+		else if (process_can_talk(repository))
+			start_scan(repository);
+		else if (queued->waiters != NIL && repository->hung &&
+				 repository->process == PROCESS_ENDING)
+			fail_queued_run(repository);
+	}
+	if (!repository->stalled)
+		send_flush(repository);
+}

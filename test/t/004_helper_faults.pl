@@ -1,0 +1,152 @@
+#
+# fsync-tree dies, hangs, or cannot be started.  PostgreSQL serves on, the
+# repository's state says so, and the table is equal again afterwards.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/..";
+use FsyncTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', conf => "fsync.helper_timeout = 2s\n");
+my $root = new_root('photos');
+my $other_root = new_root('other');
+
+make_tree($root, 300);
+make_tree($other_root, 50);
+
+my $id = add_repository($node, $root);
+my $other = add_repository($node, $other_root);
+
+wait_equal($node, $id, $root, 'first sync');
+wait_equal($node, $other, $other_root, 'another repository');
+wait_for_state($node, $_, 'watching', 'the state becomes watching') foreach ($id, $other);
+
+# Each state that the worker writes, lest one that is short be missed.
+$node->safe_psql(
+	'postgres', q(
+CREATE TABLE seen (at bigint GENERATED ALWAYS AS IDENTITY, repository uuid, state text, reason text);
+CREATE FUNCTION note_state() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.seen (repository, state, reason)
+	VALUES (NEW.repository_id, NEW.state, NEW.state_reason);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER note_state AFTER UPDATE OF state ON fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION note_state();
+));
+
+sub state_said_so
+{
+	my ($name) = @_;
+
+	ok( $node->poll_query_until('postgres', qq(
+SELECT count(*) > 0 FROM seen
+WHERE repository = '$id' AND state <> 'watching' AND reason <> '')),
+		"$name: the state said so, with a reason");
+	is( $node->safe_psql('postgres',
+			"SELECT count(*) FROM seen WHERE repository = '$other' AND state <> 'watching'"),
+		'0', "$name: the other repository was not concerned");
+	$node->safe_psql('postgres', 'TRUNCATE seen');
+}
+
+my $worker = worker_pid($node, 'postgres');
+my $postmaster = $node->{_pid};
+
+# ---- killed ----
+
+my $tree = tree_pid($node, $id);
+is(kill('KILL', $tree), 1, 'fsync-tree is killed');
+write_file("$root/while it was dead.txt", 'x');
+rename("$root/it's.txt", "$root/renamed while it was dead.txt") or die "rename: $!";
+is($node->safe_psql('postgres', 'SELECT 1'), '1', 'PostgreSQL serves on');
+
+my $new_tree = tree_pid($node, $id, not => $tree);
+ok($new_tree, 'another fsync-tree is started');
+wait_equal($node, $id, $root, 'after fsync-tree was killed');
+state_said_so('killed');
+wait_for_state($node, $id, 'watching', 'killed: the state becomes watching again');
+reconcile_finds_nothing($node, $id, 'after fsync-tree was killed');
+
+# ---- killed in the middle of a storm ----
+
+$tree = tree_pid($node, $id);
+make_tree("$root/storm", 1000);
+kill('KILL', $tree);
+rename("$root/storm", "$root/after the storm") or die "rename: $!";
+wait_equal($node, $id, $root, 'after fsync-tree was killed in a storm');
+wait_for_state($node, $id, 'watching', 'storm: the state becomes watching again');
+$node->safe_psql('postgres', 'TRUNCATE seen');
+
+# ---- hung ----
+
+$tree = tree_pid($node, $id);
+is(kill('STOP', $tree), 1, 'fsync-tree is stopped');
+append_file("$root/renamed while it was dead.txt", 'more');
+write_file("$other_root/meanwhile.txt", 'x');
+is($node->safe_psql('postgres', 'SELECT 1'), '1', 'PostgreSQL serves on');
+wait_equal($node, $other, $other_root, 'the other repository goes on');
+$new_tree = tree_pid($node, $id, not => $tree);
+ok($new_tree, 'a hung fsync-tree is replaced');
+wait_equal($node, $id, $root, 'after fsync-tree hung');
+state_said_so('hung');
+wait_until(sub { process_is_gone($tree) }, 'and the old one is gone');
+wait_for_state($node, $id, 'watching', 'hung: the state becomes watching again');
+
+# ---- stopped, and gone on with before anybody minds ----
+
+$node->safe_psql('postgres', 'ALTER SYSTEM SET fsync.helper_timeout = 600; SELECT pg_reload_conf()');
+$tree = tree_pid($node, $id);
+kill('STOP', $tree);
+is( $node->safe_psql('postgres', "SELECT fsync_wait('$id', timeout => '1 s')"),
+	'f', 'fsync_wait() returns false while fsync-tree does not answer');
+append_file("$root/renamed while it was dead.txt", 'even more');
+kill('CONT', $tree);
+wait_equal($node, $id, $root, 'after fsync-tree was stopped for a while');
+
+# ---- shutdown while it hangs ----
+
+$tree = tree_pid($node, $id);
+kill('STOP', $tree);
+$node->stop('fast');
+pass('the server can be shut down while fsync-tree hangs');
+kill('CONT', $tree) if !process_is_gone($tree);
+wait_until(sub { process_is_gone($tree) }, 'and leaves no fsync-tree behind');
+
+write_file("$root/while down.txt", 'x');
+$node->start;
+wait_equal($node, $id, $root, 'after the next start');
+ok(kill(0, $node->{_pid}), 'the server runs');
+
+# ---- a program that cannot be started ----
+
+my $tmp = PostgreSQL::Test::Utils::tempdir();
+write_file("$tmp/broken", "#!/bin/sh\nexit 3\n");
+chmod(0755, "$tmp/broken") or die "chmod: $!";
+$node->append_conf('postgresql.conf', "fsync.helper_path = '$tmp/broken'");
+$node->restart;
+wait_for_state($node, $id, 'unavailable|degraded|starting', 'a program that ends at once: the state is not watching');
+ok( $node->poll_query_until('postgres', "SELECT reason <> '' FROM fsync_status('$id')"),
+	'and says why');
+is($node->safe_psql('postgres', 'SELECT count(*) > 300 FROM file_records'), 't', 'the rows stay');
+
+$node->append_conf('postgresql.conf', "fsync.helper_path = '$tmp/does not exist'");
+$node->restart;
+ok( $node->poll_query_until('postgres', "SELECT reason <> '' FROM fsync_status('$id')"),
+	'a program that does not exist: the state says why');
+
+$node->append_conf('postgresql.conf', "fsync.helper_path = ''");
+$node->restart;
+wait_equal($node, $id, $root, 'with the right program again');
+
+unlike(
+	PostgreSQL::Test::Utils::slurp_file($node->logfile),
+	qr/PANIC|terminating any other active server processes/,
+	'no fault of fsync-tree crashed the server');
+$node->stop;
+
+done_testing();
