@@ -86,12 +86,12 @@ if setarch -R true 2>/dev/null; then
 	no_randomisation=(setarch -R)
 fi
 
-# unit VARIANT PROGRAM…: a test prints TAP or just exits with zero.  They run
-# side by side.
+# unit VARIANT PROGRAM…: a test prints TAP or just exits with zero.  One after
+# the other: several measure how soon something happens.
 unit()
 {
-	local variant=$1 test name ok i
-	local prefix=() pids=()
+	local variant=$1 test name ok
+	local prefix=()
 	shift
 
 	[ "$variant" != tsan ] || prefix=("${no_randomisation[@]}")
@@ -100,18 +100,11 @@ unit()
 	give_to_user
 	for test in "$@"; do
 		name=${test##*/}
+		ok=yes
 		run_as "$variant-$name" env TMPDIR="$work/run" \
 			ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 \
 			UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
-			timeout 300 "${prefix[@]}" "./$variant/$name" &
-		pids+=($!)
-	done
-	i=0
-	for test in "$@"; do
-		name=${test##*/}
-		ok=yes
-		wait "${pids[$i]}" || ok=no
-		i=$((i + 1))
+			timeout 300 "${prefix[@]}" "./$variant/$name" || ok=no
 		count_unit "$variant/$name" "$work/run/$variant-$name.log" "$ok"
 	done
 }
@@ -130,7 +123,7 @@ count_unit()
 		[ "$bad" -gt 0 ] || bad=1
 		failure "$name" "$bad"
 		say "FAILED  $name"
-		tail -n 60 "$log"
+		grep -v '^ok ' "$log" | tail -n 60 || :
 	fi
 	passed=$((passed + good))
 	skipped=$((skipped + skip))

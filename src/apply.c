@@ -309,6 +309,7 @@ write_message(ApplyRun *run, bool with_care)
 		return false;
 	MemoryContextSwitchTo(context);
 	run->now = GetCurrentTransactionStartTimestamp();
+	run->trusting = !with_care;
 
 	values[0] = UUIDPGetDatum(run->repository_id);
 	found = session_execute(run->objects, &lock_repository_plan, values, NULL,

@@ -19,6 +19,8 @@ typedef struct ApplyRun
 	const pg_uuid_t *repository_id;
 	int64		generation;
 	TimestampTz now;			/* of the transaction */
+	bool		trusting;		/* what is said to be new is inserted, and
+								 * fails if it is not */
 	ApplyPlan  *plan;
 	ApplyResult *result;		/* counts what was written */
 } ApplyRun;

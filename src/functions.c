@@ -467,7 +467,7 @@ fsync_repositories_guard(PG_FUNCTION_ARGS)
 	else if (!registering)
 		tuple = make_inactive(tuple, desc);
 
-	for (int i = 0; i < lengthof(pattern_columns); i++)
+	for (int i = 0; i < (int) lengthof(pattern_columns); i++)
 	{
 		Datum		patterns = get_column(tuple, desc, pattern_columns[i], &isnull);
 

@@ -100,7 +100,7 @@ static char *interned_version = NULL;
 void
 session_pin_settings(void)
 {
-	for (int i = 0; i < lengthof(pinned_settings); i++)
+	for (int i = 0; i < (int) lengthof(pinned_settings); i++)
 	{
 		if (GetConfigOption(pinned_settings[i].name, true, false) != NULL)
 			SetConfigOption(pinned_settings[i].name, pinned_settings[i].value,
@@ -357,7 +357,7 @@ execute_plan(SessionPlan *plan, const SPIExecuteOptions *options)
 		return SPI_execute_plan_extended(plan->plan, options);
 
 	nestlevel = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(index_only_settings); i++)
+	for (int i = 0; i < (int) lengthof(index_only_settings); i++)
 		(void) set_config_option(index_only_settings[i], "off",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);

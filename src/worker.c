@@ -139,6 +139,8 @@ worker_try(WorkerRepository *repository, DatabaseWork work, void *arg)
 	MemoryContext caller = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
 
+	if (repository != NULL)
+		registry_worker_current(&repository->row->id);
 	in_database_work = true;
 	PG_TRY();
 	{
@@ -163,6 +165,8 @@ worker_try(WorkerRepository *repository, DatabaseWork work, void *arg)
 	in_database_work = false;
 	QueryCancelPending = false;
 	MemoryContextSwitchTo(caller);
+	if (repository != NULL)
+		registry_worker_current(NULL);
 
 	end_if_requested();
 	return error;
@@ -174,10 +178,7 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 	ErrorData  *error;
 	bool		transient;
 
-	registry_worker_current(&repository->row->id);
 	error = worker_try(repository, work, arg);
-	registry_worker_current(NULL);
-
 	if (error == NULL)
 	{
 		repository->retry_ms = 0;
@@ -188,8 +189,9 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 		return error->sqlerrcode;
 
 	/* The objects may have changed under us (owner, schema): look at them. */
-	worker_request_reload();
 	transient = session_error_is_transient(error->sqlerrcode);
+	if (!transient || error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		worker_request_reload();
 	repository->retry_ms = repository->retry_ms == 0 ?
 		(transient ? RETRY_MIN_MS : RETRY_ODD_MIN_MS) :
 		Min(repository->retry_ms * 2, transient ? RETRY_MAX_MS : RETRY_ODD_MAX_MS);

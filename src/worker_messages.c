@@ -284,7 +284,12 @@ take_frames(WorkerRepository *repository)
 			result = take_frame(repository, repository->frame_type, repository->frame_body);
 		if (result == FRAME_BAD)
 		{
-			process_fail(repository, "fsync-tree sent a message that cannot be understood", NULL);
+			char		reason[STATUS_TEXT_LEN];
+
+			snprintf(reason, sizeof(reason), repository->has_frame ?
+					 "fsync-tree sent a message of type 0x%02x that cannot be understood" :
+					 "fsync-tree sent what is no message", repository->frame_type);
+			process_fail(repository, reason, NULL);
 			return;
 		}
 		if (result == FRAME_DONE)

@@ -284,6 +284,8 @@ note_end(WorkerRepository *repository, int status, int64 now)
 	if (status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == PROTO_EXIT_RESTART)
 	{
 		repository->trouble = repository->tree_condition;
+		if (repository->trouble.reason[0] == '\0')
+			worker_set_condition(&repository->trouble, "the root was lost or replaced", NULL);
 		repository->planned = true;
 	}
 	else

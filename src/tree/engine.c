@@ -409,6 +409,8 @@ step(Engine *engine)
 		inspect_hashed(engine);
 		if (engine->exit_status < 0)
 			changes_step(engine);
+		if (engine->exit_status >= 0)
+			return;
 		update_state(engine);
 		if (engine->retry_us == 0 &&
 			(engine->watches == NULL || watch_tree_status(engine->watches)->unwatched > 0))
@@ -418,7 +420,7 @@ step(Engine *engine)
 	report_offer_frame(engine);
 	if (engine->running && is_idle(engine))
 		root_close(&engine->root);
-	if (engine->progress_due && !engine->frame_open &&
+	if (engine->progress_due &&
 		engine_now_us() - engine->last_progress_us >= ENGINE_PROGRESS_US)
 		report_progress(engine);
 }
@@ -438,7 +440,7 @@ next_timeout(Engine *engine)
 	}
 	if (engine->retry_us != 0 && engine->retry_us < due)
 		due = engine->retry_us;
-	if (engine->progress_due && !engine->frame_open &&
+	if (engine->progress_due &&
 		engine->last_progress_us + ENGINE_PROGRESS_US < due)
 		due = engine->last_progress_us + ENGINE_PROGRESS_US;
 	if (due == INT64_MAX)

@@ -6,7 +6,8 @@
  *		fsync-tree worker		serves the PostgreSQL worker on descriptor 3
  *		fsync-tree check DIR	says whether DIR can be registered
  *		fsync-tree scan DIR		prints the files below DIR, with their hashes
- *		fsync-tree watch DIR	prints what changes below DIR
+ *		fsync-tree watch DIR [DEBOUNCE_MS]
+ *								prints what changes below DIR
  *
  * The last two are for people: they show what the extension would see.
  *
@@ -33,7 +34,8 @@ usage(void)
 {
 	fprintf(stderr,
 			"usage: fsync-tree scan DIR     print the files below DIR with their hashes\n"
-			"       fsync-tree watch DIR    print what changes below DIR\n"
+			"       fsync-tree watch DIR [DEBOUNCE_MS]\n"
+			"                               print what changes below DIR\n"
 			"       fsync-tree check DIR    say whether DIR can be registered\n");
 	return 2;
 }
@@ -98,6 +100,8 @@ main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "worker") == 0)
 		return serve();
+	if (argc == 4 && strcmp(argv[1], "watch") == 0)
+		return standalone_watch(argv[2], atoi(argv[3]));
 	if (argc != 3)
 		return usage();
 	if (strcmp(argv[1], "check") == 0)
@@ -105,6 +109,6 @@ main(int argc, char **argv)
 	if (strcmp(argv[1], "scan") == 0)
 		return standalone_scan(argv[2]);
 	if (strcmp(argv[1], "watch") == 0)
-		return standalone_watch(argv[2]);
+		return standalone_watch(argv[2], 500);
 	return usage();
 }

@@ -66,7 +66,7 @@ proto_buf_free(ProtoBuf *buf)
 size_t
 proto_buf_pending(const ProtoBuf *buf)
 {
-	return buf->len - buf->start;
+	return (buf->open ? buf->frame : buf->len) - buf->start;
 }
 
 /* Begins again at the front of a buffer that has been consumed. */
@@ -147,6 +147,7 @@ proto_begin(ProtoBuf *buf, ProtoType type)
 	if (proto_buf_reserve(buf, FRAME_HEADER) == NULL)
 		return;
 	buf->frame = buf->len;
+	buf->open = true;
 	proto_put_u32(buf, 0);
 	proto_put_u8(buf, type);
 }
@@ -163,6 +164,7 @@ proto_end(ProtoBuf *buf)
 		buf->failed = true;
 	else
 		proto_patch_u32(buf, 0, (uint32_t) len);
+	buf->open = false;
 }
 
 void
@@ -364,10 +366,10 @@ proto_send(int fd, ProtoBuf *buf)
 		errno = EMSGSIZE;
 		return -1;
 	}
-	while (buf->start < buf->len)
+	while (proto_buf_pending(buf) > 0)
 	{
 		/* MSG_NOSIGNAL: a peer that has died is an error, not our death. */
-		ssize_t		n = send(fd, buf->data + buf->start, buf->len - buf->start,
+		ssize_t		n = send(fd, buf->data + buf->start, proto_buf_pending(buf),
 							 MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n >= 0)
@@ -377,7 +379,8 @@ proto_send(int fd, ProtoBuf *buf)
 		else if (errno != EINTR)
 			return -1;
 	}
-	buf_rewind(buf);
+	if (!buf->open)
+		buf_rewind(buf);
 	return 0;
 }
 

@@ -307,6 +307,7 @@ typedef struct ProtoBuf
 	size_t		len;			/* end of the data */
 	size_t		cap;
 	size_t		frame;			/* where the open frame begins */
+	bool		open;			/* there is one: it is not sent yet */
 	bool		failed;
 } ProtoBuf;
 
@@ -319,6 +320,8 @@ typedef struct ProtoReader
 
 extern void proto_buf_init(ProtoBuf *buf);
 extern void proto_buf_free(ProtoBuf *buf);
+
+/* Unconsumed bytes; those of a frame that is still open are not among them. */
 extern size_t proto_buf_pending(const ProtoBuf *buf);
 
 /* Room for len bytes at the end; NULL (and failed) when out of memory. */

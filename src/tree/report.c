@@ -205,8 +205,7 @@ report_progress(Engine *engine)
 	ProtoProgress m = {0};
 	ScanStatus	status;
 
-	if (engine->frame_open)
-		return;					/* it follows the frame */
+	report_end_frame(engine);
 	if (engine->full.scan)
 	{
 		scan_status(engine->full.scan, &status);

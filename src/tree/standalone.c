@@ -414,6 +414,16 @@ on_command(Watcher *w, const char *line)
 	}
 	else if (strcmp(line, "quiet") == 0)
 		w->quiet = true;
+	else if (strcmp(line, "ids") == 0)
+	{
+		for (size_t i = 0; i < w->n_rows; i++)
+		{
+			printf("%" PRId64 "  %" PRId64 "  ", w->rows[i].id, w->rows[i].stat.inode);
+			print_path(w->rows[i].path, w->rows[i].len);
+			putchar('\n');
+		}
+		printf("end\n");
+	}
 	else if (strcmp(line, "dump") == 0)
 	{
 		for (size_t i = 0; i < w->n_rows; i++)
@@ -445,11 +455,12 @@ read_commands(Watcher *w)
 }
 
 static int
-watch(Watcher *w, const char *directory)
+watch(Watcher *w, const char *directory, int debounce_ms)
 {
 	ProtoInit	init = {
 		.version = PROTO_VERSION,
-		.config = {.debounce_ms = 500, .debounce_max_ms = 5000, .batch_size = 1000,
+		.config = {.debounce_ms = debounce_ms, .debounce_max_ms = 10 * debounce_ms,
+		.batch_size = 1000,
 		.max_concurrency = 4, .calculate_hashes = true},
 		.utf8 = true
 	};
@@ -498,7 +509,7 @@ watch(Watcher *w, const char *directory)
 }
 
 int
-standalone_watch(const char *directory)
+standalone_watch(const char *directory, int debounce_ms)
 {
 	Watcher		w = {0};
 	int			sockets[2];
@@ -528,7 +539,7 @@ standalone_watch(const char *directory)
 	w.socket = sockets[0];
 	proto_buf_init(&w.in);
 	proto_buf_init(&w.out);
-	status = watch(&w, real);
+	status = watch(&w, real, debounce_ms);
 	close(w.socket);
 	for (size_t i = 0; i < w.n_rows; i++)
 		free(w.rows[i].path);

@@ -1,0 +1,114 @@
+--
+-- The tables, functions and triggers, as a user meets them.  Rows appear
+-- because the worker does its work: each wait here is fsync's own.
+--
+CREATE EXTENSION fsync;
+
+-- everything that the extension made says what it is
+SELECT pg_describe_object(d.classid, d.objid, 0) AS without_comment
+FROM pg_depend d
+WHERE d.refclassid = 'pg_extension'::regclass
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'fsync')
+	AND d.deptype = 'e'
+	AND pg_describe_object(d.classid, d.objid, 0) NOT LIKE 'sequence %'
+	AND obj_description(d.objid, d.classid::regclass::name) IS NULL;
+
+SELECT attrelid::regclass, attname AS without_comment
+FROM pg_attribute
+WHERE attrelid IN ('fsync_repositories'::regclass, 'file_records'::regclass,
+		'sync_operations'::regclass, 'fsync_problems'::regclass, 'fsync_files'::regclass)
+	AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
+
+-- what a dump carries
+SELECT unnest(extconfig)::regclass AS dumped FROM pg_extension
+WHERE extname = 'fsync' ORDER BY 1::text;
+
+-- a tree of its own, made by the server's user
+COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_api && mkdir -p "/tmp/fsync_regress_api/user/a dir" /tmp/fsync_regress_api/user/.hidden /tmp/fsync_regress_api/other';
+COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf one > one.txt && printf two > "a dir/two.jpg" && printf x > .hidden/x && printf x > scrap.tmp && ln -s one.txt link';
+
+-- rolled back, it never happened
+BEGIN;
+SELECT fsync_add_repository('/tmp/fsync_regress_api', '00000000-0000-0000-0000-000000000001');
+ROLLBACK;
+SELECT count(*) FROM fsync_repositories;
+
+SELECT fsync_add_repository('/tmp/fsync_regress_api/', '00000000-0000-0000-0000-000000000001',
+	user_area => 'user');
+SELECT fsync_wait(timeout => '60 seconds');
+
+SELECT repository_id, file_path, file_size,
+	content_hash = sha256(CASE file_path WHEN 'one.txt' THEN 'one'::bytea ELSE 'two' END) AS same_hash,
+	length(content_hash) AS hash_length, scan_generation,
+	mod_time BETWEEN now() - interval '1 hour' AND now() AS recent,
+	mtime_ns / 1000 = (extract(epoch FROM mod_time) * 1000000)::bigint AS same_mtime
+FROM file_records ORDER BY file_path;
+
+SELECT absolute_path, content_hash FROM fsync_files ORDER BY 1;
+
+SELECT repository_id, path, user_area, watch_root, active, state, scan_generation,
+	last_complete_generation, last_complete_scan IS NOT NULL AS complete
+FROM fsync_repositories;
+
+SELECT path, state, reason, hint, total_files, total_bytes, is_watching,
+	directories_watched, pending_changes, problems, operation_id,
+	last_operation_type, last_operation_status, last_files_added, last_error,
+	last_complete_scan IS NOT NULL AS complete, worker_pid > 0 AS worker, tree_pid > 0 AS tree
+FROM fsync_status();
+
+-- changes
+SELECT id AS id_of_one FROM file_records WHERE file_path = 'one.txt' \gset
+COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf more >> one.txt && mv one.txt "a dir/1.txt" && rm "a dir/two.jpg" && printf new > new.txt';
+SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
+SELECT file_path, file_size, id = :id_of_one AS is_one FROM file_records ORDER BY file_path;
+
+-- a reconciliation finds nothing then
+SELECT operation_type, status, files_scanned, files_added, files_updated, files_moved,
+	files_removed, error_message, end_time >= start_time AS ended, duration_ms >= 0 AS took
+FROM fsync_reconcile();
+CALL fsync_reconcile_all();
+SELECT operation_type, status, files_added, files_removed
+FROM fsync_sync_history('00000000-0000-0000-0000-000000000001')
+WHERE operation_type <> 'realtime';
+SELECT count(*) FROM fsync_sync_history('00000000-0000-0000-0000-000000000001', 1);
+SELECT count(*) FROM fsync_sync_history('00000000-0000-0000-0000-000000000001', 0);
+
+-- patterns; hashes switched off; several at once
+SELECT fsync_add_repository('/tmp/fsync_regress_api', '00000000-0000-0000-0000-000000000002',
+	include => '{*.txt}', exclude => '{/user/new.txt}', calculate_hashes => false);
+SELECT fsync_wait();
+SELECT repository_id, file_path, content_hash FROM file_records
+WHERE repository_id <> '00000000-0000-0000-0000-000000000001' ORDER BY file_path;
+SELECT status, files_added FROM fsync_reconcile() ORDER BY id;
+CALL fsync_reconcile_all();
+
+-- removal takes all that belongs to it along
+SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000002');
+SELECT repository_id, count(*) FROM file_records GROUP BY 1;
+SELECT count(*) FROM sync_operations WHERE repository_id <> '00000000-0000-0000-0000-000000000001';
+
+-- but not while somebody needs it
+CREATE TABLE album (file_id bigint REFERENCES file_records (id));
+INSERT INTO album SELECT id FROM file_records WHERE file_path = 'new.txt';
+\set VERBOSITY terse
+SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
+\set VERBOSITY default
+SELECT count(*) FROM file_records;
+DROP TABLE album;
+
+-- a row that came some other way is inactive until it is activated
+CREATE TEMP TABLE saved AS SELECT * FROM fsync_repositories;
+TRUNCATE fsync_repositories;
+SELECT (SELECT count(*) FROM file_records) AS files,
+	(SELECT count(*) FROM sync_operations) AS operations;
+INSERT INTO fsync_repositories SELECT * FROM saved;
+SELECT active, state, state_reason FROM fsync_repositories;
+SELECT state, reason, hint, worker_pid FROM fsync_status();
+SELECT count(*) FROM fsync_reconcile();
+SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
+SELECT fsync_wait();
+SELECT file_path FROM file_records ORDER BY 1;
+
+-- leave nothing behind
+DROP EXTENSION fsync;
+COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_api';

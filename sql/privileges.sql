@@ -1,0 +1,87 @@
+--
+-- What an ordinary role may do: nothing, until it is granted something, and
+-- then just that.
+--
+CREATE EXTENSION fsync;
+CREATE ROLE regress_fsync_user;
+CREATE SCHEMA regress_fsync_schema AUTHORIZATION regress_fsync_user;
+
+COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv && mkdir -p /tmp/fsync_regress_priv && printf x > /tmp/fsync_regress_priv/x';
+SELECT fsync_add_repository('/tmp/fsync_regress_priv', '00000000-0000-0000-0000-000000000001');
+SELECT fsync_wait();
+
+-- nothing is granted to PUBLIC
+SELECT count(*) FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
+WHERE proname LIKE 'fsync\_%' AND a.grantee = 0;
+
+SET ROLE regress_fsync_user;
+SELECT count(*) FROM file_records;
+SELECT count(*) FROM fsync_files;
+SELECT count(*) FROM fsync_repositories;
+SELECT count(*) FROM sync_operations;
+SELECT count(*) FROM fsync_problems;
+SELECT fsync_add_repository('/tmp/fsync_regress_priv');
+SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
+SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
+SELECT * FROM fsync_reconcile();
+CALL fsync_reconcile_all();
+SELECT fsync_wait();
+SELECT * FROM fsync_status();
+SELECT * FROM fsync_sync_history('00000000-0000-0000-0000-000000000001');
+RESET ROLE;
+
+-- EXECUTE is not enough to register a path, and tells nothing about paths
+GRANT EXECUTE ON FUNCTION fsync_add_repository, fsync_activate_repository TO regress_fsync_user;
+SET ROLE regress_fsync_user;
+SELECT fsync_add_repository('/tmp/fsync_regress_priv/missing');
+SELECT fsync_add_repository('/tmp');
+SELECT fsync_add_repository(NULL);
+SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
+RESET ROLE;
+GRANT pg_read_server_files TO regress_fsync_user;
+SET ROLE regress_fsync_user;
+SELECT fsync_add_repository('/tmp/fsync_regress_priv/missing');
+RESET ROLE;
+REVOKE pg_read_server_files FROM regress_fsync_user;
+
+-- the other functions need nothing but EXECUTE
+GRANT EXECUTE ON FUNCTION fsync_wait, fsync_status, fsync_reconcile, fsync_sync_history,
+	fsync_remove_repository TO regress_fsync_user;
+GRANT EXECUTE ON PROCEDURE fsync_reconcile_all TO regress_fsync_user;
+SET ROLE regress_fsync_user;
+SELECT fsync_wait();
+SELECT state, total_files FROM fsync_status();
+SELECT status FROM fsync_reconcile();
+CALL fsync_reconcile_all();
+SELECT count(*) FROM fsync_sync_history('00000000-0000-0000-0000-000000000001', 2);
+
+-- and run none of the caller's code as the owner
+CREATE FUNCTION regress_fsync_schema.count(text) RETURNS bigint LANGUAGE plpgsql AS
+$$ BEGIN RAISE NOTICE 'running as %', current_user; RETURN 0; END $$;
+CREATE FUNCTION regress_fsync_schema.equal(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN RAISE NOTICE 'running as %', current_user; RETURN true; END $$;
+CREATE OPERATOR regress_fsync_schema.= (LEFTARG = uuid, RIGHTARG = uuid,
+	FUNCTION = regress_fsync_schema.equal);
+SET search_path = regress_fsync_schema, pg_catalog, public;
+SELECT state, total_files FROM fsync_status('00000000-0000-0000-0000-000000000001');
+SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
+SELECT count(1) FROM fsync_sync_history('00000000-0000-0000-0000-000000000001', 2);
+SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
+RESET search_path;
+RESET ROLE;
+SELECT count(*) FROM fsync_repositories;
+
+-- SELECT for those who read
+SELECT fsync_add_repository('/tmp/fsync_regress_priv', '00000000-0000-0000-0000-000000000001');
+SELECT fsync_wait();
+GRANT SELECT ON file_records, fsync_files TO regress_fsync_user;
+SET ROLE regress_fsync_user;
+SELECT file_path FROM file_records;
+SELECT absolute_path FROM fsync_files;
+DELETE FROM file_records;
+RESET ROLE;
+
+DROP SCHEMA regress_fsync_schema CASCADE;
+DROP EXTENSION fsync;
+DROP ROLE regress_fsync_user;
+COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv';
