@@ -93,7 +93,7 @@ $(eval $(call variant,tsan,-O1 $(TSAN)))
 # that it is not supported.
 # ---------------------------------------------------------------------
 
-OWN_TARGETS = setup check unit unit-asan unit-tsan regress tap fuzz try try-stop clean \
+OWN_TARGETS = setup check unit unit-asan unit-tsan regress tap fuzz bench try try-stop clean \
 	fsync-tree sanitized unit-programs-unit unit-programs-asan unit-programs-tsan
 
 ifneq ($(filter $(OWN_TARGETS) build/%,$(MAKECMDGOALS)),)
@@ -111,6 +111,9 @@ unit unit-asan unit-tsan regress tap:
 
 fuzz:
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.sh
+
+bench:
+	@MAKE='$(MAKE)' test/bench/bench.sh
 
 try:
 	@MAKE='$(MAKE)' DIR='$(subst ','\'',$(DIR))' scripts/try.sh start

@@ -23,10 +23,13 @@ registry=build/try
 remove()
 {
 	local dir=$1
-	local runner=()
+	local runner=() owner
 
 	[ -e "$dir/.fsync-try" ] || return 0
-	[ "$(id -u)" -ne 0 ] || runner=(runuser -u "$(cat "$dir/.fsync-try")" --)
+	owner=$(cat "$dir/.fsync-try")
+	# First of all, for a try.sh that still uses it: see finish().
+	rm "$dir/.fsync-try"
+	[ "$(id -u)" -ne 0 ] || runner=(runuser -u "$owner" --)
 	"${runner[@]}" "$(echo "$dir"/pg/usr/lib/postgresql/*/bin/pg_ctl)" \
 		-D "$dir/run/data" -m fast -w stop >/dev/null 2>&1 || :
 	rm -rf "$dir"
@@ -97,6 +100,10 @@ finish()
 	local status=$?
 
 	trap - EXIT INT TERM HUP
+	if [ ! -e "$work/.fsync-try" ]; then
+		say "stopped"
+		exit 0
+	fi
 	if [ "$status" -ne 0 ] && [ "$status" -ne 130 ] && [ -e "$work/run/log" ]; then
 		say "--- the server's log ends with:"
 		tail -n 15 "$work/run/log"
@@ -200,7 +207,10 @@ sql -At <<<"SELECT fsync_wait(timeout => '10 minutes')" >/dev/null
 
 say ""
 sql -x <<<"SELECT * FROM fsync_status()"
-sql <<<"SELECT * FROM fsync_files ORDER BY file_path LIMIT 10"
+sql <<-'END'
+	SELECT id, file_path, file_size, mod_time, left(content_hash, 12) || '…' AS content_hash
+	FROM fsync_files ORDER BY file_path LIMIT 10
+END
 
 cat <<END
 Connect from another terminal, as this user:

@@ -46,7 +46,7 @@ FROM file_records ORDER BY file_path;
 
 SELECT absolute_path, content_hash FROM fsync_files ORDER BY 1;
 
-SELECT repository_id, path, user_area, watch_root, active, state, scan_generation,
+SELECT repository_id, path, user_area, watch_root, active, scan_generation,
 	last_complete_generation, last_complete_scan IS NOT NULL AS complete
 FROM fsync_repositories;
 
@@ -103,7 +103,7 @@ SELECT (SELECT count(*) FROM file_records) AS files,
 	(SELECT count(*) FROM sync_operations) AS operations;
 INSERT INTO fsync_repositories SELECT * FROM saved;
 SELECT active, state, state_reason FROM fsync_repositories;
-SELECT state, reason, hint, worker_pid FROM fsync_status();
+SELECT state FROM fsync_status();
 SELECT count(*) FROM fsync_reconcile();
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
 SELECT fsync_wait();

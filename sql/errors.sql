@@ -101,12 +101,15 @@ ROLLBACK;
 UPDATE fsync_repositories SET repository_id = gen_random_uuid();
 \echo :LAST_ERROR_SQLSTATE
 UPDATE fsync_repositories SET exclude = '{"[a"}';
-INSERT INTO fsync_repositories (repository_id, path, watch_root) VALUES (gen_random_uuid(), 'x', 'x');
+\set VERBOSITY terse
+INSERT INTO fsync_repositories (repository_id, path, watch_root)
+VALUES ('00000000-0000-0000-0000-000000000004', 'x', 'x');
 INSERT INTO fsync_repositories (repository_id, path, watch_root)
 VALUES ('00000000-0000-0000-0000-000000000004', '/tmp/fsync_regress_errors/gone', '/tmp/fsync_regress_errors/gone');
 SELECT fsync_wait('00000000-0000-0000-0000-000000000004');
 \echo :LAST_ERROR_SQLSTATE
 SELECT * FROM fsync_reconcile('00000000-0000-0000-0000-000000000004');
+\set VERBOSITY default
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000004');
 
 DROP FUNCTION outcome(text);

@@ -307,6 +307,7 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	char		nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 
 	functions_require_workers();
+	PreventCommandIfReadOnly("fsync_add_repository()");
 	require_right_to_read_files();
 	require_argument(fcinfo, 0, "path");
 	require_argument(fcinfo, 1, "repository_id");
@@ -348,6 +349,7 @@ fsync_remove_repository(PG_FUNCTION_ARGS)
 	Datum		values[1];
 	uint64		deleted;
 
+	PreventCommandIfReadOnly("fsync_remove_repository()");
 	require_argument(fcinfo, 0, "repository_id");
 	functions_find_extension(&objects);
 	values[0] = PG_GETARG_DATUM(0);
@@ -369,6 +371,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	char	   *root = NULL;
 
 	functions_require_workers();
+	PreventCommandIfReadOnly("fsync_activate_repository()");
 	require_right_to_read_files();
 	require_argument(fcinfo, 0, "repository_id");
 	functions_find_extension(&objects);

@@ -186,6 +186,7 @@ wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
 
 		if (result.status == NULL || strcmp(result.status, "running") != 0)
 			return;
+		InvalidateCatalogSnapshotConditionally();
 		requests_check_deadlock(&run->id);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 POLL_MS, PG_WAIT_EXTENSION);
@@ -205,6 +206,8 @@ reconcile(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool forc
 {
 	bool		at_once = wait && n == 1;
 
+	/* The snapshot that catalogs were read with would hold vacuum up, too. */
+	InvalidateCatalogSnapshotConditionally();
 	for (int i = 0; i < n; i++)
 		runs[i].outcome = request_reconcile(&runs[i].id, force, at_once,
 											&runs[i].operation_id);

@@ -72,7 +72,7 @@ may_create_databases(void)
  * InvalidOid.  A user who may not run the statement does not get to stop a
  * worker with it.
  */
-static Oid
+static pg_noinline Oid
 database_to_be_free(Node *statement)
 {
 	const char *name = NULL;
@@ -132,10 +132,8 @@ release_on_error(int code, Datum arg)
 static void
 utility_hook(UTILITY_HOOK_PARAMS)
 {
-	Oid			database = InvalidOid;
-
-	if (context == PROCESS_UTILITY_TOPLEVEL && requests_available())
-		database = database_to_be_free(pstmt->utilityStmt);
+	const Oid	database = context == PROCESS_UTILITY_TOPLEVEL && requests_available() ?
+		database_to_be_free(pstmt->utilityStmt) : InvalidOid;
 
 	if (!OidIsValid(database))
 	{

@@ -12,6 +12,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "operations.h"
@@ -180,7 +181,9 @@ analyze_file_records(const ExtensionObjects *objects)
 	{
 		if (session_begin(objects, "fsync: analyzing file_records"))
 		{
-			char	   *sql = psprintf("ANALYZE %s.file_records", objects->schema_name);
+			char	   *name = get_namespace_name(objects->schema);
+			char	   *sql = psprintf("ANALYZE %s",
+									   quote_qualified_identifier(name, "file_records"));
 
 			if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
 				elog(ERROR, "could not execute \"%s\"", sql);

@@ -121,6 +121,20 @@ intern(char **kept, const char *string)
 	return *kept;
 }
 
+/*
+ * The schema's name as it is now, quoted; NULL: it is gone.  Looked up for
+ * each statement, because a worker learns of ALTER SCHEMA only by looking.
+ */
+static char *
+find_schema_name(Oid schema)
+{
+	char	   *name = get_namespace_name(schema);
+
+	if (name == NULL)
+		return NULL;
+	return intern(&interned_schema_name, quote_identifier(name));
+}
+
 /* Schema and version of the extension, from its row in pg_extension. */
 static bool
 find_extension_row(ExtensionObjects *objects)
@@ -158,16 +172,13 @@ bool
 session_find_extension(ExtensionObjects *objects)
 {
 	HeapTuple	tuple;
-	char	   *schema_name;
 
 	MemSet(objects, 0, sizeof(*objects));
 	if (!find_extension_row(objects))
 		return false;
-	schema_name = get_namespace_name(objects->schema);
-	if (schema_name == NULL)
+	objects->schema_name = find_schema_name(objects->schema);
+	if (objects->schema_name == NULL)
 		return false;
-	objects->schema_name = intern(&interned_schema_name,
-								  quote_identifier(schema_name));
 
 	objects->file_records = get_relname_relid("file_records", objects->schema);
 	objects->repositories = get_relname_relid("fsync_repositories", objects->schema);
@@ -262,8 +273,10 @@ session_abort(void)
 }
 
 /*
- * row_security = off turns a policy that would hide rows from the owner into
- * an error.
+ * Like a SECURITY DEFINER function, and not a restricted operation: that would
+ * refuse to queue a deferred foreign key of an application, which here is
+ * checked when the caller commits, as the caller may want.  row_security = off
+ * turns a policy that would hide rows from the owner into an error.
  */
 void
 session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
@@ -278,9 +291,7 @@ session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
 	SetUserIdAndSecContext(objects->owner,
-						   scope->save_sec_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+						   scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 }
 
 void
@@ -316,18 +327,24 @@ static void
 prepare_plan(const ExtensionObjects *objects, SessionPlan *plan)
 {
 	SPIPlanPtr	prepared;
+	char	   *schema_name = find_schema_name(objects->schema);
 	char	   *sql;
 	MemoryContext old_context;
 
-	if (kept_schema_name != objects->schema_name)
+	if (schema_name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("the schema of extension \"%s\" does not exist",
+						EXTENSION_NAME)));
+	if (kept_schema_name != schema_name)
 	{
 		forget_plans();
-		kept_schema_name = objects->schema_name;
+		kept_schema_name = schema_name;
 	}
 	if (plan->plan != NULL)
 		return;
 
-	sql = psprintf(plan->sql, objects->schema_name);
+	sql = psprintf(plan->sql, schema_name);
 	prepared = SPI_prepare_cursor(sql, plan->nargs, plan->argtypes,
 								  plan->index_only ? CURSOR_OPT_GENERIC_PLAN :
 								  CURSOR_OPT_CUSTOM_PLAN);

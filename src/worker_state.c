@@ -135,7 +135,7 @@ derive_state(const WorkerRepository *repository, State *state)
 static void
 log_condition(WorkerRepository *repository, const State *state)
 {
-	if (state->source != SOURCE_NONE && state->source != repository->logged_source)
+	if (state->source != SOURCE_NONE && (int) state->source != repository->logged_source)
 	{
 		ereport(WARNING,
 				(errmsg("repository \"%s\" is %s: %s", repository->row->root, state->name,

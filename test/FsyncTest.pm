@@ -17,6 +17,7 @@ use strict;
 use warnings;
 
 use Digest::SHA;
+use Errno;
 use Exporter 'import';
 use Fcntl qw(:mode);
 use File::Basename qw(dirname);
@@ -36,6 +37,8 @@ our @EXPORT = qw(
   worker_pid launcher_pid tree_pid wait_until process_is_gone
   start_sql finish_sql wait_for_backend
   log_is_quiet latest_operation wait_for_operation
+  rows_of problems_of reconcile said
+  enter_namespace mount_at unmount exchange
 );
 
 my $sha_program = 'sha256sum';
@@ -498,15 +501,17 @@ sub process_is_gone
 sub start_sql
 {
 	my ($node, $db, $name, $sql) = @_;
-	my $self = { out => '', err => '' };
+	my $self = { out => '', err => '', file => PostgreSQL::Test::Utils::tempdir() . "/$name.sql" };
 
+	# from a file: nobody is there to feed a pipe until finish_sql()
+	write_file($self->{file}, $sql);
 	$self->{run} = IPC::Run::start(
 		[
 			$node->installed_command('psql'), '-X', '-A', '-t', '-q',
 			'-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '-d',
-			$node->connstr($db) . " application_name=$name", '-f', '-'
+			$node->connstr($db) . " application_name='$name'", '-f', $self->{file}
 		],
-		'<', \$sql, '>', \$self->{out}, '2>', \$self->{err},
+		'<', \undef, '>', \$self->{out}, '2>', \$self->{err},
 		IPC::Run::timeout(2 * $PostgreSQL::Test::Utils::timeout_default));
 	return $self;
 }
@@ -582,6 +587,125 @@ sub log_is_quiet
 		push @loud, $line;
 	}
 	return is(join("\n", @loud), '', $name);
+}
+
+# The lines of the server's log from this offset on that match, each cut down
+# to its message.
+sub said
+{
+	my ($node, $offset, $pattern) = @_;
+	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset);
+
+	return grep { $_ =~ $pattern } map { s/^.*?\b(?=(?:LOG|WARNING|ERROR|HINT):)//r } split /\n/, $log;
+}
+
+# Number of rows of a repository.
+sub rows_of
+{
+	my ($node, $id, %opt) = @_;
+
+	return $node->safe_psql($opt{db} // 'postgres',
+		"SELECT count(*) FROM file_records WHERE repository_id = '$id'");
+}
+
+# path in hexadecimal => problem
+sub problems_of
+{
+	my ($node, $id, %opt) = @_;
+	my $rows = $node->safe_psql(
+		$opt{db} // 'postgres', qq(
+SELECT encode(path, 'hex'), problem FROM fsync_problems WHERE repository_id = '$id'));
+
+	return { map { my ($hex, $problem) = split /\|/; (pack('H*', $hex) => $problem) }
+		  split /\n/, $rows };
+}
+
+# A reconciliation: "completed|added|updated|moved|removed", or "failed: why".
+# args: further arguments as SQL.
+sub reconcile
+{
+	my ($node, $id, %opt) = @_;
+	my $args = $opt{args} ? ", $opt{args}" : '';
+	my ($rc, $out, $err) = $node->psql(
+		$opt{db} // 'postgres', qq(
+SELECT status, files_added, files_updated, files_moved, files_removed
+FROM fsync_reconcile('$id'$args)));
+
+	return $rc == 0 ? $out : "failed: $err";
+}
+
+#-----------------------------------------------------------------------
+# What only Linux has
+#-----------------------------------------------------------------------
+
+sub system_call
+{
+	my ($name, @args) = @_;
+	my $number = eval { require 'syscall.ph'; no strict 'refs'; &{"main::SYS_$name"}() }
+	  // do { no strict 'refs'; &{"FsyncTest::SYS_$name"}() };
+
+	return syscall($number, @args) != -1;
+}
+
+# Swaps two names (RENAME_EXCHANGE).
+sub exchange
+{
+	my ($one, $other) = @_;
+
+	# AT_FDCWD is -100
+	system_call('renameat2', -100, $one, -100, $other, 2)
+	  or die "could not exchange $one and $other: $!";
+}
+
+# Runs the whole test in a user and a mount namespace of its own, where it can
+# mount what it likes and has limits of its own, and which the kernel clears
+# away however the test ends.  Call it in a BEGIN block.  Only the test has the
+# rights that come with it: programs that it starts, the server among them,
+# are ordinary processes.
+sub enter_namespace
+{
+	my @unshare = (
+		'unshare', '--user', '--map-current-user', '--keep-caps',
+		'--mount', '--propagation', 'private');
+
+	if (!$ENV{FSYNC_TEST_NAMESPACE})
+	{
+		my $said = `@unshare true 2>&1`;
+
+		plan skip_all => "no user namespace is to be had: $said" if $? != 0;
+		$ENV{FSYNC_TEST_NAMESPACE} = 1;
+		exec(@unshare, $^X, (map { "-I$_" } @INC), $0, @ARGV)
+		  or die "could not run unshare: $!";
+	}
+
+	# PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL: nothing is inherited
+	system_call('prctl', 47, 4, 0, 0, 0) or die "prctl: $!";
+}
+
+# Mounts a file system; options is what mount(8) calls -o, or bind => directory.
+sub mount_at
+{
+	my ($type, $target, %opt) = @_;
+
+	# MS_BIND is 4096, MS_NOSUID | MS_NODEV is 6
+	($opt{bind}
+		? system_call('mount', "$opt{bind}", "$target", "$type", 4096, '')
+		: system_call('mount', "$type", "$target", "$type", $opt{flags} // 6, $opt{options} // ''))
+	  or die "could not mount $target: $!";
+}
+
+# Unmounts; a file system that is busy is tried again for a while, since an
+# answer may be on its way.  False if it stays so.
+sub unmount
+{
+	my ($target) = @_;
+
+	return wait_until(
+		sub {
+			return 1 if system_call('umount2', "$target", 0);
+			die "could not unmount $target: $!" unless $!{EBUSY};
+			return 0;
+		});
 }
 
 1;

@@ -133,8 +133,9 @@ is( $node->safe_psql('postgres',
 	't', 'and no row');
 
 # 2,500 bytes are not too long, whatever they are: ten directories of 240 bytes
-# and their slashes are 2,410, one more of 45 and a name of 43 make 2,500
-my $fits = substr($long, 0, length($root) + 10 * 241) . '/' . 'y' x 45;
+# and the slashes between them are 2,409, "/", one of 46, "/" and a name of 43
+# make 2,500
+my $fits = substr($long, 0, length($root) + 10 * 241) . '/' . 'y' x 46;
 make_path($fits);
 write_file("$fits/" . 'z' x 43, 'x');
 wait_ok($node, $id, 'a path that just fits');

@@ -161,11 +161,16 @@ $node->safe_psql('postgres', q(ALTER SYSTEM SET fsync.reconciliation_interval = 
 
 # ---- the history does not grow without end ----
 
+# Looked at once an hour, and when the first run after a start has ended.
+$node->safe_psql('postgres', "SELECT fsync_reconcile('$id')") foreach 1 .. 5;
+cmp_ok(
+	$node->safe_psql('postgres', "SELECT count(*) FROM fsync_sync_history('$id', 100)"),
+	'>', 3, 'sync_operations has more than three rows');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET fsync.history_max_rows = 3');
-$node->reload;
-ok( $node->poll_query_until('postgres', qq(
-SELECT count(*) <= 3 FROM fsync_reconcile('$id') r, LATERAL fsync_sync_history('$id', 100))),
-	'sync_operations keeps no more rows than asked for');
+$node->restart;
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) <= 3 FROM fsync_sync_history('$id', 100)"),
+	'and keeps no more than asked for');
 
 # ---- values ----
 

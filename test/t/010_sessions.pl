@@ -91,7 +91,7 @@ foreach my $call ("fsync_wait('$uuid'::uuid)", "fsync_reconcile('$uuid')",
 
 write_file("$root/blocked.txt", 'x');
 my $blocker = start_sql($node, 'postgres', 'blocker',
-	"BEGIN; LOCK TABLE file_records IN EXCLUSIVE MODE; SELECT fsync_wait('$id', timeout => NULL);");
+	"BEGIN; LOCK TABLE file_records IN EXCLUSIVE MODE; SELECT fsync_wait('$id', timeout => '1 hour');");
 ($rc, $out, $err) = finish_sql($blocker);
 isnt($rc, 0, 'a caller that itself blocks the worker does not wait for ever');
 like($err, qr/40P01/, 'but gets the error of a deadlock');
@@ -107,11 +107,13 @@ wait_equal($node, $id, $root, 'after the second deadlock');
 
 # ---- somebody else blocks the worker ----
 
-# Holds a lock until it is told to go.
+# Holds a lock until it is told to go: EXCLUSIVE, against writers, or ACCESS
+# EXCLUSIVE.
 sub hold_lock
 {
+	my ($mode) = @_;
 	my $holder = start_sql($node, 'postgres', 'holder',
-		'BEGIN; LOCK TABLE file_records IN EXCLUSIVE MODE; SELECT pg_sleep(600);');
+		"BEGIN; LOCK TABLE file_records IN $mode MODE; SELECT pg_sleep(600);");
 
 	wait_for_backend($node, 'holder', "wait_event = 'PgSleep'");
 	return $holder;
@@ -126,7 +128,7 @@ sub release_lock
 	finish_sql($holder);
 }
 
-my $holder = hold_lock();
+my $holder = hold_lock('EXCLUSIVE');
 write_file("$root/late.txt", 'x');
 is( $node->safe_psql('postgres', "SELECT fsync_wait('$id', timeout => '500 ms')"),
 	'f', 'fsync_wait() returns false when its time is over');
@@ -134,26 +136,37 @@ is( $node->safe_psql('postgres',
 		"SELECT count(*) FROM file_records WHERE file_path = 'late.txt'"),
 	'0', 'and the change is not there');
 
-my $last = latest_operation($node, $id);
-my $waiter = start_sql($node, 'postgres', 'waiter', "SELECT fsync_wait('$id', timeout => NULL);");
-my $reconciler = start_sql($node, 'postgres', 'reconciler', "SELECT fsync_reconcile('$id');");
-wait_for_backend($node, $_, "state = 'active' AND wait_event_type IS NOT NULL") foreach ('waiter', 'reconciler');
+
+my $waiter = start_sql($node, 'postgres', 'waiter', "SELECT fsync_wait('$id', timeout => '1 hour');");
+wait_for_backend($node, 'waiter', "state = 'active' AND wait_event_type IS NOT NULL");
 $node->safe_psql('postgres',
-	"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name IN ('waiter', 'reconciler')");
+	"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiter'");
 ($rc, $out, $err) = finish_sql($waiter);
 like($err, qr/57014/, 'a waiter can be cancelled');
-($rc, $out, $err) = finish_sql($reconciler);
-like($err, qr/57014/, 'so can one that waits for a reconciliation');
 
 my $limited = start_sql($node, 'postgres', 'limited',
-	"SET statement_timeout = '300ms'; SELECT fsync_wait('$id', timeout => NULL);");
+	"SET statement_timeout = '300ms'; SELECT fsync_wait('$id', timeout => '1 hour');");
 ($rc, $out, $err) = finish_sql($limited);
 like($err, qr/57014/, 'statement_timeout ends a waiter');
 
 release_lock($holder);
-my ($status) = wait_for_operation($node, $id, 'reconciliation', $last);
-is($status, 'completed', 'the run whose waiter was cancelled goes on to its end');
 wait_equal($node, $id, $root, 'after the lock is gone');
+
+# A run that has begun, and can read no rows.
+my $last = latest_operation($node, $id);
+$holder = hold_lock('ACCESS EXCLUSIVE');
+my $reconciler = start_sql($node, 'postgres', 'reconciler', "SELECT fsync_reconcile('$id');");
+ok( $node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM sync_operations WHERE id > $last AND status = 'running'"),
+	'a reconciliation has begun');
+$node->safe_psql('postgres',
+	"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'reconciler'");
+($rc, $out, $err) = finish_sql($reconciler);
+like($err, qr/57014/, 'one that waits for it can be cancelled');
+release_lock($holder);
+my ($status) = wait_for_operation($node, $id, 'reconciliation', $last);
+is($status, 'completed', 'and the run goes on to its end');
+wait_equal($node, $id, $root, 'after the run');
 
 # ---- many waiters ----
 
@@ -167,7 +180,7 @@ is(join(' ', map { s/\n/,/r } @answers), join(' ', ('t,20') x 8), 'many sessions
 
 # ---- a long lock: the worker waits it out ----
 
-$holder = hold_lock();
+$holder = hold_lock('EXCLUSIVE');
 write_file("$root/patience.txt", 'x');
 rename("$root/for many 1.txt", "$root/for many one.txt") or die "rename: $!";
 # long enough for its lock_timeout to strike
