@@ -80,8 +80,6 @@ start(Engine *engine, bool accept)
 	bool		first = engine->root.identity[0] == '\0';
 	RootTrouble trouble = root_open(&engine->root, accept);
 
-	if (trouble == ROOT_OK && access(engine->root.real ? engine->root.real : "", R_OK | X_OK) < 0)
-		trouble = ROOT_MISSING;
 	if (trouble != ROOT_OK)
 	{
 		root_state(engine, trouble, errno);
@@ -228,7 +226,7 @@ on_scan(Engine *engine, ProtoReader body)
 		RootTrouble trouble = root_verify(&engine->root);
 
 		if (trouble == ROOT_OK)
-			changes_start_scan(engine, &scan);
+			runs_start_scan(engine, &scan);
 		else
 			engine_root_trouble(engine, trouble);
 	}
@@ -257,6 +255,8 @@ on_flush(Engine *engine, ProtoReader body)
 		changes_process_events(engine);
 	}
 	wait->epoch = engine->epoch++;
+	hashing_renew(engine, wait->epoch);
+	pending_renew(&engine->pending, wait->epoch);
 	wait->next = engine->flushes;
 	engine->flushes = wait;
 	return !body.failed;
@@ -283,11 +283,11 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 		case PROTO_SCAN_CANCEL:
 			value = proto_get_i64(&body);
 			if (!body.failed && engine->running)
-				changes_cancel_scan(engine, value);
+				runs_cancel_scan(engine, value);
 			return !body.failed;
 		case PROTO_BELIEFS:
 			return proto_get_beliefs_header(&body, &header) &&
-				(!engine->running || changes_beliefs(engine, &header, body));
+				(!engine->running || runs_beliefs(engine, &header, body));
 		case PROTO_APPLIED:
 			if (engine->unacknowledged == 0)
 				return false;
@@ -337,7 +337,7 @@ answer_flushes(Engine *engine)
 
 	if (*p == NULL || !engine->running || engine->building)
 		return;
-	min = changes_min_epoch(engine);
+	min = runs_min_epoch(engine);
 	while (*p != NULL)
 	{
 		FlushWait  *wait = *p;
@@ -406,9 +406,9 @@ step(Engine *engine)
 	{
 		changes_process_events(engine);
 		changes_resolve(engine);
-		inspect_hashed(engine);
+		hashing_collect(engine);
 		if (engine->exit_status < 0)
-			changes_step(engine);
+			runs_step(engine);
 		if (engine->exit_status >= 0)
 			return;
 		update_state(engine);
@@ -436,7 +436,7 @@ next_timeout(Engine *engine)
 	{
 		if (engine->resolving)
 			return 0;
-		due = changes_due(engine);
+		due = runs_due(engine);
 	}
 	if (engine->retry_us != 0 && engine->retry_us < due)
 		due = engine->retry_us;

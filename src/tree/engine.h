@@ -4,15 +4,19 @@
  *		The one thread that brings everything together, and what its parts
  *		share.
  *
- *		engine.c	the loop: socket, events, state, flushes
- *		changes.c	from events and scans to points to be inspected
- *		inspect.c	from points to observations
+ *		engine.c	the loop: socket, state, flushes
+ *		changes.c	from events to names and places that changed
+ *		runs.c		scans, and what is to be inspected now
+ *		inspect.c	points: what the worker believes, what the disk says
+ *		moves.c		which of them are renames, and which may become one
+ *		hashing.c	files that are hashed, and what comes of it
  *		report.c	observations, onto the socket
  *
  * Two rules keep what is reported true.  Only this thread sends observations,
  * each from a stat that it has just made, so that the last observation of a
  * path is the latest.  And a belief is asked for after everything sent before
- * is in the socket, so that it includes it.
+ * is in the socket, and nothing is sent before it was used, so that it is what
+ * the table says.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,8 +37,10 @@ typedef struct Point
 {
 	char	   *path;			/* terminated, owned */
 	size_t		len;
+	uint64_t	node;			/* its directory in the watch tree, or 0 */
 	unsigned	hints;			/* HINT_* */
 	unsigned	retries;
+	unsigned	waits;
 	uint64_t	epoch;
 	int64_t		scan_id;
 
@@ -42,8 +48,12 @@ typedef struct Point
 	ProtoBelief belief;			/* its path is this path */
 
 	int			error;			/* of stat; ENOENT: there is no such file */
+	bool		stale;			/* the directory is not here any more */
 	bool		settled;		/* nothing more to be done */
 	bool		moved_away;		/* its row has gone to another path */
+	bool		gives;			/* moves.c: its row is to go to another path */
+	bool		held;			/* ... or that has to wait */
+	struct Pair *received;		/* ... the rename to this path */
 	FileInfo	info;
 } Point;
 
@@ -52,14 +62,13 @@ typedef struct HashItem
 	HashJob		job;			/* path and len are of this */
 	TableLink	link;
 	bool		superseded;		/* its result is not wanted any more */
+	uint64_t	node;
 	unsigned	hints;
 	unsigned	retries;
 	uint64_t	epoch;
 	int64_t		scan_id;
 	bool		has_belief;
 	ProtoBelief belief;			/* without its path */
-	char	   *moved_from;		/* the row with belief.id is at this path */
-	size_t		moved_from_len;
 } HashItem;
 
 typedef struct FlushWait
@@ -80,6 +89,7 @@ typedef struct ScanRun
 	double		threshold;
 	uint64_t	epoch;
 	uint64_t	round;			/* of problems */
+	uint64_t	links_round;	/* of the search for other names; 0: none */
 	uint64_t	bytes_hashed;
 	uint64_t	removals;
 	uint8_t		result;			/* ProtoScanResult */
@@ -129,6 +139,7 @@ typedef struct Engine
 		int64_t		since_us;
 	}			renames[64];
 	unsigned	next_rename;
+	uint64_t	moves_seen;		/* events */
 
 	Pending		pending;
 	Problems	problems;
@@ -142,6 +153,7 @@ typedef struct Engine
 	ScanPlace  *places;
 	size_t		n_places;
 	size_t		places_capacity;
+	bool		places_sorted;
 	int64_t		places_first_us;
 	int64_t		places_last_us;
 	uint64_t	places_epoch;
@@ -187,29 +199,50 @@ extern void engine_log(Engine *engine, char level, const char *format,...)
 extern void engine_root_trouble(Engine *engine, RootTrouble trouble);
 
 /* changes.c */
-extern void changes_process_events(Engine *engine);
+extern bool changes_process_events(Engine *engine);
 extern bool changes_resolve(Engine *engine);
-extern void changes_want_subtree(Engine *engine, const char *path, size_t len);
-extern void changes_read_mounts(Engine *engine);
+extern void changes_heal(Engine *engine, const char *reason);
+extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
+								 uint64_t epoch);
+extern bool changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until);
+extern bool changes_covers(Engine *engine, const char *path, size_t len);
 extern bool changes_start_watching(Engine *engine);
 extern void changes_stop_watching(Engine *engine);
-extern void changes_start_scan(Engine *engine, const ProtoScan *scan);
-extern void changes_cancel_scan(Engine *engine, int64_t scan_id);
-extern void changes_step(Engine *engine);
-extern int64_t changes_due(Engine *engine);
-extern uint64_t changes_min_epoch(Engine *engine);
-extern bool changes_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
+extern void changes_read_mounts(Engine *engine);
+extern void changes_look_at_mounts(Engine *engine);
+extern void changes_ask_about_guard(Engine *engine);
+extern void changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *header);
+
+/* runs.c */
+extern void runs_start_scan(Engine *engine, const ProtoScan *scan);
+extern void runs_cancel_scan(Engine *engine, int64_t scan_id);
+extern void runs_step(Engine *engine);
+extern int64_t runs_due(Engine *engine);
+extern uint64_t runs_min_epoch(Engine *engine);
+extern bool runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
 
 /* inspect.c */
-extern bool inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
-						uint64_t epoch, int64_t scan_id, unsigned retries);
+extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
+						  uint64_t epoch, int64_t scan_id);
 extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
-extern void inspect_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id);
-extern void inspect_hashed(Engine *engine);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
-extern void inspect_drop_scan(Engine *engine, int64_t scan_id);
+
+/* moves.c */
+extern void moves_decide(Engine *engine, uint64_t moves_seen);
+
+/* hashing.c */
+extern void hashing_submit(Engine *engine, const Point *point);
+extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
+							 int64_t scan_id);
+extern bool hashing_due(const Engine *engine, const char *path, size_t len);
+extern void hashing_collect(Engine *engine);
+extern uint64_t hashing_min_epoch(const Engine *engine);
+extern bool hashing_has_scan(const Engine *engine, int64_t scan_id);
+extern void hashing_drop_scan(Engine *engine, int64_t scan_id);
+extern void hashing_renew(Engine *engine, uint64_t epoch);
+extern void hashing_forget_nodes(Engine *engine);
 
 /* report.c */
 extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len,

@@ -53,6 +53,8 @@
 
 struct HashScratch
 {
+	EVP_MD	   *sha256;			/* fetched once: a look-up for each file costs
+								 * as much as hashing a small one */
 	EVP_MD_CTX *digest;
 	unsigned char buffer[BUFFER_SIZE];
 };
@@ -64,10 +66,11 @@ hash_scratch_create(void)
 
 	if (scratch == NULL)
 		return NULL;
+	scratch->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	scratch->digest = EVP_MD_CTX_new();
-	if (scratch->digest == NULL)
+	if (scratch->sha256 == NULL || scratch->digest == NULL)
 	{
-		free(scratch);
+		hash_scratch_free(scratch);
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -80,6 +83,7 @@ hash_scratch_free(HashScratch *scratch)
 	if (scratch == NULL)
 		return;
 	EVP_MD_CTX_free(scratch->digest);
+	EVP_MD_free(scratch->sha256);
 	free(scratch);
 }
 
@@ -205,9 +209,10 @@ hash_open_file(HashScratch *scratch, int fd, int64_t limit, const volatile int *
 	if (info->stat.size >= limit)
 		return HASH_CHANGED;
 
-	/* what it refuses is only an advice */
-	(void) posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-	if (!EVP_DigestInit_ex(scratch->digest, EVP_sha256(), NULL))
+	/* what it refuses is only an advice; one read needs none */
+	if (info->stat.size > BUFFER_SIZE)
+		(void) posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	if (!EVP_DigestInit_ex(scratch->digest, scratch->sha256, NULL))
 	{
 		errno = ENOTSUP;
 		return HASH_ERROR;

@@ -8,11 +8,11 @@
  * these have come, each is looked at on disk:
  *
  *	- rows whose file is no longer at their path, and files that no row of
- *	  their path speaks of, are matched by identity: those are renames;
+ *	  their path speaks of, are matched by identity: those are renames
+ *	  (moves.c);
  *	- rows left over are removed, if the root was the accepted one before and
  *	  after the look;
- *	- files that are new or differ are hashed, and reported when the hash
- *	  comes back and the file is still as it was hashed.
+ *	- files that are new or differ are hashed (hashing.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -23,20 +23,17 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define INSPECT_PATHS_PAGE	1000
 
 /* A hash taken this soon after the mtime may not have seen a mapped write. */
-#define INSPECT_MMAP_NS		(INT64_C(60) * 1000000000)
+#define INSPECT_MMAP_US		(INT64_C(60) * 1000000)
 
-/* From this attempt on a file "keeps changing". */
-#define INSPECT_RETRIES		2
-
-bool
+/* The new point; NULL when out of memory. */
+Point *
 inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
-			uint64_t epoch, int64_t scan_id, unsigned retries)
+			uint64_t epoch, int64_t scan_id)
 {
 	Point	   *p;
 
@@ -46,7 +43,7 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 
 		p = realloc(engine->points, n * sizeof(Point));
 		if (p == NULL)
-			return false;
+			return NULL;
 		engine->points = p;
 		engine->points_capacity = n;
 	}
@@ -54,14 +51,13 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 	memset(p, 0, sizeof(*p));
 	p->path = strndup(path, len);
 	if (p->path == NULL)
-		return false;
+		return NULL;
 	p->len = len;
 	p->hints = hints;
 	p->epoch = epoch;
 	p->scan_id = scan_id;
-	p->retries = retries;
 	engine->n_points++;
-	return true;
+	return p;
 }
 
 static int
@@ -74,6 +70,37 @@ compare_points(const void *a, const void *b)
 	return c != 0 ? c : (x->len > y->len) - (x->len < y->len);
 }
 
+/* Makes one point of two of the same path. */
+static void
+merge_point(Engine *engine, Point *into, const Point *p)
+{
+	unsigned	both = into->hints & p->hints & (HINT_FOUND | HINT_LINK);
+
+	if (p->node != 0 && into->node != 0 && p->node != into->node)
+	{
+		/* One of the two directories has moved: its name waits. */
+		const char *slash = memrchr(p->path, '/', p->len);
+		const char *name = slash ? slash + 1 : p->path;
+
+		pending_note(&engine->pending, p->node, name, p->len - (name - p->path),
+					 p->hints, engine_now_us(), p->epoch);
+		return;
+	}
+	if (p->node != 0)
+		into->node = p->node;
+
+	/* what a scan found is no news of its own if there was an event as well */
+	into->hints = ((into->hints | p->hints) & ~(HINT_FOUND | HINT_LINK)) | both;
+	if (p->epoch < into->epoch)
+		into->epoch = p->epoch;
+	if (p->scan_id != 0)
+		into->scan_id = p->scan_id;
+	if (p->retries > into->retries)
+		into->retries = p->retries;
+	if (p->waits > into->waits)
+		into->waits = p->waits;
+}
+
 /* Sorts the points and makes one of several of the same path. */
 static void
 merge_points(Engine *engine)
@@ -84,22 +111,13 @@ merge_points(Engine *engine)
 	for (size_t i = 0; i < engine->n_points; i++)
 	{
 		Point	   *p = &engine->points[i];
-		Point	   *last = &engine->points[kept > 0 ? kept - 1 : 0];
 
-		if (kept == 0 || compare_points(last, p) != 0)
+		if (kept == 0 || compare_points(&engine->points[kept - 1], p) != 0)
 		{
 			engine->points[kept++] = *p;
 			continue;
 		}
-		last->hints |= p->hints;
-		if (!(p->hints & HINT_FOUND) || !(last->hints & HINT_FOUND))
-			last->hints &= ~HINT_FOUND; /* there was an event as well */
-		if (p->epoch < last->epoch)
-			last->epoch = p->epoch;
-		if (p->scan_id != 0)
-			last->scan_id = p->scan_id;
-		if (p->retries > last->retries)
-			last->retries = p->retries;
+		merge_point(engine, &engine->points[kept - 1], p);
 		free(p->path);
 	}
 	engine->n_points = kept;
@@ -115,6 +133,8 @@ untrackable(const Engine *engine, const Point *p)
 		return PROTO_PROBLEM_ENCODING;
 	return 0;
 }
+
+/* ---- beliefs ---- */
 
 /* Asks for the beliefs of the next points; false when all are known. */
 static bool
@@ -213,29 +233,36 @@ typedef struct DirectoryCache
 {
 	int			fd;
 	int			error;
+	FileInfo	info;
 	char	   *path;
 	size_t		len;
 	bool		valid;
 } DirectoryCache;
 
 static void
+open_directory_of(Engine *engine, const Point *p, DirectoryCache *cache, size_t len)
+{
+	if (cache->valid && cache->len == len && memcmp(cache->path, p->path, len) == 0)
+		return;
+	if (cache->valid && cache->fd >= 0)
+		close(cache->fd);
+	cache->path = p->path;
+	cache->len = len;
+	cache->valid = true;
+	cache->error = 0;
+	cache->fd = beneath_open_directory(engine->root.fd, p->path, len, O_PATH);
+	if (cache->fd < 0 || beneath_stat_fd(cache->fd, &cache->info) < 0)
+		cache->error = errno;
+}
+
+static void
 stat_point(Engine *engine, Point *p, DirectoryCache *cache)
 {
 	const char *slash = memrchr(p->path, '/', p->len);
-	size_t		dir_len = slash ? (size_t) (slash - p->path) : 0;
 	const char *name = slash ? slash + 1 : p->path;
 
-	if (!cache->valid || cache->len != dir_len || memcmp(cache->path, p->path, dir_len) != 0)
-	{
-		if (cache->valid && cache->fd >= 0)
-			close(cache->fd);
-		cache->path = p->path;
-		cache->len = dir_len;
-		cache->valid = true;
-		cache->fd = beneath_open_directory(engine->root.fd, p->path, dir_len, O_PATH);
-		cache->error = cache->fd < 0 ? errno : 0;
-	}
-	if (cache->fd < 0)
+	open_directory_of(engine, p, cache, slash ? (size_t) (slash - p->path) : 0);
+	if (cache->error != 0)
 		p->error = cache->error;
 	else if (beneath_stat_at(cache->fd, name, &p->info) < 0)
 		p->error = errno;
@@ -243,6 +270,18 @@ stat_point(Engine *engine, Point *p, DirectoryCache *cache)
 		p->error = 0;
 	if (p->error == ENOTDIR || p->error == ELOOP)
 		p->error = ENOENT;
+
+	/*
+	 * The event spoke of a name in a directory, which may have moved on since
+	 * its path was computed: then this is another file.
+	 */
+	if (p->node != 0 && engine->watches != NULL &&
+		(cache->error == 0 ?
+		 !watch_tree_is_at(engine->watches, p->node, cache->info.dev,
+						   (ino_t) cache->info.stat.inode) :
+		 p->error == ENOENT && !(p->hints & HINT_DELETED)))
+		p->stale = true;
+
 	if (p->error == 0 &&
 		(!S_ISREG(p->info.mode) || !filter_accepts_file(engine->filter, p->path, p->len)))
 	{
@@ -258,308 +297,47 @@ stat_point(Engine *engine, Point *p, DirectoryCache *cache)
 	}
 }
 
-static bool
-same_identity(const Point *p)
-{
-	const ProtoBelief *b = &p->belief;
-
-	return b->inode == p->info.stat.inode &&
-		(b->btime_ns == p->info.stat.btime_ns || b->btime_ns == PROTO_NO_TIME ||
-		 p->info.stat.btime_ns == PROTO_NO_TIME);
-}
-
-static bool
-same_state(const FileInfo *a, const FileInfo *b)
-{
-	return a->dev == b->dev && a->stat.inode == b->stat.inode &&
-		a->stat.size == b->stat.size &&
-		a->stat.mtime_sec == b->stat.mtime_sec &&
-		a->stat.mtime_nsec == b->stat.mtime_nsec &&
-		a->stat.ctime_ns == b->stat.ctime_ns;
-}
-
-/* ---- hashing ---- */
-
-static HashItem *
-find_item(Engine *engine, const char *path, size_t len)
-{
-	for (TableLink *link = table_first(&engine->items, table_hash(path, len, 0));
-		 link; link = table_next(link))
-	{
-		HashItem   *item = table_container(link, HashItem, link);
-
-		if (!item->superseded && item->job.len == len &&
-			memcmp(item->job.path, path, len) == 0)
-			return item;
-	}
-	return NULL;
-}
-
-static void
-free_item(Engine *engine, HashItem *item)
-{
-	table_remove(&engine->items, &item->link);
-	free(item->moved_from);
-	free(item->job.path);
-	free(item);
-}
-
-/* The row that a file without a hash has meanwhile, and why. */
-static void
-report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
-				ProtoProblem problem, int error, int64_t scan_id)
-{
-	FileInfo	info;
-
-	if (!has_row && beneath_stat(engine->root.fd, path, len, &info) == 0 &&
-		S_ISREG(info.mode))
-		report_file(engine, PROTO_OP_ADDED, path, len, &info.stat, NULL, scan_id);
-	report_problem(engine, problem, error, path, len, scan_id);
-}
-
-/*
- * Hashes the file, to be reported as what the point says of it; the row of
- * source, if any, moves to it.
- */
-static void
-submit(Engine *engine, Point *p, const Point *source)
-{
-	HashItem   *item = calloc(1, sizeof(HashItem));
-	HashItem   *before;
-
-	if (item == NULL)
-		return;
-	item->job.path = strndup(p->path, p->len);
-	item->job.len = p->len;
-	item->job.expected_size = p->info.stat.size;
-	item->job.owner = item;
-	item->hints = p->hints;
-	item->epoch = p->epoch;
-	item->scan_id = p->scan_id;
-	item->retries = p->retries;
-	if (source != NULL)
-	{
-		item->has_belief = true;
-		item->belief = source->belief;
-		item->moved_from = strndup(source->path, source->len);
-		item->moved_from_len = source->len;
-	}
-	else if (p->has_belief && !p->moved_away)
-	{
-		item->has_belief = true;
-		item->belief = p->belief;
-	}
-	if (item->job.path == NULL || (source && item->moved_from == NULL))
-	{
-		free(item->job.path);
-		free(item->moved_from);
-		free(item);
-		return;
-	}
-
-	/*
-	 * One hash of a path at a time.  The one under way is of an older state;
-	 * what it was to do is done by this one.
-	 */
-	before = find_item(engine, p->path, p->len);
-	if (before != NULL)
-	{
-		hash_pool_cancel(engine->pool, &before->job);
-		before->superseded = true;
-		if (before->epoch < item->epoch)
-			item->epoch = before->epoch;
-		if (item->scan_id == 0)
-			item->scan_id = before->scan_id;
-		if (source == NULL && before->moved_from != NULL && !item->has_belief)
-		{
-			item->has_belief = true;
-			item->belief = before->belief;
-			item->moved_from = before->moved_from;
-			item->moved_from_len = before->moved_from_len;
-			before->moved_from = NULL;
-		}
-		if (before->retries + 1 > item->retries)
-			item->retries = before->retries + 1;
-		if (item->retries >= INSPECT_RETRIES)
-		{
-			report_unhashed(engine, p->path, p->len, item->has_belief,
-							PROTO_PROBLEM_CHANGING, 0, 0);
-			item->epoch = EPOCH_NONE;
-			item->scan_id = 0;
-		}
-		before->epoch = EPOCH_NONE;
-		before->scan_id = 0;
-	}
-	if (!table_insert(&engine->items, &item->link, table_hash(p->path, p->len, 0)))
-	{
-		free(item->job.path);
-		free(item->moved_from);
-		free(item);
-		return;
-	}
-	hash_pool_set_root(engine->pool, engine->root.fd);
-	hash_pool_submit(engine->pool, &item->job);
-}
-
-void
-inspect_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id)
-{
-	Point		p = {
-		.path = (char *) finding->path, .len = finding->len, .hints = HINT_FOUND,
-		.epoch = epoch, .scan_id = scan_id, .info = finding->info
-	};
-
-	if (engine->config.calculate_hashes)
-		submit(engine, &p, NULL);
-	else if (beneath_stat(engine->root.fd, p.path, p.len, &p.info) == 0 &&
-			 S_ISREG(p.info.mode))
-		report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, scan_id);
-}
-
-/* ---- renames ---- */
-
-typedef struct Source
-{
-	int64_t		inode;
-	int64_t		btime_ns;
-	size_t		point;
-	bool		used;
-} Source;
-
-static int
-compare_sources(const void *a, const void *b)
-{
-	const Source *x = a;
-	const Source *y = b;
-
-	if (x->inode != y->inode)
-		return x->inode < y->inode ? -1 : 1;
-	if (x->btime_ns != y->btime_ns)
-		return x->btime_ns < y->btime_ns ? -1 : 1;
-	return (x->point > y->point) - (x->point < y->point);
-}
-
-/* The first source with this identity in the sorted array, or n. */
-static size_t
-find_source(const Source *sources, size_t n, int64_t inode, int64_t btime_ns)
-{
-	size_t		low = 0;
-	size_t		high = n;
-
-	while (low < high)
-	{
-		size_t		mid = low + (high - low) / 2;
-
-		if (sources[mid].inode < inode ||
-			(sources[mid].inode == inode && sources[mid].btime_ns < btime_ns))
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-/*
- * Whether the row's hash is still that of its file at the new place.  A
- * rename moves the ctime of the file, but not of files below a renamed
- * directory.
- */
-static bool
-hash_survives(const Point *from, const Point *to)
-{
-	const ProtoBelief *b = &from->belief;
-	const ProtoStat *s = &to->info.stat;
-	unsigned	hints = from->hints | to->hints;
-
-	if (!b->has_hash || b->btime_ns == PROTO_NO_TIME || b->btime_ns != s->btime_ns ||
-		b->size != s->size || b->mtime_ns != s->mtime_ns)
-		return false;
-	if (b->ctime_ns == s->ctime_ns)
-		return true;
-	if (hints & (HINT_CONTENT | HINT_CLOSED))
-		return false;
-	return (to->hints & (HINT_ARRIVED | HINT_TRUSTED)) != 0;
-}
-
-static void
-match_moves(Engine *engine)
-{
-	Source	   *sources = calloc(engine->n_points + 1, sizeof(Source));
-	size_t		n = 0;
-
-	if (sources == NULL)
-		return;					/* then they are removals and additions */
-	for (size_t i = 0; i < engine->n_points; i++)
-	{
-		Point	   *p = &engine->points[i];
-
-		if (p->settled || !p->has_belief ||
-			!(p->error == ENOENT || (p->error == 0 && !same_identity(p))))
-			continue;
-		sources[n].inode = p->belief.inode;
-		sources[n].btime_ns = p->belief.btime_ns;
-		sources[n].point = i;
-		n++;
-	}
-	qsort(sources, n, sizeof(Source), compare_sources);
-
-	/* All moves in one frame: they may overlap. */
-	report_end_frame(engine);
-	for (size_t i = 0; n > 0 && i < engine->n_points; i++)
-	{
-		Point	   *to = &engine->points[i];
-		const ProtoStat *s = &to->info.stat;
-		size_t		k;
-
-		if (to->settled || to->error != 0 || (to->has_belief && same_identity(to)))
-			continue;
-		for (k = find_source(sources, n, s->inode, s->btime_ns);
-			 k < n && sources[k].inode == s->inode && sources[k].btime_ns == s->btime_ns; k++)
-		{
-			Point	   *from = &engine->points[sources[k].point];
-			const ProtoBelief *b = &from->belief;
-
-			if (sources[k].used || from == to)
-				continue;
-			/* Without a birth time an inode number says little. */
-			if (b->btime_ns == PROTO_NO_TIME &&
-				(b->size != s->size || b->mtime_ns != s->mtime_ns))
-				continue;
-			sources[k].used = true;
-			from->moved_away = true;
-			to->settled = true;
-			if (engine->config.calculate_hashes && !hash_survives(from, to))
-				submit(engine, to, from);
-			else
-				report_moved(engine, b->id, from->path, from->len, to->path, to->len, s,
-							 engine->config.calculate_hashes ? b->hash : NULL,
-							 to->scan_id);
-			break;
-		}
-	}
-	report_end_frame(engine);
-	free(sources);
-}
-
 /* ---- decisions ---- */
 
-static void
-add_link_name(void *arg, const char *path, size_t len)
+typedef struct OtherNames
 {
-	Engine	   *engine = arg;
+	Engine	   *engine;
+	const Point *point;
+} OtherNames;
 
-	pending_retry(&engine->pending, path, len, HINT_FOUND, 1, engine->epoch, 0, 0);
+static bool
+look_at_other_name(void *arg, const char *path, size_t len)
+{
+	OtherNames *others = arg;
+	Engine	   *engine = others->engine;
+	FileInfo	info;
+
+	if (beneath_stat(engine->root.fd, path, len, &info) < 0 ||
+		info.dev != others->point->info.dev ||
+		info.stat.inode != others->point->info.stat.inode)
+		return false;
+	pending_retry(&engine->pending, 0, path, len,
+				  HINT_LINK | (others->point->hints & (HINT_CONTENT | HINT_CLOSED)),
+				  1, others->point->epoch, 0);
+	return true;
 }
 
-/* A write through one name is a change of all names. */
+/*
+ * A change through one name is a change of all names.  A scan of everything
+ * sees them all anyway.
+ */
 static void
 look_at_links(Engine *engine, const Point *p)
 {
+	OtherNames	others = {engine, p};
+
 	links_note(engine->links, &p->info, p->path, p->len);
-	if ((p->hints & HINT_FOUND) || !(p->hints & (HINT_CONTENT | HINT_CLOSED)))
+	if ((p->hints & HINT_LINK) || p->scan_id != 0)
 		return;
-	if (!links_others(engine->links, &p->info, p->path, p->len, add_link_name, engine))
-		changes_want_subtree(engine, "", 0);
+	if (!links_others(engine->links, &p->info, p->path, p->len, look_at_other_name,
+					  &others) &&
+		(p->hints & (HINT_CONTENT | HINT_CLOSED | HINT_META | HINT_FOUND)))
+		changes_want_subtree(engine, "", 0, p->epoch);
 }
 
 static void
@@ -574,7 +352,7 @@ decide_file(Engine *engine, Point *p)
 	{
 		bool		mapped = calculate && (p->hints & HINT_CLOSED) &&
 			(engine->root.volatile_times ||
-			 b->scanned_us - b->mtime_ns / 1000 < INSPECT_MMAP_NS / 1000);
+			 b->scanned_us - b->mtime_ns / 1000 < INSPECT_MMAP_US);
 
 		if (!mapped)
 		{
@@ -586,7 +364,7 @@ decide_file(Engine *engine, Point *p)
 	if (p->info.nlink > 1)
 		look_at_links(engine, p);
 	if (calculate)
-		submit(engine, p, NULL);
+		hashing_submit(engine, p);
 	else
 	{
 		ProtoOp		op = PROTO_OP_ADDED;
@@ -651,6 +429,7 @@ examine(Engine *engine)
 {
 	DirectoryCache cache = {.fd = -1};
 	RootTrouble trouble = root_verify(&engine->root);
+	uint64_t	moves_seen = engine->moves_seen;
 
 	for (size_t i = 0; trouble == ROOT_OK && i < engine->n_points; i++)
 	{
@@ -680,130 +459,20 @@ examine(Engine *engine)
 		if (root_guards(&engine->root, engine->points[i].path, engine->points[i].len))
 			engine->points[i].settled = true;
 	}
-	match_moves(engine);
+
+	/* All that was heard before the disk was looked at is known from here. */
+	if (engine->reader != NULL)
+	{
+		events_drain(engine->reader);
+		changes_process_events(engine);
+	}
+	moves_decide(engine, moves_seen);
 	for (size_t i = 0; i < engine->n_points; i++)
 		decide(engine, &engine->points[i]);
 	clear_points(engine);
 }
 
-/* ---- hashes that come back ---- */
-
-static void
-look_again(Engine *engine, const HashItem *item, int64_t delay_us, uint64_t epoch,
-		   int64_t scan_id)
-{
-	int64_t		due = engine_now_us() + delay_us;
-	unsigned	hints = (item->hints & ~HINT_FOUND) | HINT_CONTENT;
-
-	pending_retry(&engine->pending, item->job.path, item->job.len, hints, due,
-				  epoch, scan_id, item->retries + 1);
-	if (item->moved_from)
-		pending_retry(&engine->pending, item->moved_from, item->moved_from_len,
-					  HINT_GONE, due, epoch, scan_id, 0);
-}
-
-/* The file is not what was hashed, or nothing could be hashed. */
-static void
-hash_failed(Engine *engine, const HashItem *item)
-{
-	const HashJob *job = &item->job;
-	int64_t		delay = job->duration_us * 10;
-	int64_t		longest = (int64_t) engine->config.debounce_max_ms * 1000;
-
-	if (delay < (int64_t) engine->config.debounce_ms * 1000)
-		delay = (int64_t) engine->config.debounce_ms * 1000;
-	if (delay > longest && job->duration_us < 1000000)
-		delay = longest;
-
-	switch (job->result)
-	{
-		case HASH_ERROR:
-			if (job->error == EMFILE || job->error == ENFILE || job->error == ENOMEM)
-			{
-				look_again(engine, item, longest, EPOCH_NONE, item->scan_id);
-				return;
-			}
-			report_problem(engine,
-						   job->error == EACCES || job->error == EPERM ?
-						   PROTO_PROBLEM_PERMISSION : PROTO_PROBLEM_IO,
-						   job->error, job->path, job->len, item->scan_id);
-			return;
-		case HASH_LEASED:
-			report_unhashed(engine, job->path, job->len, item->has_belief,
-							PROTO_PROBLEM_LEASE, 0, item->scan_id);
-			look_again(engine, item, longest, EPOCH_NONE, 0);
-			return;
-		case HASH_GONE:
-			look_again(engine, item, item->retries < INSPECT_RETRIES ? 0 : delay,
-					   item->epoch, item->scan_id);
-			return;
-		default:
-			if (item->retries + 1 < INSPECT_RETRIES)
-				look_again(engine, item, delay, item->epoch, item->scan_id);
-			else
-			{
-				report_unhashed(engine, job->path, job->len, item->has_belief,
-								PROTO_PROBLEM_CHANGING, 0, item->scan_id);
-				look_again(engine, item, delay, EPOCH_NONE, 0);
-			}
-			return;
-	}
-}
-
-static void
-hash_done(Engine *engine, const HashItem *item)
-{
-	const HashJob *job = &item->job;
-	const ProtoBelief *b = &item->belief;
-	const ProtoStat *s = &job->info.stat;
-	FileInfo	now;
-
-	if (job->result != HASH_DONE ||
-		beneath_stat(engine->root.fd, job->path, job->len, &now) < 0 ||
-		!same_state(&now, &job->info))
-	{
-		hash_failed(engine, item);
-		return;
-	}
-	if (item->moved_from != NULL)
-	{
-		report_moved(engine, b->id, item->moved_from, item->moved_from_len,
-					 job->path, job->len, s, job->hash, item->scan_id);
-		return;
-	}
-	report_file(engine,
-				!item->has_belief ? PROTO_OP_ADDED :
-				b->has_hash && b->size == s->size && b->mtime_ns == s->mtime_ns &&
-				memcmp(b->hash, job->hash, PROTO_HASH_LEN) == 0 ?
-				PROTO_OP_TOUCHED : PROTO_OP_UPDATED,
-				job->path, job->len, s, job->hash, item->scan_id);
-}
-
-void
-inspect_hashed(Engine *engine)
-{
-	HashJob    *job = hash_pool_collect(engine->pool);
-
-	if (job != NULL && root_open(&engine->root, false) != ROOT_OK)
-	{
-		engine_root_trouble(engine, ROOT_MISSING);
-		return;
-	}
-	while (job != NULL)
-	{
-		HashItem   *item = job->owner;
-		HashJob    *next = job->next;
-
-		if (!item->superseded)
-		{
-			if (item->scan_id != 0 && item->scan_id == engine->full.id)
-				engine->full.bytes_hashed += job->bytes;
-			hash_done(engine, item);
-		}
-		free_item(engine, item);
-		job = next;
-	}
-}
+/* ---- who waits for it ---- */
 
 uint64_t
 inspect_min_epoch(const Engine *engine)
@@ -813,14 +482,6 @@ inspect_min_epoch(const Engine *engine)
 	for (size_t i = 0; i < engine->n_points; i++)
 		if (engine->points[i].epoch < min)
 			min = engine->points[i].epoch;
-	for (size_t i = 0; i < engine->items.n_buckets; i++)
-		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
-		{
-			const HashItem *item = table_container(link, HashItem, link);
-
-			if (item->epoch < min)
-				min = item->epoch;
-		}
 	return min;
 }
 
@@ -830,25 +491,5 @@ inspect_has_scan(const Engine *engine, int64_t scan_id)
 	for (size_t i = 0; i < engine->n_points; i++)
 		if (engine->points[i].scan_id == scan_id)
 			return true;
-	for (size_t i = 0; i < engine->items.n_buckets; i++)
-		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
-			if (table_container(link, HashItem, link)->scan_id == scan_id)
-				return true;
 	return false;
-}
-
-void
-inspect_drop_scan(Engine *engine, int64_t scan_id)
-{
-	for (size_t i = 0; i < engine->items.n_buckets; i++)
-		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
-		{
-			HashItem   *item = table_container(link, HashItem, link);
-
-			if (item->scan_id == scan_id && item->epoch == EPOCH_NONE)
-			{
-				hash_pool_cancel(engine->pool, &item->job);
-				item->superseded = true;
-			}
-		}
 }

@@ -22,6 +22,7 @@
 typedef struct LinkName
 {
 	struct LinkName *next;
+	uint64_t	round;			/* when it was noted last */
 	size_t		len;
 	char		path[];
 } LinkName;
@@ -43,6 +44,8 @@ struct Links
 	pthread_mutex_t lock;
 	Table		groups;
 	size_t		names;
+	uint64_t	round;			/* of searches */
+	bool		overflowed;		/* some name was one too many */
 };
 
 Links *
@@ -97,6 +100,17 @@ find(const Links *links, const FileInfo *info, uint64_t hash)
 	return NULL;
 }
 
+static void
+drop_name(Links *links, LinkGroup *group, LinkName **p)
+{
+	LinkName   *name = *p;
+
+	*p = name->next;
+	free(name);
+	group->names--;
+	links->names--;
+}
+
 void
 links_note(Links *links, const FileInfo *info, const char *path, size_t len)
 {
@@ -122,10 +136,14 @@ links_note(Links *links, const FileInfo *info, const char *path, size_t len)
 	group->nlink = info->nlink;
 	for (name = group->first; name != NULL; name = name->next)
 		if (name->len == len && memcmp(name->path, path, len) == 0)
+		{
+			name->round = links->round;
 			goto done;
+		}
 	if (links->names < LINKS_MAX_NAMES &&
 		(name = malloc(sizeof(LinkName) + len + 1)) != NULL)
 	{
+		name->round = links->round;
 		memcpy(name->path, path, len);
 		name->path[len] = '\0';
 		name->len = len;
@@ -134,13 +152,15 @@ links_note(Links *links, const FileInfo *info, const char *path, size_t len)
 		group->names++;
 		links->names++;
 	}
+	else
+		links->overflowed = true;
 done:
 	pthread_mutex_unlock(&links->lock);
 }
 
 bool
 links_others(Links *links, const FileInfo *info, const char *path, size_t len,
-			 void (*report) (void *arg, const char *path, size_t len), void *arg)
+			 bool (*report) (void *arg, const char *path, size_t len), void *arg)
 {
 	uint64_t	hash = table_hash(&info->stat.inode, sizeof(info->stat.inode), info->dev);
 	LinkGroup  *group;
@@ -150,26 +170,64 @@ links_others(Links *links, const FileInfo *info, const char *path, size_t len,
 	group = find(links, info, hash);
 	if (group != NULL)
 	{
-		for (LinkName *name = group->first; name != NULL; name = name->next)
-			if (name->len != len || memcmp(name->path, path, len) != 0)
-				report(arg, name->path, name->len);
-		complete = group->names == info->nlink ||
+		LinkName  **p = &group->first;
+
+		while (*p != NULL)
+		{
+			LinkName   *name = *p;
+
+			if ((name->len == len && memcmp(name->path, path, len) == 0) ||
+				report(arg, name->path, name->len))
+				p = &name->next;
+			else
+				drop_name(links, group, p);
+		}
+		complete = group->names >= info->nlink ||
 			group->searched_nlink == info->nlink;
 	}
 	pthread_mutex_unlock(&links->lock);
 	return complete;
 }
 
+uint64_t
+links_search(Links *links)
+{
+	uint64_t	round;
+
+	pthread_mutex_lock(&links->lock);
+	round = ++links->round;
+	pthread_mutex_unlock(&links->lock);
+	return round;
+}
+
 void
-links_searched(Links *links)
+links_searched(Links *links, uint64_t round)
 {
 	pthread_mutex_lock(&links->lock);
 	for (size_t i = 0; i < links->groups.n_buckets; i++)
-		for (TableLink *link = links->groups.buckets[i]; link; link = link->next)
+	{
+		TableLink  *link = links->groups.buckets[i];
+
+		while (link != NULL)
 		{
 			LinkGroup  *group = table_container(link, LinkGroup, link);
+			LinkName  **p = &group->first;
 
-			group->searched_nlink = group->nlink;
+			link = link->next;
+			while (*p != NULL)
+			{
+				if ((*p)->round < round)
+					drop_name(links, group, p);
+				else
+					p = &(*p)->next;
+			}
+			group->searched_nlink = links->overflowed ? 0 : group->nlink;
+			if (group->first == NULL)
+			{
+				table_remove(&links->groups, &group->link);
+				free(group);
+			}
 		}
+	}
 	pthread_mutex_unlock(&links->lock);
 }

@@ -26,17 +26,20 @@ extern void links_free(Links *links);
 extern void links_note(Links *links, const FileInfo *info, const char *path, size_t len);
 
 /*
- * Calls name() for every other known name of the file.  Returns true when
- * all its names are known or are known to be outside (see links_searched).
+ * Calls name() for every other known name of the file; where that returns
+ * false, it is a name of the file no longer, and forgotten.  Returns true when
+ * all names of the file are known, or are known to be outside.
  */
 extern bool links_others(Links *links, const FileInfo *info, const char *path, size_t len,
-						 void (*name) (void *arg, const char *path, size_t len),
+						 bool (*name) (void *arg, const char *path, size_t len),
 						 void *arg);
 
 /*
- * The whole tree has been walked since the file's group was last incomplete:
- * what is not known of it lies outside.
+ * A walk of the whole tree, which notes all names that it sees, begins; and
+ * has ended: names that were not noted meanwhile are no more, and what is not
+ * known of a file lies outside.  links_search() gives the round to end.
  */
-extern void links_searched(Links *links);
+extern uint64_t links_search(Links *links);
+extern void links_searched(Links *links, uint64_t round);
 
 #endif							/* FSYNC_LINKS_H */

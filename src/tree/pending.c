@@ -6,7 +6,8 @@
  * The interval is the same for all names, so a list in order of the last
  * event is in order of becoming due, and an event moves its name to the end.
  * Names that reach debounce_max_ms first are looked for by going through the
- * list, at most once in a debounce interval.
+ * list, at most once in a debounce interval.  Names that were moved are in a
+ * list of their own, as they may be held.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,24 +21,31 @@ pending_init(Pending *pending)
 {
 	memset(pending, 0, sizeof(*pending));
 	table_init(&pending->table);
-	pending->oldest_us = INT64_MAX;
+	pending->names.oldest_us = INT64_MAX;
+	pending->moves.oldest_us = INT64_MAX;
+	pending->retries.oldest_us = INT64_MAX;
+}
+
+static void
+free_list(PendingList *list)
+{
+	PendingName *p = list->first;
+
+	while (p != NULL)
+	{
+		PendingName *next = p->next;
+
+		free(p);
+		p = next;
+	}
 }
 
 void
 pending_clear(Pending *pending)
 {
-	PendingName *lists[2] = {pending->first, pending->retries};
-
-	for (int i = 0; i < 2; i++)
-	{
-		while (lists[i] != NULL)
-		{
-			PendingName *next = lists[i]->next;
-
-			free(lists[i]);
-			lists[i] = next;
-		}
-	}
+	free_list(&pending->names);
+	free_list(&pending->moves);
+	free_list(&pending->retries);
 	table_clear(&pending->table);
 	pending_init(pending);
 }
@@ -55,48 +63,61 @@ find(const Pending *pending, uint64_t node, const char *name, size_t len, uint64
 	return NULL;
 }
 
+/* The list that a name belongs to, by what is known of it now. */
+static PendingList *
+list_of(Pending *pending, const PendingName *p)
+{
+	if (p->due_us != 0)
+		return &pending->retries;
+	return p->hints & HINT_MOVES ? &pending->moves : &pending->names;
+}
+
 static void
 unlink_name(Pending *pending, PendingName *p)
 {
+	PendingList *list = list_of(pending, p);
+
 	if (p->prev)
 		p->prev->next = p->next;
-	else if (p->due_us != 0)
-		pending->retries = p->next;
 	else
-		pending->first = p->next;
+		list->first = p->next;
 	if (p->next)
 		p->next->prev = p->prev;
-	else if (p->due_us == 0)
-		pending->last = p->prev;
+	else
+		list->last = p->prev;
+	if (list->first == NULL)
+		list->oldest_us = INT64_MAX;
 }
 
 static void
 link_name(Pending *pending, PendingName *p)
 {
-	p->next = p->prev = NULL;
-	if (p->due_us != 0)
-	{
-		p->next = pending->retries;
-		if (p->next)
-			p->next->prev = p;
-		pending->retries = p;
-		return;
-	}
-	p->prev = pending->last;
+	PendingList *list = list_of(pending, p);
+
+	p->next = NULL;
+	p->prev = list->last;
 	if (p->prev)
 		p->prev->next = p;
 	else
-		pending->first = p;
-	pending->last = p;
-	if (p->first_us < pending->oldest_us)
-		pending->oldest_us = p->first_us;
+		list->first = p;
+	list->last = p;
+	if (p->first_us < list->oldest_us)
+		list->oldest_us = p->first_us;
 }
 
+/* The name, new or not, taken out of its list. */
 static PendingName *
-add(Pending *pending, uint64_t node, const char *name, size_t len, uint64_t hash)
+detached(Pending *pending, uint64_t node, const char *name, size_t len)
 {
-	PendingName *p = calloc(1, sizeof(PendingName) + len + 1);
+	uint64_t	hash = table_hash(name, len, node);
+	PendingName *p = find(pending, node, name, len, hash);
 
+	if (p != NULL)
+	{
+		unlink_name(pending, p);
+		return p;
+	}
+	p = calloc(1, sizeof(PendingName) + len + 1);
 	if (p == NULL || !table_insert(&pending->table, &p->link, hash))
 	{
 		free(p);
@@ -109,28 +130,22 @@ add(Pending *pending, uint64_t node, const char *name, size_t len, uint64_t hash
 	return p;
 }
 
-bool
+PendingName *
 pending_note(Pending *pending, uint64_t node, const char *name, size_t len,
 			 unsigned hints, int64_t now_us, uint64_t epoch)
 {
-	uint64_t	hash = table_hash(name, len, node);
-	PendingName *p = find(pending, node, name, len, hash);
+	PendingName *p = detached(pending, node, name, len);
 
 	if (p == NULL)
-	{
-		p = add(pending, node, name, len, hash);
-		if (p == NULL)
-			return false;
+		return NULL;
+	if (p->last_us == 0)
 		p->first_us = now_us;
-	}
-	else
-		unlink_name(pending, p);
 	p->hints |= hints;
 	p->last_us = now_us;
 	if (epoch < p->epoch)
 		p->epoch = epoch;
 	link_name(pending, p);
-	return true;
+	return p;
 }
 
 unsigned
@@ -141,36 +156,28 @@ pending_hints(const Pending *pending, uint64_t node, const char *name, size_t le
 	return p ? p->hints : 0;
 }
 
-bool
-pending_retry(Pending *pending, const char *path, size_t len, unsigned hints,
-			  int64_t due_us, uint64_t epoch, int64_t scan_id, unsigned retries)
+PendingName *
+pending_retry(Pending *pending, uint64_t node, const char *name, size_t len,
+			  unsigned hints, int64_t due_us, uint64_t epoch, int64_t scan_id)
 {
-	uint64_t	hash = table_hash(path, len, 0);
-	PendingName *p = find(pending, 0, path, len, hash);
+	PendingName *p = detached(pending, node, name, len);
 
 	if (p == NULL)
-	{
-		p = add(pending, 0, path, len, hash);
-		if (p == NULL)
-			return false;
-	}
-	else
-		unlink_name(pending, p);
+		return NULL;
 	p->hints |= hints;
 	p->due_us = due_us > 0 ? due_us : 1;
 	if (epoch < p->epoch)
 		p->epoch = epoch;
 	if (scan_id != 0)
 		p->scan_id = scan_id;
-	p->retries = retries;
 	link_name(pending, p);
-	return true;
+	return p;
 }
 
 static bool
 is_due(const PendingName *p, const PendingRule *rule)
 {
-	bool		moved = (p->hints & (HINT_GONE | HINT_ARRIVED)) != 0;
+	bool		moved = (p->hints & HINT_MOVES) != 0;
 
 	if (moved && rule->hold_moves)
 		return false;
@@ -182,67 +189,75 @@ is_due(const PendingName *p, const PendingRule *rule)
 		p->first_us + rule->debounce_max_us <= rule->now_us;
 }
 
-static PendingName *
-take(Pending *pending, PendingName *p)
+/* Whether names behind the first that is not due may be due. */
+static bool
+must_search(const Pending *pending, const PendingList *list, const PendingRule *rule)
 {
-	unlink_name(pending, p);
-	table_remove(&pending->table, &p->link);
-	if (pending->first == NULL)
-		pending->oldest_us = INT64_MAX;
-	return p;
+	return list == &pending->retries || rule->flush_epoch > 0 ||
+		(list == &pending->moves && rule->moves) ||
+		list->oldest_us + rule->debounce_max_us <= rule->now_us;
 }
 
-PendingName *
-pending_take(Pending *pending, const PendingRule *rule)
+static size_t
+collect(Pending *pending, PendingList *list, const PendingRule *rule, size_t max,
+		bool (*take) (void *arg, const PendingName *name), void *arg)
 {
-	PendingName *p;
-	bool		search;
+	bool		search = must_search(pending, list, rule);
+	int64_t		oldest = INT64_MAX;
+	size_t		taken = 0;
+	PendingName *next;
 
-	for (p = pending->retries; p != NULL; p = p->next)
-		if (is_due(p, rule))
-			return take(pending, p);
-	p = pending->first;
-	if (p == NULL)
-		return NULL;
-	if (is_due(p, rule))
-		return take(pending, p);
-
-	/* The head is the first by debounce; other reasons need a search. */
-	search = rule->moves || rule->hold_moves || rule->flush_epoch > 0 ||
-		pending->oldest_us + rule->debounce_max_us <= rule->now_us;
-	if (!search)
-		return NULL;
-	pending->oldest_us = INT64_MAX;
-	for (p = pending->first; p != NULL; p = p->next)
+	for (PendingName *p = list->first; p != NULL; p = next)
 	{
-		if (is_due(p, rule))
+		bool		due = is_due(p, rule);
+
+		next = p->next;
+		if (taken == max || (!due && !search))
+			return taken;
+		if (due && take(arg, p))
 		{
-			pending->oldest_us = 0;	/* not known: search again */
-			return take(pending, p);
+			unlink_name(pending, p);
+			table_remove(&pending->table, &p->link);
+			free(p);
+			taken++;
 		}
-		if (p->first_us < pending->oldest_us)
-			pending->oldest_us = p->first_us;
+		else if (p->first_us < oldest)
+			oldest = p->first_us;
 	}
-	return NULL;
+	list->oldest_us = oldest;
+	return taken;
+}
+
+void
+pending_collect(Pending *pending, const PendingRule *rule, size_t max,
+				bool (*take) (void *arg, const PendingName *name), void *arg)
+{
+	PendingList *lists[3] = {&pending->retries, &pending->names, &pending->moves};
+
+	for (int i = 0; i < 3; i++)
+	{
+		if (lists[i] != &pending->moves || !rule->hold_moves)
+			max -= collect(pending, lists[i], rule, max, take, arg);
+	}
 }
 
 int64_t
 pending_due(const Pending *pending, const PendingRule *rule)
 {
+	const PendingList *lists[2] = {&pending->names, &pending->moves};
 	int64_t		due = INT64_MAX;
 
-	for (const PendingName *p = pending->retries; p != NULL; p = p->next)
-		if (p->due_us < due)
+	for (const PendingName *p = pending->retries.first; p != NULL; p = p->next)
+		if (p->due_us < due && !(rule->hold_moves && (p->hints & HINT_MOVES)))
 			due = p->due_us;
-	if (pending->first != NULL)
+	for (int i = 0; i < (rule->hold_moves ? 1 : 2); i++)
 	{
-		int64_t		by_last = pending->first->last_us + rule->debounce_us;
-		int64_t		by_first = pending->oldest_us + rule->debounce_max_us;
-
-		if (by_last < due)
-			due = by_last;
-		if (by_first < due)
-			due = by_first;
+		if (lists[i]->first == NULL)
+			continue;
+		if (lists[i]->first->last_us + rule->debounce_us < due)
+			due = lists[i]->first->last_us + rule->debounce_us;
+		if (lists[i]->oldest_us + rule->debounce_max_us < due)
+			due = lists[i]->oldest_us + rule->debounce_max_us;
 	}
 	return due;
 }
@@ -250,22 +265,32 @@ pending_due(const Pending *pending, const PendingRule *rule)
 uint64_t
 pending_min_epoch(const Pending *pending)
 {
+	const PendingList *lists[3] = {&pending->retries, &pending->names, &pending->moves};
 	uint64_t	min = EPOCH_NONE;
 
-	for (const PendingName *p = pending->retries; p != NULL; p = p->next)
-		if (p->epoch < min)
-			min = p->epoch;
-	for (const PendingName *p = pending->first; p != NULL; p = p->next)
-		if (p->epoch < min)
-			min = p->epoch;
+	for (int i = 0; i < 3; i++)
+		for (const PendingName *p = lists[i]->first; p != NULL; p = p->next)
+			if (p->epoch < min)
+				min = p->epoch;
 	return min;
 }
 
 bool
 pending_has_scan(const Pending *pending, int64_t scan_id)
 {
-	for (const PendingName *p = pending->retries; p != NULL; p = p->next)
+	for (const PendingName *p = pending->retries.first; p != NULL; p = p->next)
 		if (p->scan_id == scan_id)
 			return true;
 	return false;
+}
+
+void
+pending_renew(Pending *pending, uint64_t epoch)
+{
+	for (PendingName *p = pending->retries.first; p != NULL; p = p->next)
+		if (p->epoch == EPOCH_NONE && p->scan_id == 0)
+		{
+			p->epoch = epoch;
+			p->retries = 0;
+		}
 }

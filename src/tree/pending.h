@@ -17,11 +17,18 @@
 /* What the events said; hints, never the reason to write a row. */
 #define HINT_CONTENT	0x01	/* it was written, or may have been */
 #define HINT_CLOSED		0x02	/* a writer closed it */
-#define HINT_GONE		0x04	/* the name was removed or moved away */
+#define HINT_GONE		0x04	/* it was moved away */
 #define HINT_ARRIVED	0x08	/* something was moved to this name */
 #define HINT_FOUND		0x10	/* a scan found it, no event */
 #define HINT_TRUSTED	0x20	/* ... of a tree that was not watched before: a
 								 * rename is believed on its proof */
+#define HINT_DELETED	0x40	/* the name was removed */
+#define HINT_META		0x80	/* times or mode, not content */
+#define HINT_LINK		0x100	/* another name of its file changed */
+#define HINT_HALF		0x200	/* half a rename, whose other half may come */
+
+/* What is inspected together with all other moves, or not at all. */
+#define HINT_MOVES		(HINT_GONE | HINT_ARRIVED | HINT_HALF)
 
 /* The epoch of what no flush waits for. */
 #define EPOCH_NONE		UINT64_MAX
@@ -37,19 +44,26 @@ typedef struct PendingName
 	uint64_t	epoch;			/* a flush of this epoch or later waits for it */
 	int64_t		scan_id;		/* the scan that waits for it, or 0 */
 	unsigned	hints;
-	unsigned	retries;
+	unsigned	retries;		/* hashes that failed */
+	unsigned	waits;			/* for the other half of a rename */
 	uint64_t	node;			/* of the watch tree; 0: name is a path */
 	size_t		name_len;
 	char		name[];			/* terminated */
 } PendingName;
 
+typedef struct PendingList
+{
+	PendingName *first;			/* in order of last_us */
+	PendingName *last;
+	int64_t		oldest_us;		/* a lower bound of first_us */
+} PendingList;
+
 typedef struct Pending
 {
 	Table		table;
-	PendingName *first;			/* in order of last_us */
-	PendingName *last;
-	PendingName *retries;		/* those with due_us, in no order; few */
-	int64_t		oldest_us;		/* a lower bound of first_us */
+	PendingList names;
+	PendingList moves;			/* with one of HINT_MOVES */
+	PendingList retries;		/* those with due_us, in no order */
 } Pending;
 
 extern void pending_init(Pending *pending);
@@ -57,19 +71,23 @@ extern void pending_clear(Pending *pending);
 
 /*
  * Notes an event; restarts the debounce.  A name that waits keeps its older
- * epoch.  False when out of memory.
+ * epoch.  NULL when out of memory.
  */
-extern bool pending_note(Pending *pending, uint64_t node, const char *name, size_t len,
-						 unsigned hints, int64_t now_us, uint64_t epoch);
+extern PendingName *pending_note(Pending *pending, uint64_t node, const char *name,
+								 size_t len, unsigned hints, int64_t now_us,
+								 uint64_t epoch);
 
 /* The hints of a name that waits, or 0. */
 extern unsigned pending_hints(const Pending *pending, uint64_t node,
 							  const char *name, size_t len);
 
-/* A path that is to be looked at again, not before due_us. */
-extern bool pending_retry(Pending *pending, const char *path, size_t len,
-						  unsigned hints, int64_t due_us, uint64_t epoch,
-						  int64_t scan_id, unsigned retries);
+/*
+ * A name or path that is to be looked at again, not before due_us.  The caller
+ * sets what else is to be kept; NULL when out of memory.
+ */
+extern PendingName *pending_retry(Pending *pending, uint64_t node, const char *name,
+								  size_t len, unsigned hints, int64_t due_us,
+								  uint64_t epoch, int64_t scan_id);
 
 typedef struct PendingRule
 {
@@ -81,9 +99,13 @@ typedef struct PendingRule
 	bool		hold_moves;		/* ... or nothing of it */
 } PendingRule;
 
-/* The next name that is due, removed from the table; NULL: none.  The caller
- * frees it. */
-extern PendingName *pending_take(Pending *pending, const PendingRule *rule);
+/*
+ * Calls take() for each name that is due, which says whether it is done with
+ * it; then it is removed and freed.  Ends after max names.
+ */
+extern void pending_collect(Pending *pending, const PendingRule *rule, size_t max,
+							bool (*take) (void *arg, const PendingName *name),
+							void *arg);
 
 /* When the next name will be due, or INT64_MAX. */
 extern int64_t pending_due(const Pending *pending, const PendingRule *rule);
@@ -91,5 +113,11 @@ extern int64_t pending_due(const Pending *pending, const PendingRule *rule);
 /* The oldest epoch that waits, and whether a scan's name does. */
 extern uint64_t pending_min_epoch(const Pending *pending);
 extern bool pending_has_scan(const Pending *pending, int64_t scan_id);
+
+/*
+ * A flush waits for what was given up for the time being as well: one more
+ * attempt, as of this epoch.
+ */
+extern void pending_renew(Pending *pending, uint64_t epoch);
 
 #endif							/* FSYNC_PENDING_H */

@@ -69,6 +69,17 @@ open_checked(Root *root, bool accept, int *fd)
 		*fd = -1;
 		return ROOT_REPLACED;
 	}
+
+	/* The right one, but it says nothing of what is in it. */
+	if (faccessat(*fd, ".", R_OK | X_OK, 0) < 0)
+	{
+		int			error = errno;
+
+		close(*fd);
+		*fd = -1;
+		errno = error;
+		return ROOT_MISSING;
+	}
 	return ROOT_OK;
 }
 

@@ -421,20 +421,6 @@ scan_main(void *arg)
 
 /* ---- the engine's side ---- */
 
-bool
-scan_covers(const Scan *scan, const char *path, size_t len)
-{
-	for (size_t i = 0; i < scan->n_places; i++)
-	{
-		const ScanPlace *place = &scan->places[i];
-
-		if (len >= place->len && memcmp(place->path, path, place->len) == 0 &&
-			(place->len == 0 || len == place->len || path[place->len] == '/'))
-			return true;
-	}
-	return false;
-}
-
 static int
 compare_places(const void *a, const void *b)
 {
@@ -459,9 +445,23 @@ place_above(const ScanPlace *places, size_t n, const char *path, size_t len)
 	return false;
 }
 
-/* Sorts, and drops places that another one covers. */
-static size_t
-reduce_places(ScanPlace *places, size_t n)
+bool
+scan_place_covers(const ScanPlace *places, size_t n, const char *path, size_t len)
+{
+	ScanPlace	key = {.path = (char *) path, .len = len};
+
+	return n > 0 && (place_above(places, n, path, len) ||
+					 bsearch(&key, places, n, sizeof(ScanPlace), compare_places) != NULL);
+}
+
+bool
+scan_covers(const Scan *scan, const char *path, size_t len)
+{
+	return scan_place_covers(scan->places, scan->n_places, path, len);
+}
+
+size_t
+scan_reduce_places(ScanPlace *places, size_t n)
 {
 	char	  **covered = calloc(n, sizeof(char *));
 	size_t		kept = 0;
@@ -528,7 +528,7 @@ scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options)
 	}
 	scan->options = *options;
 	scan->places = places;
-	scan->n_places = reduce_places(places, n_places);
+	scan->n_places = scan_reduce_places(places, n_places);
 	scan->last_finding = &scan->first_finding;
 	proto_buf_init(&scan->request_text);
 	pthread_mutex_init(&scan->lock, NULL);

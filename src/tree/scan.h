@@ -25,6 +25,12 @@ typedef struct ScanPlace
 	size_t		len;
 } ScanPlace;
 
+/* Sorts, and drops places that another one covers; how many are left. */
+extern size_t scan_reduce_places(ScanPlace *places, size_t n);
+
+/* Whether one of such places is at or above path. */
+extern bool scan_place_covers(const ScanPlace *places, size_t n, const char *path, size_t len);
+
 typedef struct ScanOptions
 {
 	int			rootfd;			/* stays open until scan_free() */

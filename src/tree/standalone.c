@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct Row
@@ -30,6 +31,7 @@ typedef struct Row
 	size_t		len;
 	int64_t		id;
 	ProtoStat	stat;
+	int64_t		scanned_us;
 	bool		has_hash;
 	uint8_t		hash[PROTO_HASH_LEN];
 } Row;
@@ -197,6 +199,7 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 {
 	size_t		at = row_at(w, o->path.data, o->path.len);
 	Row		   *row = find_row(w, o->path.data, o->path.len);
+	struct timespec now;
 
 	if (row == NULL)
 	{
@@ -217,6 +220,8 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 	else if (id)
 		row->id = id;
 	row->stat = o->stat;
+	clock_gettime(CLOCK_REALTIME, &now);
+	row->scanned_us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
 	row->has_hash = o->has_hash;
 	memcpy(row->hash, o->hash, PROTO_HASH_LEN);
 }
@@ -282,7 +287,7 @@ put_belief(Watcher *w, const Row *row)
 		.id = row->id, .path = {row->path, row->len}, .size = row->stat.size,
 		.inode = row->stat.inode, .mtime_ns = row->stat.mtime_ns,
 		.ctime_ns = row->stat.ctime_ns, .btime_ns = row->stat.btime_ns,
-		.has_hash = row->has_hash
+		.scanned_us = row->scanned_us, .has_hash = row->has_hash
 	};
 
 	memcpy(b.hash, row->hash, PROTO_HASH_LEN);

@@ -21,6 +21,8 @@
 #include "filter.h"
 #include "protocol.h"
 
+#include <sys/types.h>
+
 typedef struct WatchTree WatchTree;
 
 typedef struct WatchCallbacks
@@ -50,8 +52,8 @@ extern void watch_tree_free(WatchTree *tree);
  */
 extern int	watch_tree_start(WatchTree *tree, int rootfd);
 
-/* Takes note of one event. */
-extern void watch_tree_event(WatchTree *tree, const Event *event, const char *name);
+/* Takes note of one event; true if there is something to be resolved now. */
+extern bool watch_tree_event(WatchTree *tree, const Event *event, const char *name);
 
 /* The directory at path (or where one may be now) is to be looked at. */
 extern void watch_tree_touch(WatchTree *tree, const char *path, size_t len);
@@ -71,6 +73,9 @@ extern bool watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us);
  */
 extern ssize_t watch_tree_path(const WatchTree *tree, uint64_t node,
 							   char path[PROTO_PATH_MAX + 1]);
+
+/* Whether this is the node's directory. */
+extern bool watch_tree_is_at(const WatchTree *tree, uint64_t node, dev_t dev, ino_t ino);
 
 /* Whether the directory at path is known. */
 extern bool watch_tree_knows(const WatchTree *tree, const char *path, size_t len);

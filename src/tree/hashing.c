@@ -1,0 +1,382 @@
+/*-------------------------------------------------------------------------
+ *
+ * hashing.c
+ *		Files that are hashed, and what comes of it.
+ *
+ * One hash of a path at a time: a newer one replaces it.  When the hash comes
+ * back and the file is still as it was hashed, it is reported; else it is
+ * looked at again, later and later.  A file that keeps changing has its row
+ * meanwhile, with its last true hash or none, and a problem that says so.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* From this attempt on a file "keeps changing". */
+#define HASHING_RETRIES		2
+
+static HashItem *
+find_item(const Engine *engine, const char *path, size_t len)
+{
+	for (TableLink *link = table_first(&engine->items, table_hash(path, len, 0));
+		 link; link = table_next(link))
+	{
+		HashItem   *item = table_container(link, HashItem, link);
+
+		if (!item->superseded && item->job.len == len &&
+			memcmp(item->job.path, path, len) == 0)
+			return item;
+	}
+	return NULL;
+}
+
+/* The row that a file without a hash has meanwhile, and why. */
+static void
+report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
+				ProtoProblem problem, int error, int64_t scan_id)
+{
+	FileInfo	info;
+
+	if (!has_row && beneath_stat(engine->root.fd, path, len, &info) == 0 &&
+		S_ISREG(info.mode))
+		report_file(engine, PROTO_OP_ADDED, path, len, &info.stat, NULL, scan_id);
+	report_problem(engine, problem, error, path, len, scan_id);
+}
+
+/*
+ * Another hash of the path is under way, of an older state: the new one does
+ * what it was to do.
+ */
+static void
+supersede(Engine *engine, HashItem *before, HashItem *item)
+{
+	hash_pool_cancel(engine->pool, &before->job);
+	before->superseded = true;
+	if (before->epoch < item->epoch)
+		item->epoch = before->epoch;
+	if (item->scan_id == 0)
+		item->scan_id = before->scan_id;
+	if (before->retries + 1 > item->retries)
+		item->retries = before->retries + 1;
+	if (item->retries >= HASHING_RETRIES)
+	{
+		report_unhashed(engine, item->job.path, item->job.len, item->has_belief,
+						PROTO_PROBLEM_CHANGING, 0, 0);
+		item->epoch = EPOCH_NONE;
+		item->scan_id = 0;
+	}
+	before->epoch = EPOCH_NONE;
+	before->scan_id = 0;
+}
+
+/* Hashes the point's file, to be reported when that is done. */
+void
+hashing_submit(Engine *engine, const Point *p)
+{
+	HashItem   *item = calloc(1, sizeof(HashItem));
+	HashItem   *before = find_item(engine, p->path, p->len);
+
+	if (item != NULL)
+		item->job.path = strndup(p->path, p->len);
+	if (item == NULL || item->job.path == NULL ||
+		!table_insert(&engine->items, &item->link, table_hash(p->path, p->len, 0)))
+	{
+		if (item != NULL)
+			free(item->job.path);
+		free(item);
+		pending_retry(&engine->pending, 0, p->path, p->len, p->hints | HINT_CONTENT,
+					  engine_now_us() + (int64_t) engine->config.debounce_max_ms * 1000,
+					  p->epoch, p->scan_id);
+		return;
+	}
+	item->job.len = p->len;
+	item->job.expected_size = p->info.stat.size;
+	item->job.owner = item;
+	item->node = p->node;
+	item->hints = p->hints;
+	item->epoch = p->epoch;
+	item->scan_id = p->scan_id;
+	item->retries = p->retries;
+	if (p->has_belief && !p->moved_away)
+	{
+		item->has_belief = true;
+		item->belief = p->belief;
+	}
+	if (before != NULL)
+		supersede(engine, before, item);
+	hash_pool_set_root(engine->pool, engine->root.fd);
+	hash_pool_submit(engine->pool, &item->job);
+}
+
+/* A file of a repository without rows, found by a scan. */
+void
+hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id)
+{
+	Point		p = {
+		.path = (char *) finding->path, .len = finding->len, .hints = HINT_FOUND,
+		.epoch = epoch, .scan_id = scan_id, .info = finding->info
+	};
+
+	if (engine->config.calculate_hashes)
+		hashing_submit(engine, &p);
+	else if (beneath_stat(engine->root.fd, p.path, p.len, &p.info) == 0 &&
+			 S_ISREG(p.info.mode))
+		report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, scan_id);
+}
+
+/* Whether the row of this path is known not to have the file's hash. */
+bool
+hashing_due(const Engine *engine, const char *path, size_t len)
+{
+	return find_item(engine, path, len) != NULL ||
+		(pending_hints(&engine->pending, 0, path, len) & (HINT_CONTENT | HINT_CLOSED)) != 0;
+}
+
+/* ---- hashes that come back ---- */
+
+static void
+look_again(Engine *engine, const HashItem *item, int64_t delay_us, uint64_t epoch,
+		   int64_t scan_id)
+{
+	const char *slash = memrchr(item->job.path, '/', item->job.len);
+	const char *name = item->node != 0 && slash ? slash + 1 : item->job.path;
+	PendingName *p;
+
+	p = pending_retry(&engine->pending, item->node, name,
+					  item->job.len - (name - item->job.path),
+					  (item->hints & ~HINT_FOUND) | HINT_CONTENT,
+					  engine_now_us() + delay_us, epoch, scan_id);
+	if (p != NULL)
+		p->retries = item->retries + 1;
+}
+
+/* The file is not what was hashed, or nothing could be hashed. */
+static void
+hash_failed(Engine *engine, const HashItem *item)
+{
+	const HashJob *job = &item->job;
+	int64_t		delay = job->duration_us * 10;
+	int64_t		longest = (int64_t) engine->config.debounce_max_ms * 1000;
+
+	if (delay < (int64_t) engine->config.debounce_ms * 1000)
+		delay = (int64_t) engine->config.debounce_ms * 1000;
+	if (delay > longest && job->duration_us < 1000000)
+		delay = longest;
+
+	switch (job->result)
+	{
+		case HASH_ERROR:
+			if (job->error == EMFILE || job->error == ENFILE || job->error == ENOMEM)
+			{
+				look_again(engine, item, longest, EPOCH_NONE, item->scan_id);
+				return;
+			}
+			report_problem(engine,
+						   job->error == EACCES || job->error == EPERM ?
+						   PROTO_PROBLEM_PERMISSION : PROTO_PROBLEM_IO,
+						   job->error, job->path, job->len, item->scan_id);
+			return;
+		case HASH_LEASED:
+			report_unhashed(engine, job->path, job->len, item->has_belief,
+							PROTO_PROBLEM_LEASE, 0, item->scan_id);
+			look_again(engine, item, longest, EPOCH_NONE, 0);
+			return;
+		case HASH_GONE:
+			look_again(engine, item, item->retries < HASHING_RETRIES ? 0 : delay,
+					   item->epoch, item->scan_id);
+			return;
+		default:
+			if (item->retries + 1 < HASHING_RETRIES)
+				look_again(engine, item, delay, item->epoch, item->scan_id);
+			else
+			{
+				report_unhashed(engine, job->path, job->len, item->has_belief,
+								PROTO_PROBLEM_CHANGING, 0, item->scan_id);
+				look_again(engine, item, delay, EPOCH_NONE, 0);
+			}
+			return;
+	}
+}
+
+static bool
+same_state(const FileInfo *a, const FileInfo *b)
+{
+	return a->dev == b->dev && a->stat.inode == b->stat.inode &&
+		a->stat.size == b->stat.size &&
+		a->stat.mtime_sec == b->stat.mtime_sec &&
+		a->stat.mtime_nsec == b->stat.mtime_nsec &&
+		a->stat.ctime_ns == b->stat.ctime_ns;
+}
+
+static void
+hash_done(Engine *engine, const HashItem *item)
+{
+	const HashJob *job = &item->job;
+	const ProtoBelief *b = &item->belief;
+	const ProtoStat *s = &job->info.stat;
+	FileInfo	now;
+
+	if (job->result != HASH_DONE ||
+		beneath_stat(engine->root.fd, job->path, job->len, &now) < 0 ||
+		!same_state(&now, &job->info))
+	{
+		hash_failed(engine, item);
+		return;
+	}
+	report_file(engine,
+				!item->has_belief ? PROTO_OP_ADDED :
+				b->has_hash && b->size == s->size && b->mtime_ns == s->mtime_ns &&
+				memcmp(b->hash, job->hash, PROTO_HASH_LEN) == 0 ?
+				PROTO_OP_TOUCHED : PROTO_OP_UPDATED,
+				job->path, job->len, s, job->hash, item->scan_id);
+}
+
+/*
+ * Reports what has been hashed.  Not while beliefs are on their way: they
+ * would be older than what is sent here.
+ */
+void
+hashing_collect(Engine *engine)
+{
+	HashJob    *job;
+
+	if (engine->inspecting)
+		return;
+	job = hash_pool_collect(engine->pool);
+	if (job != NULL && root_open(&engine->root, false) != ROOT_OK)
+	{
+		engine_root_trouble(engine, ROOT_MISSING);
+		return;
+	}
+	while (job != NULL)
+	{
+		HashItem   *item = job->owner;
+		HashJob    *next = job->next;
+
+		if (!item->superseded)
+		{
+			if (item->scan_id != 0 && item->scan_id == engine->full.id)
+				engine->full.bytes_hashed += job->bytes;
+			hash_done(engine, item);
+		}
+		table_remove(&engine->items, &item->link);
+		free(item->job.path);
+		free(item);
+		job = next;
+	}
+}
+
+/* ---- who waits for it ---- */
+
+static void
+for_each(const Engine *engine, void (*each) (Engine *, HashItem *, void *), void *arg)
+{
+	for (size_t i = 0; i < engine->items.n_buckets; i++)
+		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
+			each((Engine *) engine, table_container(link, HashItem, link), arg);
+}
+
+static void
+min_epoch(Engine *engine, HashItem *item, void *arg)
+{
+	uint64_t   *min = arg;
+
+	(void) engine;
+	if (item->epoch < *min)
+		*min = item->epoch;
+}
+
+uint64_t
+hashing_min_epoch(const Engine *engine)
+{
+	uint64_t	min = EPOCH_NONE;
+
+	for_each(engine, min_epoch, &min);
+	return min;
+}
+
+typedef struct ScanUse
+{
+	int64_t		scan_id;
+	bool		found;
+} ScanUse;
+
+static void
+is_of_scan(Engine *engine, HashItem *item, void *arg)
+{
+	ScanUse    *use = arg;
+
+	(void) engine;
+	use->found |= item->scan_id == use->scan_id;
+}
+
+bool
+hashing_has_scan(const Engine *engine, int64_t scan_id)
+{
+	ScanUse		use = {.scan_id = scan_id};
+
+	for_each(engine, is_of_scan, &use);
+	return use.found;
+}
+
+static void
+drop_of_scan(Engine *engine, HashItem *item, void *arg)
+{
+	ScanUse    *use = arg;
+
+	if (item->scan_id == use->scan_id && item->epoch == EPOCH_NONE)
+	{
+		hash_pool_cancel(engine->pool, &item->job);
+		item->superseded = true;
+	}
+}
+
+void
+hashing_drop_scan(Engine *engine, int64_t scan_id)
+{
+	ScanUse		use = {.scan_id = scan_id};
+
+	for_each(engine, drop_of_scan, &use);
+}
+
+static void
+renew(Engine *engine, HashItem *item, void *arg)
+{
+	(void) engine;
+	if (item->epoch == EPOCH_NONE && item->scan_id == 0 && !item->superseded)
+	{
+		item->epoch = *(uint64_t *) arg;
+		item->retries = 0;
+	}
+}
+
+/*
+ * A flush waits for what kept changing as well: for one more attempt, which
+ * succeeds if the file is quiet by now.
+ */
+void
+hashing_renew(Engine *engine, uint64_t epoch)
+{
+	for_each(engine, renew, &epoch);
+}
+
+static void
+forget_node(Engine *engine, HashItem *item, void *arg)
+{
+	(void) engine;
+	(void) arg;
+	item->node = 0;
+}
+
+/* The watch tree is made anew: its nodes are others. */
+void
+hashing_forget_nodes(Engine *engine)
+{
+	for_each(engine, forget_node, NULL);
+	for (size_t i = 0; i < engine->n_points; i++)
+		engine->points[i].node = 0;
+}

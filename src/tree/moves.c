@@ -1,0 +1,390 @@
+/*-------------------------------------------------------------------------
+ *
+ * moves.c
+ *		Which points are the two ends of a rename.
+ *
+ * A row whose file is no longer at its path, and a file that no row of its
+ * path speaks of, are one rename if inode number and birth time are equal.  The
+ * row moves at once, as it was; what else has changed follows when the file has
+ * been hashed.
+ *
+ * The disk runs ahead of the events that tell of it.  So a half that remains
+ * may belong to a rename whose other half is at a place that we shall only
+ * hear of.  It waits, as long as there is something to be heard; a row that
+ * was removed too early would come back with another id.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How often a half is put off while the tree does not come to rest. */
+#define MOVES_WAITS			8
+
+typedef struct Source
+{
+	int64_t		inode;
+	int64_t		btime_ns;
+	size_t		point;
+	bool		used;
+} Source;
+
+/* Whether the file is the one that the row of its path speaks of. */
+static bool
+same_file(const Point *p)
+{
+	const ProtoBelief *b = &p->belief;
+
+	return b->inode == p->info.stat.inode &&
+		(b->btime_ns == p->info.stat.btime_ns || b->btime_ns == PROTO_NO_TIME ||
+		 p->info.stat.btime_ns == PROTO_NO_TIME);
+}
+
+static bool
+row_without_file(const Point *p)
+{
+	return p->has_belief && !p->moved_away &&
+		(p->error == ENOENT || (p->error == 0 && !same_file(p)));
+}
+
+static bool
+file_without_row(const Point *p)
+{
+	return p->error == 0 && (!p->has_belief || !same_file(p));
+}
+
+static int
+compare_sources(const void *a, const void *b)
+{
+	const Source *x = a;
+	const Source *y = b;
+
+	if (x->inode != y->inode)
+		return x->inode < y->inode ? -1 : 1;
+	if (x->btime_ns != y->btime_ns)
+		return x->btime_ns < y->btime_ns ? -1 : 1;
+	return (x->point > y->point) - (x->point < y->point);
+}
+
+/* The first source with this identity in the sorted array, or n. */
+static size_t
+find_source(const Source *sources, size_t n, int64_t inode, int64_t btime_ns)
+{
+	size_t		low = 0;
+	size_t		high = n;
+
+	while (low < high)
+	{
+		size_t		mid = low + (high - low) / 2;
+
+		if (sources[mid].inode < inode ||
+			(sources[mid].inode == inode && sources[mid].btime_ns < btime_ns))
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/*
+ * Whether the row's hash is still that of its file at the new place.  A
+ * rename moves the ctime of the file, but not of files below a renamed
+ * directory.
+ */
+static bool
+hash_survives(const Engine *engine, const Point *from, const Point *to)
+{
+	const ProtoBelief *b = &from->belief;
+	const ProtoStat *s = &to->info.stat;
+
+	if (!b->has_hash || b->btime_ns == PROTO_NO_TIME || b->btime_ns != s->btime_ns ||
+		b->size != s->size || b->mtime_ns != s->mtime_ns)
+		return false;
+	if (((from->hints | to->hints) & (HINT_CONTENT | HINT_CLOSED)) ||
+		hashing_due(engine, from->path, from->len))
+		return false;
+	return b->ctime_ns == s->ctime_ns || (to->hints & (HINT_ARRIVED | HINT_TRUSTED));
+}
+
+/* What stat said when the row was written. */
+static ProtoStat
+stat_of_row(const ProtoBelief *b, const ProtoStat *now)
+{
+	ProtoStat	s = {
+		.size = b->size, .inode = b->inode, .mtime_ns = b->mtime_ns,
+		.ctime_ns = b->ctime_ns, .btime_ns = b->btime_ns
+	};
+
+	if (b->mtime_ns == now->mtime_ns)
+	{
+		s.mtime_sec = now->mtime_sec;
+		s.mtime_nsec = now->mtime_nsec;
+		return s;
+	}
+	s.mtime_sec = b->mtime_ns / 1000000000;
+	s.mtime_nsec = b->mtime_ns % 1000000000;
+	if (s.mtime_nsec < 0)
+	{
+		s.mtime_nsec += 1000000000;
+		s.mtime_sec--;
+	}
+	return s;
+}
+
+/* Whether something is still to be heard, or was since moves_seen. */
+static bool
+restless(Engine *engine, uint64_t moves_seen)
+{
+	int64_t		until;
+
+	return engine->resolving || engine->moves_seen != moves_seen ||
+		engine->n_places > 0 ||
+		(engine->partial.scan != NULL && !engine->partial.drained) ||
+		changes_rename_unpaired(engine, engine_now_us(), &until);
+}
+
+/* Whether events have told all about the point: it is no rename. */
+static bool
+certain(Engine *engine, const Point *p)
+{
+	if (p->hints & (HINT_FOUND | HINT_MOVES))
+		return false;
+	if (p->has_belief)
+		return (p->hints & HINT_DELETED) != 0;
+	return !changes_covers(engine, p->path, p->len);
+}
+
+/* ---- renames ---- */
+
+/* A rename, and the row that goes with it. */
+typedef struct Pair
+{
+	Point	   *from;
+	Point	   *to;
+	ProtoBelief row;
+} Pair;
+
+static void
+report_pair(Engine *engine, const Pair *pair)
+{
+	Point	   *from = pair->from;
+	Point	   *to = pair->to;
+	const ProtoBelief *b = &pair->row;
+	const ProtoStat *s = &to->info.stat;
+	ProtoStat	before;
+
+	from->moved_away = true;
+	if (to->info.nlink > 1)
+		links_note(engine->links, &to->info, to->path, to->len);
+	if (!engine->config.calculate_hashes || hash_survives(engine, from, to))
+	{
+		report_moved(engine, b->id, from->path, from->len, to->path, to->len, s,
+					 engine->config.calculate_hashes ? b->hash : NULL, to->scan_id);
+		to->settled = true;
+		return;
+	}
+
+	/*
+	 * The row as it was goes to the new path now, while all moves of this
+	 * inspection can be made together; the file is hashed.
+	 */
+	before = stat_of_row(b, s);
+	report_moved(engine, b->id, from->path, from->len, to->path, to->len, &before,
+				 b->has_hash ? b->hash : NULL, to->scan_id);
+}
+
+/* The sources' sorted array, and how many there are. */
+static size_t
+collect_sources(const Engine *engine, Source *sources)
+{
+	size_t		n = 0;
+
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		const Point *p = &engine->points[i];
+
+		if (p->settled || p->stale || !row_without_file(p))
+			continue;
+		sources[n].inode = p->belief.inode;
+		sources[n].btime_ns = p->belief.btime_ns;
+		sources[n].point = i;
+		n++;
+	}
+	if (n > 0)
+		qsort(sources, n, sizeof(Source), compare_sources);
+	return n;
+}
+
+/* Takes the source that is the file of this point; NULL: none. */
+static Point *
+take_source(Engine *engine, Source *sources, size_t n, const Point *to)
+{
+	const ProtoStat *s = &to->info.stat;
+
+	for (size_t k = find_source(sources, n, s->inode, s->btime_ns);
+		 k < n && sources[k].inode == s->inode && sources[k].btime_ns == s->btime_ns; k++)
+	{
+		Point	   *from = &engine->points[sources[k].point];
+		const ProtoBelief *b = &from->belief;
+
+		/* Without a birth time an inode number says little. */
+		if (sources[k].used ||
+			(b->btime_ns == PROTO_NO_TIME &&
+			 (b->size != s->size || b->mtime_ns != s->mtime_ns)))
+			continue;
+		sources[k].used = true;
+		return from;
+	}
+	return NULL;
+}
+
+/*
+ * A row whose place another one takes, and whose file was not found, would be
+ * gone.  If its file may still be heard of, the rename that takes the place
+ * has to wait, and with it the one that takes the place of that one's row.
+ */
+static void
+hold_pairs(Engine *engine, Pair *pairs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		Point	   *to = pairs[i].to;
+
+		if (to->gives || !row_without_file(to) || to->waits >= MOVES_WAITS ||
+			certain(engine, to))
+			continue;
+		while (to != NULL && to->received != NULL && !to->held)
+		{
+			Point	   *from = to->received->from;
+
+			to->held = true;
+			from->gives = false;
+			to = row_without_file(from) ? from : NULL;
+		}
+	}
+}
+
+/* Finds the renames among the points, and reports them. */
+static void
+match(Engine *engine, bool waiting)
+{
+	Source	   *sources = calloc(engine->n_points + 1, sizeof(Source));
+	size_t		n = sources ? collect_sources(engine, sources) : 0;
+	Pair	   *pairs = n > 0 ? calloc(n, sizeof(Pair)) : NULL;
+	size_t		n_pairs = 0;
+	size_t		kept = 0;
+
+	for (size_t i = 0; pairs != NULL && n_pairs < n && i < engine->n_points; i++)
+	{
+		Point	   *to = &engine->points[i];
+		Point	   *from;
+
+		if (to->settled || to->stale || !file_without_row(to) ||
+			(from = take_source(engine, sources, n, to)) == NULL)
+			continue;
+		from->gives = true;
+		to->received = &pairs[n_pairs];
+		pairs[n_pairs].from = from;
+		pairs[n_pairs].to = to;
+		pairs[n_pairs++].row = from->belief;
+	}
+	if (waiting)
+		hold_pairs(engine, pairs, n_pairs);
+	for (size_t i = 0; i < n_pairs; i++)
+	{
+		if (pairs[i].to->held)
+			pairs[i].from->held = true;
+		else
+			pairs[kept++] = pairs[i];
+	}
+
+	/* All moves in one frame: they may overlap. */
+	if (kept > 0)
+		report_end_frame(engine);
+	for (size_t i = 0; i < kept; i++)
+		report_pair(engine, &pairs[i]);
+	if (kept > 0)
+		report_end_frame(engine);
+
+	/* What gave its row away may have got another. */
+	for (size_t i = 0; i < kept; i++)
+	{
+		Point	   *to = pairs[i].to;
+
+		to->has_belief = true;
+		to->moved_away = false;
+		to->belief = pairs[i].row;
+		to->belief.path.data = to->path;
+		to->belief.path.len = to->len;
+	}
+	free(pairs);
+	free(sources);
+}
+
+/* ---- what may become a rename ---- */
+
+/* The point's name or path waits, with all that is known of it. */
+static void
+put_off(Engine *engine, Point *p, unsigned hints)
+{
+	const char *slash = memrchr(p->path, '/', p->len);
+	const char *name = p->node != 0 && slash ? slash + 1 : p->path;
+	PendingName *waiting;
+
+	waiting = pending_retry(&engine->pending, p->node, name, p->len - (name - p->path),
+							p->hints | hints, 1, p->epoch, p->scan_id);
+	if (waiting != NULL)
+	{
+		if (p->retries > waiting->retries)
+			waiting->retries = p->retries;
+		waiting->waits = p->waits + 1;
+	}
+	p->settled = true;
+}
+
+/* Halves of renames, and names in directories that have moved on. */
+static void
+put_off_halves(Engine *engine, bool waiting)
+{
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		Point	   *p = &engine->points[i];
+
+		if (p->settled)
+			continue;
+		if (p->stale)
+		{
+			if (p->waits < 2 * MOVES_WAITS)
+				put_off(engine, p, 0);
+			else
+			{
+				changes_want_subtree(engine, "", 0, p->epoch);
+				p->settled = true;
+			}
+		}
+		else if ((row_without_file(p) || file_without_row(p)) && p->waits < MOVES_WAITS)
+		{
+			/* A scan of everything will come: it knows both halves. */
+			if (engine->healing && p->scan_id == 0)
+				p->settled = true;
+			else if (waiting && (p->held || !certain(engine, p)))
+				put_off(engine, p, HINT_HALF);
+		}
+	}
+}
+
+/*
+ * Reports the renames among the points, and puts off what cannot be decided
+ * now.  moves_seen is as before the disk was looked at.
+ */
+void
+moves_decide(Engine *engine, uint64_t moves_seen)
+{
+	bool		waiting = restless(engine, moves_seen) || engine->healing;
+
+	match(engine, waiting);
+	put_off_halves(engine, waiting);
+}

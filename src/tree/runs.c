@@ -1,0 +1,512 @@
+/*-------------------------------------------------------------------------
+ *
+ * runs.c
+ *		Scans, and what is to be inspected now.
+ *
+ * What changed arrives in three shapes: pending names, places of a partial
+ * scan, and a scan of everything that the worker asks for.  Scans yield
+ * candidates, and in the end all becomes points, inspected by the same code
+ * (inspect.c), one load at a time.
+ *
+ * A rename out of a renamed directory has one half among the candidates and
+ * one among the pending names.  So names that were moved wait while a partial
+ * scan is due or runs, and are inspected together with its last candidates.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Points inspected together, and candidates taken together. */
+#define RUNS_NAMES			2000
+#define RUNS_CANDIDATES		20000
+
+/* Files that may wait for being hashed before more are looked for. */
+#define RUNS_HASHING		2000
+
+/* ---- scans ---- */
+
+static void
+begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
+{
+	ScanOptions options = {
+		.rootfd = engine->root.fd,
+		.filter = engine->filter,
+		.utf8 = engine->utf8,
+		.guarded = &engine->root.guarded,
+		.calculate_hashes = engine->config.calculate_hashes,
+		.spool_dir = engine->spool_dir,
+		.links = engine->links,
+		.notify_fd = engine->wake_fd
+	};
+
+	run->round = problems_next_round(&engine->problems);
+	run->drained = false;
+	run->checked = NULL;
+	run->bytes_hashed = 0;
+	run->removals = 0;
+	run->result = PROTO_SCAN_COMPLETE;
+	run->message[0] = run->hint[0] = '\0';
+	run->links_round = 0;
+	for (size_t i = 0; i < n; i++)
+		if (places[i].len == 0)
+			run->links_round = links_search(engine->links);
+	run->scan = scan_start(places, n, &options);
+}
+
+static void
+refuse_scan(Engine *engine, const ProtoScan *scan, const char *message)
+{
+	ScanRun		run = {.id = scan->scan_id, .result = PROTO_SCAN_FAILED};
+
+	snprintf(run.message, sizeof(run.message), "%s", message);
+	snprintf(run.hint, sizeof(run.hint), "%.255s", engine->hint);
+	report_scan_done(engine, &run);
+}
+
+/* Starts the scan of everything that is queued, when its time has come. */
+static void
+start_queued_scan(Engine *engine)
+{
+	ProtoScan  *scan = &engine->queued_scan;
+	ScanPlace  *place;
+	RootTrouble trouble;
+
+	if (!engine->scan_queued || engine->building || engine->resolving ||
+		engine->full.scan != NULL)
+		return;
+	engine->scan_queued = false;
+	trouble = root_open(&engine->root, false);
+	if (trouble != ROOT_OK)
+	{
+		engine_root_trouble(engine, trouble);
+		refuse_scan(engine, scan, engine->reason);
+		return;
+	}
+	place = malloc(sizeof(ScanPlace));
+	if (place == NULL || (place->path = strdup("")) == NULL)
+	{
+		free(place);
+		refuse_scan(engine, scan, "out of memory");
+		return;
+	}
+	place->len = 0;
+	if (scan->flags & PROTO_SCAN_FORCE)
+	{
+		changes_look_at_mounts(engine);
+		root_accept_mounts(&engine->root);
+		engine->state_changed = true;
+	}
+	engine->full.id = scan->scan_id;
+	engine->full.flags = scan->flags;
+	engine->full.threshold = scan->mass_delete_threshold;
+	engine->full.epoch = EPOCH_NONE;
+	engine->heal_scan_runs = engine->healing;
+	begin_run(engine, &engine->full, place, 1);
+	if (engine->full.scan == NULL)
+	{
+		engine->full.id = 0;
+		refuse_scan(engine, scan, "could not start a thread");
+	}
+}
+
+void
+runs_start_scan(Engine *engine, const ProtoScan *scan)
+{
+	if (engine->scan_queued)
+		refuse_scan(engine, &engine->queued_scan, "another scan took its place");
+	engine->queued_scan = *scan;
+	engine->scan_queued = true;
+}
+
+void
+runs_cancel_scan(Engine *engine, int64_t scan_id)
+{
+	if (engine->scan_queued && engine->queued_scan.scan_id == scan_id)
+	{
+		engine->scan_queued = false;
+		refuse_scan(engine, &engine->queued_scan, "cancelled");
+	}
+	if (engine->full.scan == NULL || engine->full.id != scan_id)
+		return;
+	scan_cancel(engine->full.scan);
+	engine->full.drained = true;
+	engine->full.result = PROTO_SCAN_CANCELLED;
+	snprintf(engine->full.message, sizeof(engine->full.message), "cancelled");
+	hashing_drop_scan(engine, scan_id);
+}
+
+/* Starts the partial scan of places that changed, when they are quiet. */
+static void
+start_partial_scan(Engine *engine, const PendingRule *rule)
+{
+	ScanPlace  *places = engine->places;
+
+	if (engine->n_places == 0 || engine->partial.scan != NULL || engine->resolving ||
+		engine->building)
+		return;
+	if (engine->places_epoch > rule->flush_epoch &&
+		engine->places_last_us + rule->debounce_us > rule->now_us &&
+		engine->places_first_us + rule->debounce_max_us > rule->now_us)
+		return;
+	if (root_open(&engine->root, false) != ROOT_OK)
+		return;					/* the inspection that follows says so */
+	engine->partial.id = 0;
+	engine->partial.epoch = engine->places_epoch;
+	begin_run(engine, &engine->partial, places, engine->n_places);
+	engine->places = NULL;
+	engine->n_places = engine->places_capacity = 0;
+	if (engine->partial.scan == NULL)
+		changes_heal(engine, "out of memory");
+}
+
+typedef struct Cure
+{
+	Engine	   *engine;
+	Scan	   *scan;
+} Cure;
+
+static bool
+cure_covers(void *arg, const char *path, size_t len)
+{
+	return scan_covers(((Cure *) arg)->scan, path, len);
+}
+
+static void
+cure_report(void *arg, const char *path, size_t len)
+{
+	report_cured(((Cure *) arg)->engine, path, len, 0);
+}
+
+static void
+end_run(Engine *engine, ScanRun *run)
+{
+	Cure		cure = {engine, run->scan};
+
+	if (run->result == PROTO_SCAN_COMPLETE)
+		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
+	if (run->id != 0)
+	{
+		if (engine->heal_scan_runs && run->result == PROTO_SCAN_COMPLETE)
+		{
+			engine_log(engine, 'L', "everything has been compared after events were lost");
+			engine->healing = engine->heal_scan_runs = false;
+		}
+		report_scan_done(engine, run);
+	}
+	else if (run->result != PROTO_SCAN_COMPLETE)
+		changes_heal(engine, run->message);
+	scan_free(run->scan);
+	if (run->checked)
+		candidates_free(run->checked);
+	run->checked = NULL;
+	run->scan = NULL;
+	run->id = 0;
+	malloc_trim(0);
+}
+
+/*
+ * More removals than are allowed: are they really?  Names that the walk only
+ * missed, and files that were replaced, are looked at; the candidates are
+ * copied, as they can be read once.
+ */
+static bool
+too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
+{
+	Candidates *from = scan_candidates(run->scan);
+	Candidate	removed;
+	Candidate	added;
+	uint64_t	absent = 0;
+	int			more;
+
+	if (run->id == 0 || (run->flags & PROTO_SCAN_FORCE) ||
+		candidates_count(from, CANDIDATE_REMOVED) <= run->threshold * believed)
+		return false;
+	run->checked = candidates_create(engine->spool_dir, 4 * 1024 * 1024);
+	if (run->checked == NULL)
+		return true;
+	while ((more = candidates_next(from, &removed, &added)) == 1)
+	{
+		FileInfo	info;
+
+		if (added.path != NULL && candidates_add(run->checked, &added) < 0)
+			return true;
+		if (removed.path == NULL)
+			continue;
+		if (added.path == NULL &&
+			(beneath_stat(engine->root.fd, removed.path, removed.len, &info) == 0 ?
+			 !S_ISREG(info.mode) : errno == ENOENT))
+			absent++;
+		if (candidates_add(run->checked, &removed) < 0)
+			return true;
+	}
+	run->removals = absent;
+	return more < 0 || candidates_match(run->checked) < 0 ||
+		absent > run->threshold * believed;
+}
+
+/* The thread is done: what it found is to be inspected, or not. */
+static void
+scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
+{
+	if (!status->cancelled && !status->failed && run->links_round != 0)
+		links_searched(engine->links, run->links_round);
+	if (status->cancelled)
+		run->drained = true;
+	else if (status->failed)
+	{
+		run->drained = true;
+		run->result = PROTO_SCAN_FAILED;
+		snprintf(run->message, sizeof(run->message), "scan failed: %s",
+				 strerror(status->error));
+	}
+	else if (too_many_removals(engine, run, status->believed))
+	{
+		run->drained = true;
+		run->result = PROTO_SCAN_MASS_DELETE;
+		snprintf(run->message, sizeof(run->message),
+				 "%llu of %llu files are gone, which is more than fsync.mass_delete_threshold allows",
+				 (unsigned long long) run->removals, (unsigned long long) status->believed);
+		snprintf(run->hint, sizeof(run->hint),
+				 "If they were removed on purpose, call fsync_reconcile(repository_id, force => true).");
+	}
+}
+
+static bool
+take_name(void *arg, const PendingName *name)
+{
+	Engine	   *engine = arg;
+	char		path[PROTO_PATH_MAX + NAME_MAX + 2];
+	ssize_t		len = 0;
+	Point	   *p;
+
+	if (name->node == 0)
+		p = inspect_add(engine, name->name, name->name_len, name->hints, name->epoch,
+						name->scan_id);
+	else
+	{
+		len = engine->watches ? watch_tree_path(engine->watches, name->node, path) : -1;
+		if (len < 0)
+			return !engine->resolving;	/* it is gone: a scan covers it */
+		if (len > 0)
+			path[len++] = '/';
+		memcpy(path + len, name->name, name->name_len);
+		p = inspect_add(engine, path, len + name->name_len, name->hints, name->epoch,
+						name->scan_id);
+	}
+	if (p == NULL)
+		return false;
+	p->node = name->node;
+	p->retries = name->retries;
+	p->waits = name->waits;
+	return true;
+}
+
+static void
+take_pending(Engine *engine, const PendingRule *rule, size_t max)
+{
+	if (engine->n_points < max)
+		pending_collect(&engine->pending, rule, max - engine->n_points, take_name, engine);
+}
+
+static void
+add_candidate(Engine *engine, const ScanRun *run, const Candidate *c)
+{
+	if (c->path != NULL)
+		inspect_add(engine, c->path, c->len,
+					HINT_FOUND | ((run->flags & PROTO_SCAN_STARTUP) && run->id != 0 ?
+								  HINT_TRUSTED : 0),
+					run->epoch, run->id);
+}
+
+/* The next candidates become points; with the last go the pending moves. */
+static void
+drain(Engine *engine, ScanRun *run, const PendingRule *rule)
+{
+	Candidates *candidates = run->checked ? run->checked : scan_candidates(run->scan);
+	Candidate	removed;
+	Candidate	added;
+	int			more = 1;
+
+	while (engine->n_points < RUNS_CANDIDATES &&
+		   (more = candidates_next(candidates, &removed, &added)) == 1)
+	{
+		add_candidate(engine, run, &removed);
+		add_candidate(engine, run, &added);
+	}
+	if (more < 0)
+	{
+		run->result = PROTO_SCAN_FAILED;
+		snprintf(run->message, sizeof(run->message), "scan failed: %s", strerror(errno));
+	}
+	if (more != 1)
+	{
+		PendingRule moves = *rule;
+
+		run->drained = true;
+		moves.moves = true;
+		moves.hold_moves = false;
+		take_pending(engine, &moves, RUNS_CANDIDATES);
+	}
+	inspect_start(engine);
+}
+
+/* Moves a scan on by a step. */
+static void
+step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *rule)
+{
+	ProtoBeliefsRequest request;
+	ScanStatus	status;
+
+	if (run->scan == NULL)
+		return;
+	if (scan_wants_beliefs(run->scan, &request))
+	{
+		*request_id = request.request_id = ++engine->last_request;
+		report_request_beliefs(engine, &request);
+	}
+	while (engine->items.count < RUNS_HASHING && !report_congested(engine) &&
+		   !engine->inspecting)
+	{
+		Finding    *finding = scan_take_finding(run->scan);
+
+		if (finding == NULL)
+			break;
+		if (finding->kind == FINDING_ADDED)
+			hashing_new_file(engine, finding, run->epoch, run->id);
+		else
+			report_problem(engine, finding->problem, finding->error,
+						   finding->path, finding->len, run->id);
+		free(finding);
+	}
+	scan_status(run->scan, &status);
+	if (run->id != 0 && !run->drained)
+		engine->progress_due = true;
+	if (!status.finished)
+		return;
+	if (!run->drained && run->checked == NULL)
+		scan_ended(engine, run, &status);
+	if (!run->drained)
+	{
+		if (!engine->inspecting && engine->items.count < RUNS_HASHING &&
+			!report_congested(engine))
+			drain(engine, run, rule);
+	}
+	else if (run->id == 0 ? !engine->inspecting :
+			 !inspect_has_scan(engine, run->id) && !hashing_has_scan(engine, run->id) &&
+			 !pending_has_scan(&engine->pending, run->id))
+		end_run(engine, run);
+}
+
+bool
+runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
+{
+	int64_t		id = header->request_id;
+
+	if (id == engine->points_request && engine->inspecting)
+		return inspect_beliefs(engine, header, body);
+	if (id == engine->guard_request)
+		changes_guard_answered(engine, header);
+	else if (id == engine->partial_request && engine->partial.scan)
+		return scan_give_beliefs(engine->partial.scan, header, body);
+	else if (id == engine->full_request && engine->full.scan)
+		return scan_give_beliefs(engine->full.scan, header, body);
+	return true;
+}
+
+/* ---- what is to be done now ---- */
+
+static PendingRule
+present_rule(Engine *engine)
+{
+	PendingRule rule = {
+		.now_us = engine_now_us(),
+		.debounce_us = (int64_t) engine->config.debounce_ms * 1000,
+		.debounce_max_us = (int64_t) engine->config.debounce_max_ms * 1000
+	};
+	int64_t		until;
+
+	for (FlushWait *wait = engine->flushes; wait; wait = wait->next)
+		if (wait->epoch > rule.flush_epoch)
+			rule.flush_epoch = wait->epoch;
+	rule.hold_moves = engine->resolving || engine->n_places > 0 || engine->partial.scan != NULL ||
+		changes_rename_unpaired(engine, rule.now_us, &until);
+	return rule;
+}
+
+void
+runs_step(Engine *engine)
+{
+	PendingRule rule = present_rule(engine);
+
+	start_queued_scan(engine);
+	start_partial_scan(engine, &rule);
+	changes_ask_about_guard(engine);
+	step_run(engine, &engine->partial, &engine->partial_request, &rule);
+	if (!engine->inspecting && !engine->building && !report_congested(engine))
+	{
+		take_pending(engine, &rule, RUNS_NAMES);
+		for (size_t i = 0; i < engine->n_points && !rule.hold_moves; i++)
+		{
+			/* half a rename must not go without the other */
+			if (engine->points[i].hints & (HINT_GONE | HINT_ARRIVED))
+			{
+				rule.moves = true;
+				take_pending(engine, &rule, RUNS_CANDIDATES);
+				break;
+			}
+		}
+		inspect_start(engine);
+	}
+	step_run(engine, &engine->full, &engine->full_request, &rule);
+}
+
+/* When runs_step() has something to do, in microseconds; INT64_MAX. */
+int64_t
+runs_due(Engine *engine)
+{
+	PendingRule rule = present_rule(engine);
+	int64_t		due;
+	int64_t		until;
+
+	if (engine->inspecting || engine->building || report_congested(engine))
+		return INT64_MAX;		/* something else wakes us */
+	due = pending_due(&engine->pending, &rule);
+	if (changes_rename_unpaired(engine, rule.now_us, &until) && until < due)
+		due = until;
+	if (engine->n_places > 0 && engine->partial.scan == NULL)
+	{
+		int64_t		quiet = engine->places_last_us + rule.debounce_us;
+		int64_t		longest = engine->places_first_us + rule.debounce_max_us;
+
+		due = quiet < due ? quiet : due;
+		due = longest < due ? longest : due;
+	}
+	return due;
+}
+
+uint64_t
+runs_min_epoch(Engine *engine)
+{
+	uint64_t	min = inspect_min_epoch(engine);
+	uint64_t	hashing = hashing_min_epoch(engine);
+	uint64_t	pending = pending_min_epoch(&engine->pending);
+
+	if (engine->healing || engine->resolving)
+		return 0;
+	if (pending < min)
+		min = pending;
+	if (hashing < min)
+		min = hashing;
+	if (engine->n_places > 0 && engine->places_epoch < min)
+		min = engine->places_epoch;
+	if (engine->partial.scan != NULL && engine->partial.epoch < min)
+		min = engine->partial.epoch;
+	return min;
+}

@@ -1,0 +1,425 @@
+/*-------------------------------------------------------------------------
+ *
+ * watch_resolve.c
+ *		Making the watch tree follow the disk.
+ *
+ * watch_tree_event() only collects touched (directory, name) pairs.
+ * watch_tree_resolve() looks at the disk for each:
+ *
+ *	- a directory that is not known gets a watch, and only then is read, so
+ *	  that what comes into it meanwhile is either seen or reported;
+ *	- a descriptor that is known at another place means that the directory
+ *	  has moved, and its node moves with everything below it;
+ *	- what is no longer where it was goes to limbo: another touched name may
+ *	  still turn out to be its new place.  What is left there at the end has
+ *	  been removed or has left the repository, and is no longer watched (a
+ *	  directory that was moved out would go on delivering events).
+ *
+ * A directory that cannot be opened at the place the tree has for it has moved
+ * on, which another touched name or an event that is still to be read will
+ * tell: what is to be looked at in it waits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "watch_nodes.h"
+
+#include "beneath.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t
+monotonic_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
+}
+
+static void
+close_cached(WatchTree *tree)
+{
+	if (tree->open_node != 0)
+		close(tree->open_fd);
+	tree->open_node = 0;
+}
+
+/*
+ * A descriptor of the node's directory (valid until the next call), or -1
+ * where the tree's place for it is not where it is.
+ */
+static int
+open_node(WatchTree *tree, int rootfd, const WatchNode *node)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		len;
+	FileInfo	info;
+	int			fd;
+
+	if (tree->open_node == node->id)
+		return tree->open_fd;
+	close_cached(tree);
+	len = watch_node_path(tree, node, path);
+	if (len < 0)
+		return -1;
+	fd = beneath_open_directory(rootfd, path, len, O_PATH);
+	if (fd < 0)
+		return -1;
+	if (beneath_stat_fd(fd, &info) < 0 || info.dev != node->dev ||
+		(ino_t) info.stat.inode != node->ino)
+	{
+		close(fd);
+		return -1;
+	}
+	tree->open_node = node->id;
+	tree->open_fd = fd;
+	return fd;
+}
+
+static bool
+still_there(WatchTree *tree, int rootfd, const WatchNode *node)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		len = watch_node_path(tree, node, path);
+	FileInfo	info;
+
+	return len >= 0 && beneath_stat(rootfd, path, len, &info) == 0 &&
+		info.dev == node->dev && (ino_t) info.stat.inode == node->ino;
+}
+
+static void
+report_subtree(WatchTree *tree, const WatchNode *node)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		len = watch_node_path(tree, node, path);
+
+	if (len >= 0)
+		tree->callbacks.subtree(tree->callbacks.arg, path, len);
+}
+
+/* True if a is b or above it. */
+static bool
+is_ancestor(const WatchNode *a, const WatchNode *b)
+{
+	while (b != NULL && b != a)
+		b = b->parent;
+	return b == a;
+}
+
+/*
+ * The name in parent is a directory: fd is its O_PATH descriptor.  Makes the
+ * tree say so.
+ */
+static void
+place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
+				const char *name, size_t len, int fd)
+{
+	WatchNode  *here = watch_node_child(tree, parent, name, len);
+	WatchNode  *known;
+	FileInfo	info;
+	bool		readable;
+	bool		alias = false;
+	bool		starved = false;
+	int			wd;
+
+	if (beneath_stat_fd(fd, &info) < 0)
+		return;
+	readable = faccessat(parent_fd, name, R_OK | X_OK, AT_EACCESS) == 0;
+	if (here != NULL && here->wd >= 0 && here->dev == info.dev &&
+		here->ino == (ino_t) info.stat.inode)
+	{
+		/* the same directory as before; perhaps it can be read again */
+		if (here->unread)
+			watch_node_queue_rescan(tree, here);
+		if (here->readable != readable)
+		{
+			here->readable = readable;
+			watch_node_queue_rescan(tree, here);
+			report_subtree(tree, here);
+		}
+		return;
+	}
+
+	wd = -1;
+	if (tree->status.watched >= tree->max_watches)
+		starved = true;
+	else
+	{
+		wd = watch_add(tree, fd);
+		if (wd < 0 && (errno == ENOSPC || errno == ENOMEM))
+			starved = true;
+	}
+	known = wd >= 0 ? watch_node_by_wd(tree, wd) : NULL;
+	if (known != NULL && known != here)
+	{
+		if (is_ancestor(known, parent))
+		{
+			/* A mount that shows a directory inside itself, or a tangle of
+			 * moves that the model cannot follow. */
+			if (still_there(tree, rootfd, known))
+				alias = true;
+			else
+			{
+				tree->status.rebuild = true;
+				return;
+			}
+		}
+		else if (still_there(tree, rootfd, known))
+			alias = true;
+	}
+
+	if (known != NULL && known != here && !alias)
+	{
+		report_subtree(tree, known);	/* its old place */
+		if (here != NULL)
+			watch_node_to_limbo(tree, here);
+		watch_node_detach(tree, known);
+		close_cached(tree);
+		known = watch_node_attach(tree, parent, known, name, len);
+		if (known == NULL)
+		{
+			tree->status.rebuild = true;
+			return;
+		}
+		known->readable = readable;
+		tree->placed++;
+		report_subtree(tree, known);
+		return;
+	}
+
+	if (here != NULL && (here->dev != info.dev || here->ino != (ino_t) info.stat.inode))
+	{
+		watch_node_to_limbo(tree, here);
+		here = NULL;
+	}
+	if (here == NULL)
+	{
+		here = watch_node_new(tree, name, len);
+		if (here != NULL)
+			here = watch_node_attach(tree, parent, here, name, len);
+		if (here == NULL)
+		{
+			tree->status.rebuild = true;
+			return;
+		}
+	}
+	tree->placed++;
+	here->dev = info.dev;
+	here->ino = info.stat.inode;
+	here->readable = readable;
+	watch_node_set_alias(tree, here, alias);
+	watch_node_set_starved(tree, here, starved);
+	if (!alias && wd >= 0)
+	{
+		watch_node_set_wd(tree, here, wd);
+		watch_node_queue_rescan(tree, here);
+	}
+	report_subtree(tree, here);
+}
+
+/*
+ * Looks at one name in a directory of the tree.  False when the directory
+ * cannot be opened where the tree has it.
+ */
+static bool
+look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t len,
+		bool new_only)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		path_len;
+	WatchNode  *here;
+	int			parent_fd;
+	int			fd = -1;
+
+	path_len = watch_node_path(tree, parent, path);
+	if (path_len < 0)
+		return false;
+	parent_fd = open_node(tree, rootfd, parent);
+	if (parent_fd < 0)
+		return false;
+	here = watch_node_child(tree, parent, name, len);
+	if (new_only && here != NULL)
+		return true;
+
+	/* A directory too deep for any file below it to be tracked is the walk's
+	 * to report. */
+	if (path_len + len + 1 <= PROTO_PATH_MAX &&
+		!(tree->utf8 && !filter_valid_utf8(name, len)))
+	{
+		if (path_len > 0)
+			path[path_len++] = '/';
+		memcpy(path + path_len, name, len);
+		path_len += len;
+		path[path_len] = '\0';
+		if (filter_accepts_directory(tree->filter, path, path_len))
+		{
+			fd = openat(parent_fd, name,
+						O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+				return false;
+		}
+	}
+	if (fd >= 0)
+	{
+		place_directory(tree, rootfd, parent, parent_fd, name, len, fd);
+		close(fd);
+	}
+	else if (here != NULL)
+	{
+		report_subtree(tree, here);
+		watch_node_to_limbo(tree, here);
+		close_cached(tree);
+	}
+	return true;
+}
+
+/*
+ * Reads a newly watched directory for its sub-directories.  One that cannot be
+ * reached has moved, which an event will tell: it remains unread.
+ */
+static void
+rescan(WatchTree *tree, int rootfd, WatchNode *node)
+{
+	int			fd = open_node(tree, rootfd, node);
+	uint64_t	id = node->id;
+	DIR		   *dir = NULL;
+	struct dirent *entry;
+
+	if (fd >= 0)
+		fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 && (errno == EACCES || errno == EPERM))
+	{
+		node->unread = false;	/* the walk reports it */
+		return;
+	}
+	if (fd >= 0 && (dir = fdopendir(fd)) == NULL)
+		close(fd);
+	if (dir == NULL)
+	{
+		tree->any_unread = true;
+		return;
+	}
+	node->unread = false;
+	while ((entry = readdir(dir)) != NULL)
+	{
+		size_t		len = strlen(entry->d_name);
+
+		if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)
+			continue;
+		if (filter_ignores_name(entry->d_name, len))
+			continue;			/* "." and ".." too */
+		if (!look_at(tree, rootfd, node, entry->d_name, len, true))
+			node->unread = tree->any_unread = true;
+		node = watch_node_by_id(tree, id);	/* it may have been moved */
+		if (node == NULL)
+			break;
+	}
+	closedir(dir);
+}
+
+/* What could not be reached before may have a place again. */
+static void
+queue_unread(WatchTree *tree)
+{
+	if (!tree->any_unread)
+		return;
+	tree->any_unread = false;
+	for (size_t i = 0; i < tree->by_id.n_buckets; i++)
+	{
+		for (TableLink *link = tree->by_id.buckets[i]; link; link = link->next)
+		{
+			WatchNode  *node = table_container(link, WatchNode, by_id);
+
+			if (node->unread)
+				watch_node_queue_rescan(tree, node);
+		}
+	}
+}
+
+/*
+ * Looks at all touched names, as often as one of them makes way for another.
+ * False when time is up.
+ */
+static bool
+resolve_touches(WatchTree *tree, int rootfd, int64_t stop)
+{
+	bool		progress = true;
+
+	while (progress && tree->first_touch != NULL)
+	{
+		progress = false;
+		for (Touch **p = &tree->first_touch; *p != NULL;)
+		{
+			Touch	   *t = *p;
+			WatchNode  *parent = watch_node_by_id(tree, t->node);
+
+			if (parent != NULL &&
+				!look_at(tree, rootfd, parent, t->name, t->name_len, false))
+			{
+				p = &t->next;
+				continue;
+			}
+			progress = true;
+			*p = t->next;
+			if (tree->last_touch == &t->next)
+				tree->last_touch = p;
+			table_remove(&tree->touches, &t->link);
+			free(t);
+			if (tree->status.rebuild || monotonic_us() > stop)
+				return false;
+		}
+	}
+	return true;
+}
+
+static bool
+resolve_rescans(WatchTree *tree, int rootfd, int64_t stop)
+{
+	while (tree->first_rescan != NULL)
+	{
+		WatchNode  *node = tree->first_rescan;
+
+		tree->first_rescan = node->next_rescan;
+		if (tree->first_rescan == NULL)
+			tree->last_rescan = &tree->first_rescan;
+		node->queued = false;
+		rescan(tree, rootfd, node);
+		if (tree->status.rebuild || monotonic_us() > stop)
+			return false;
+	}
+	return true;
+}
+
+bool
+watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
+{
+	int64_t		stop = monotonic_us() + budget_us;
+	uint64_t	placed;
+	bool		done;
+
+	queue_unread(tree);
+	do
+	{
+		placed = tree->placed;
+		done = resolve_touches(tree, rootfd, stop) && resolve_rescans(tree, rootfd, stop);
+	}
+	while (done && placed != tree->placed);
+	close_cached(tree);
+	if (!done)
+		return false;
+
+	/*
+	 * What is in limbo now is gone.  Names in directories that are nowhere
+	 * else are kept: the directory has moved, and its event comes.
+	 */
+	while (tree->limbo != NULL)
+		watch_node_drop(tree, tree->limbo);
+	return true;
+}
