@@ -162,12 +162,13 @@ check_fault_of_whole(const CarefulRun *careful, ErrorData *error)
 }
 
 /*
- * A move that a foreign key refused, because another table references the row
- * of the file that was overwritten.  The table can still be made equal to the
- * disk: that row stays and takes the new content, the moved one goes.
+ * A move that was refused, because another table references the row of the
+ * file that was overwritten, or because a trigger does not like the new name.
+ * The row must not stay behind under a name that is gone, so the move becomes
+ * a removal and an addition, and each of these stands for itself.
  */
-static bool
-replace_instead_of_move(CarefulRun *careful, ApplyItem *item)
+static void
+replace_move(CarefulRun *careful, ApplyItem *item)
 {
 	ApplyItem  *removal = palloc0(sizeof(ApplyItem));
 	ErrorData  *error;
@@ -177,9 +178,12 @@ replace_instead_of_move(CarefulRun *careful, ApplyItem *item)
 	removal->obs.path = item->obs.old_path;
 	error = try_phase(&careful->run, rows_remove, &removal, 1);
 	if (error != NULL)
-		return false;
-	careful->run.plan->upserts.items[careful->run.plan->upserts.n++] = item;
-	return true;
+	{
+		refuse(careful, removal, error);
+		FreeErrorData(error);
+	}
+	if (!item->short_lived)
+		careful->run.plan->upserts.items[careful->run.plan->upserts.n++] = item;
 }
 
 /* Where to cut the items in two without cutting a chain; n: nowhere. */
@@ -223,10 +227,10 @@ careful_phase(CarefulRun *careful, ApplyPhase phase, ApplyItem **items, int n)
 		return;
 	}
 
-	if (phase == rows_move && n == 1 && is_foreign_key_error(error->sqlerrcode) &&
-		replace_instead_of_move(careful, items[0]))
+	if (phase == rows_move)
 	{
-		careful->accepted++;
+		for (int i = 0; i < n; i++)
+			replace_move(careful, items[i]);
 		FreeErrorData(error);
 		return;
 	}

@@ -427,7 +427,10 @@ list_items(PlanBuilder *builder, ApplyPlan *plan)
 				entry = get_entry(builder, item->obs.path);
 				if (entry->move_to >= 0 && item->obs.id != APPLY_ANY_ID &&
 					builder->items[entry->move_to].obs.id == item->obs.id)
+				{
+					builder->items[entry->move_to].short_lived = true;
 					append_item(&plan->late_removals, item);
+				}
 				else
 					append_item(&plan->removals, item);
 				break;

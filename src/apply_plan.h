@@ -23,6 +23,7 @@ typedef struct ApplyItem
 	int			chain;			/* moves that depend on each other have the
 								 * same number and are neighbours */
 	bool		vacate;			/* moves: another one ends where this begins */
+	bool		short_lived;	/* moves: the row is among late_removals */
 } ApplyItem;
 
 typedef struct ApplyList

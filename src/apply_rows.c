@@ -38,6 +38,15 @@ static SessionPlan remove_plan = {
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
 };
 
+static SessionPlan left_plan = {
+	.sql = "SELECT 1 FROM %1$s.file_records f"
+	" JOIN unnest($2, $3) AS u (id, file_path)"
+	" ON f.file_path = u.file_path AND (f.id = u.id OR u.id = 0)"
+	" WHERE f.repository_id = $1 LIMIT 1",
+	.nargs = 3,
+	.argtypes = {UUIDOID, INT8ARRAYOID, TEXTARRAYOID},
+};
+
 static SessionPlan step_aside_plan = {
 	.sql = "UPDATE %1$s.file_records f SET file_path = '/' || f.id"
 	" FROM unnest($2, $3) AS u (id, file_path)"
@@ -306,6 +315,30 @@ counts_of(ApplyRun *run, const ApplyItem *item)
  * ---------------------------------------------------------------------
  */
 
+static void
+row_left_out(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+			 errmsg("a trigger on table \"%s\" left out a row", "file_records")));
+}
+
+/*
+ * Fewer rows were removed or moved than were named: because they were not
+ * there, which is fine, or because a trigger left them out.
+ */
+static void
+check_not_left(ApplyRun *run, Datum row_ids, Datum row_paths)
+{
+	Datum		values[3];
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = row_ids;
+	values[2] = row_paths;
+	if (session_execute(run->objects, &left_plan, values, NULL, SPI_OK_SELECT) > 0)
+		row_left_out();
+}
+
 void
 rows_remove(ApplyRun *run, ApplyItem **items, int n)
 {
@@ -321,6 +354,8 @@ rows_remove(ApplyRun *run, ApplyItem **items, int n)
 	for (uint64 i = 0; i < removed; i++)
 		counts_of(run, items[returned_ordinal(i)])->removed++;
 	SPI_freetuptable(SPI_tuptable);
+	if (removed < (uint64) n)
+		check_not_left(run, values[2], values[3]);
 }
 
 static void
@@ -389,10 +424,12 @@ rows_move(ApplyRun *run, ApplyItem **items, int n)
 		counts_of(run, items[ord])->moved++;
 	}
 	SPI_freetuptable(SPI_tuptable);
+	if (moved < (uint64) n)
+		check_not_left(run, values[4], old_paths(items, n, false));
 
 	for (int i = 0; i < n; i++)
 	{
-		if (!done[i])
+		if (!done[i] && !items[i]->short_lived)
 			run->plan->upserts.items[run->plan->upserts.n++] = items[i];
 	}
 }
@@ -431,9 +468,7 @@ static void
 check_written(uint64 written, int n)
 {
 	if (written != (uint64) n)
-		ereport(ERROR,
-				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-				 errmsg("a trigger on table \"%s\" left out a row", "file_records")));
+		row_left_out();
 }
 
 static bool

@@ -43,6 +43,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -196,9 +197,13 @@ session_find_extension(ExtensionObjects *objects)
 	return true;
 }
 
-/* Locks out a DROP for this transaction; false: it came first. */
+/*
+ * Locks out a DROP for this transaction; false: it came first.  Also tells who
+ * owns file_records now: a worker that went on as a former owner, perhaps a
+ * superuser, would run the triggers of the new one as that.
+ */
 static bool
-lock_extension(const ExtensionObjects *objects)
+lock_extension(const ExtensionObjects *objects, Oid *owner)
 {
 	Relation	rel;
 
@@ -208,6 +213,7 @@ lock_extension(const ExtensionObjects *objects)
 	rel = try_relation_open(objects->file_records, AccessShareLock);
 	if (rel == NULL)
 		return false;
+	*owner = rel->rd_rel->relowner;
 	relation_close(rel, AccessShareLock);
 	return true;
 }
@@ -226,12 +232,14 @@ constraints_immediate(void)
 bool
 session_begin(const ExtensionObjects *objects, const char *activity)
 {
+	Oid			owner;
+
 	caller_context = CurrentMemoryContext;
 	GetUserIdAndSecContext(&caller_userid, &caller_sec_context);
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (!lock_extension(objects))
+	if (!lock_extension(objects, &owner))
 	{
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(caller_context);
@@ -241,7 +249,7 @@ session_begin(const ExtensionObjects *objects, const char *activity)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	guc_nestlevel = NewGUCNestLevel();
-	SetUserIdAndSecContext(objects->owner,
+	SetUserIdAndSecContext(owner,
 						   caller_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	constraints_immediate();

@@ -224,11 +224,21 @@ changes_stop_watching(Engine *engine)
 void
 changes_heal(Engine *engine, const char *reason)
 {
+	RootTrouble trouble;
+
 	if (!engine->healing)
 		engine_log(engine, 'L', "%s: watching anew, then comparing everything", reason);
 	engine->healing = true;
 	engine->heal_scan_runs = false;
 	changes_stop_watching(engine);
+
+	/* While nothing was to be done nothing was kept open. */
+	trouble = root_open(&engine->root, false);
+	if (trouble != ROOT_OK)
+	{
+		engine_root_trouble(engine, trouble);
+		return;
+	}
 	changes_start_watching(engine);
 	report_end_frame(engine);
 	proto_begin(&engine->out, PROTO_SCAN_WANTED);

@@ -135,10 +135,9 @@ update_state(Engine *engine)
 				 engine->root.guarded.mounts[0].path);
 		hint = "Rows below it are kept. If the change is meant to last, call fsync_reconcile(repository_id, force => true).";
 	}
-	else if (engine->healing)
-		snprintf(reason, sizeof(reason), "events were lost; everything is being compared");
 	else
 	{
+		/* That events were lost is for the worker to tell, which scans. */
 		state = PROTO_STATE_WATCHING;
 		if (engine->root.polled)
 			snprintf(reason, sizeof(reason),

@@ -40,7 +40,7 @@ typedef struct Point
 	uint64_t	node;			/* its directory in the watch tree, or 0 */
 	unsigned	hints;			/* HINT_* */
 	unsigned	retries;
-	unsigned	waits;
+	int64_t		put_off_us;
 	uint64_t	epoch;
 	int64_t		scan_id;
 
@@ -226,6 +226,7 @@ extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned
 						  uint64_t epoch, int64_t scan_id);
 extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
+extern void inspect_links(Engine *engine, const Point *point);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
 
@@ -234,6 +235,7 @@ extern void moves_decide(Engine *engine, uint64_t moves_seen);
 
 /* hashing.c */
 extern void hashing_submit(Engine *engine, const Point *point);
+extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);
 extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
 							 int64_t scan_id);
 extern bool hashing_due(const Engine *engine, const char *path, size_t len);

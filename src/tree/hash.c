@@ -185,7 +185,7 @@ read_content(HashScratch *scratch, int fd, int64_t size, const volatile int *can
 		}
 		if (n == 0)
 			return HASH_CHANGED;
-		*bytes += n;
+		__atomic_store_n(bytes, *bytes + n, __ATOMIC_RELAXED);
 		if (!EVP_DigestUpdate(scratch->digest, scratch->buffer, (size_t) n))
 		{
 			errno = ENOTSUP;
@@ -244,7 +244,7 @@ hash_with_scratch(HashScratch *scratch, int rootfd, const char *path, size_t len
 	HashResult	result;
 	int			fd;
 
-	*bytes = 0;
+	__atomic_store_n(bytes, 0, __ATOMIC_RELAXED);
 	*error = 0;
 	if (is_cancelled(cancelled))
 		return HASH_CANCELLED;
@@ -270,6 +270,12 @@ hash_with_scratch(HashScratch *scratch, int rootfd, const char *path, size_t len
 		*error = errno;
 	close(fd);
 	return result;
+}
+
+int64_t
+hash_bytes(const HashJob *job)
+{
+	return __atomic_load_n(&job->bytes, __ATOMIC_RELAXED);
 }
 
 HashResult

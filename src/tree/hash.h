@@ -41,6 +41,8 @@ typedef struct HashJob
 	char	   *path;			/* relative to the root, terminated */
 	size_t		len;
 	int64_t		expected_size;	/* chooses the lane */
+	bool		urgent;			/* goes before those that are not: a change must
+								 * not wait for a scan */
 	void	   *owner;			/* not touched by the pool */
 
 	/* set by the pool */
@@ -48,7 +50,8 @@ typedef struct HashJob
 	int			error;
 	FileInfo	info;
 	uint8_t		hash[PROTO_HASH_LEN];
-	int64_t		bytes;			/* read */
+	int64_t		bytes;			/* read; may be asked for meanwhile, with
+								 * hash_bytes() */
 	int64_t		duration_us;
 
 	int			rootfd;			/* the pool's: its root at submission */
@@ -71,6 +74,9 @@ extern void hash_pool_resize(HashPool *pool, int threads);
 extern void hash_pool_set_root(HashPool *pool, int rootfd);
 
 extern void hash_pool_submit(HashPool *pool, HashJob *job);
+
+/* Bytes that a submitted job has read so far. */
+extern int64_t hash_bytes(const HashJob *job);
 
 /* Jobs submitted and not yet collected. */
 extern size_t hash_pool_outstanding(HashPool *pool);

@@ -45,6 +45,7 @@ typedef struct JobList
 
 typedef struct Lane
 {
+	JobList		urgent;			/* taken first */
 	JobList		queue;
 	pthread_cond_t work;
 	int			wanted;			/* threads allowed */
@@ -187,6 +188,12 @@ run_job(HashScratch *scratch, HashJob *job, bool large)
 	return large || job->result != HASH_CHANGED || job->info.stat.size < HASH_LARGE_FILE;
 }
 
+static JobList *
+list_of(Lane *lane, const HashJob *job)
+{
+	return job->urgent ? &lane->urgent : &lane->queue;
+}
+
 static void enqueue_locked(HashPool *pool, Lane *lane, HashJob *job, bool *wake);
 
 static void *
@@ -204,7 +211,10 @@ worker_main(void *arg)
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->stopping && lane->running <= lane->wanted)
 	{
-		HashJob    *job = list_take(&lane->queue);
+		HashJob    *job = list_take(&lane->urgent);
+
+		if (job == NULL)
+			job = list_take(&lane->queue);
 		bool		done;
 		bool		wake = false;
 
@@ -307,13 +317,13 @@ enqueue_locked(HashPool *pool, Lane *lane, HashJob *job, bool *wake)
 {
 	int			error = 0;
 
-	list_append(&lane->queue, job);
+	list_append(list_of(lane, job), job);
 	lane->queued++;
 	if (lane->queued > (size_t) lane->idle && lane->running < lane->wanted && !pool->stopping)
 		error = start_worker_locked(pool, lane);
 	if (error != 0 && lane->running == 0)
 	{
-		list_remove(&lane->queue, job);
+		list_remove(list_of(lane, job), job);
 		lane->queued--;
 		job->result = HASH_ERROR;
 		job->error = error;
@@ -448,7 +458,7 @@ hash_pool_cancel(HashPool *pool, HashJob *job)
 
 	pthread_mutex_lock(&pool->lock);
 	__atomic_store_n(&job->cancelled, 1, __ATOMIC_RELAXED);
-	if (list_remove(&pool->large.queue, job))
+	if (list_remove(list_of(&pool->large, job), job))
 	{
 		pool->large.queued--;
 		job->result = HASH_CANCELLED;
@@ -500,7 +510,9 @@ hash_pool_destroy(HashPool *pool)
 		if (exists)
 			pthread_join(pool->workers[i].thread, NULL);
 	}
+	free_jobs(&pool->small.urgent);
 	free_jobs(&pool->small.queue);
+	free_jobs(&pool->large.urgent);
 	free_jobs(&pool->large.queue);
 	free_jobs(&pool->done);
 	pthread_cond_destroy(&pool->small.work);

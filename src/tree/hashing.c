@@ -108,8 +108,26 @@ hashing_submit(Engine *engine, const Point *p)
 	}
 	if (before != NULL)
 		supersede(engine, before, item);
+	item->job.urgent = item->epoch != EPOCH_NONE;
 	hash_pool_set_root(engine->pool, engine->root.fd);
 	hash_pool_submit(engine->pool, &item->job);
+}
+
+/* Bytes that were read of files whose hash is not there yet. */
+uint64_t
+hashing_bytes_under_way(const Engine *engine, int64_t scan_id)
+{
+	uint64_t	bytes = 0;
+
+	for (size_t i = 0; i < engine->items.n_buckets; i++)
+		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
+		{
+			const HashItem *item = table_container(link, HashItem, link);
+
+			if (item->scan_id == scan_id)
+				bytes += hash_bytes(&item->job);
+		}
+	return bytes;
 }
 
 /* A file of a repository without rows, found by a scan. */

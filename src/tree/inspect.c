@@ -97,8 +97,8 @@ merge_point(Engine *engine, Point *into, const Point *p)
 		into->scan_id = p->scan_id;
 	if (p->retries > into->retries)
 		into->retries = p->retries;
-	if (p->waits > into->waits)
-		into->waits = p->waits;
+	if (into->put_off_us == 0 || (p->put_off_us != 0 && p->put_off_us < into->put_off_us))
+		into->put_off_us = p->put_off_us;
 }
 
 /* Sorts the points and makes one of several of the same path. */
@@ -326,11 +326,13 @@ look_at_other_name(void *arg, const char *path, size_t len)
  * A change through one name is a change of all names.  A scan of everything
  * sees them all anyway.
  */
-static void
-look_at_links(Engine *engine, const Point *p)
+void
+inspect_links(Engine *engine, const Point *p)
 {
 	OtherNames	others = {engine, p};
 
+	if (p->info.nlink < 2)
+		return;
 	links_note(engine->links, &p->info, p->path, p->len);
 	if ((p->hints & HINT_LINK) || p->scan_id != 0)
 		return;
@@ -348,6 +350,10 @@ decide_file(Engine *engine, Point *p)
 	bool		known = p->has_belief && !p->moved_away;
 	bool		calculate = engine->config.calculate_hashes;
 
+	/* also where the row is as the file: it may know already what changed */
+	if (!known || !scan_belief_matches(b, s) ||
+		(p->hints & (HINT_CONTENT | HINT_CLOSED | HINT_META)))
+		inspect_links(engine, p);
 	if (known && scan_belief_matches(b, s) && (b->has_hash || !calculate))
 	{
 		bool		mapped = calculate && (p->hints & HINT_CLOSED) &&
@@ -361,8 +367,6 @@ decide_file(Engine *engine, Point *p)
 			return;
 		}
 	}
-	if (p->info.nlink > 1)
-		look_at_links(engine, p);
 	if (calculate)
 		hashing_submit(engine, p);
 	else

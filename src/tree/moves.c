@@ -21,8 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How often a half is put off while the tree does not come to rest. */
-#define MOVES_WAITS			8
+/* How long a half waits while the tree does not come to rest. */
+#define MOVES_WAIT_US		INT64_C(5000000)
 
 typedef struct Source
 {
@@ -134,6 +134,12 @@ stat_of_row(const ProtoBelief *b, const ProtoStat *now)
 	return s;
 }
 
+static bool
+waited_long(const Point *p)
+{
+	return p->put_off_us != 0 && p->put_off_us + MOVES_WAIT_US < engine_now_us();
+}
+
 /* Whether something is still to be heard, or was since moves_seen. */
 static bool
 restless(Engine *engine, uint64_t moves_seen)
@@ -177,13 +183,12 @@ report_pair(Engine *engine, const Pair *pair)
 	ProtoStat	before;
 
 	from->moved_away = true;
-	if (to->info.nlink > 1)
-		links_note(engine->links, &to->info, to->path, to->len);
 	if (!engine->config.calculate_hashes || hash_survives(engine, from, to))
 	{
 		report_moved(engine, b->id, from->path, from->len, to->path, to->len, s,
 					 engine->config.calculate_hashes ? b->hash : NULL, to->scan_id);
 		to->settled = true;
+		inspect_links(engine, to);
 		return;
 	}
 
@@ -253,7 +258,7 @@ hold_pairs(Engine *engine, Pair *pairs, size_t n)
 	{
 		Point	   *to = pairs[i].to;
 
-		if (to->gives || !row_without_file(to) || to->waits >= MOVES_WAITS ||
+		if (to->gives || !row_without_file(to) || waited_long(to) ||
 			certain(engine, to))
 			continue;
 		while (to != NULL && to->received != NULL && !to->held)
@@ -340,7 +345,7 @@ put_off(Engine *engine, Point *p, unsigned hints)
 	{
 		if (p->retries > waiting->retries)
 			waiting->retries = p->retries;
-		waiting->waits = p->waits + 1;
+		waiting->put_off_us = p->put_off_us ? p->put_off_us : engine_now_us();
 	}
 	p->settled = true;
 }
@@ -357,7 +362,7 @@ put_off_halves(Engine *engine, bool waiting)
 			continue;
 		if (p->stale)
 		{
-			if (p->waits < 2 * MOVES_WAITS)
+			if (!waited_long(p))
 				put_off(engine, p, 0);
 			else
 			{
@@ -365,7 +370,7 @@ put_off_halves(Engine *engine, bool waiting)
 				p->settled = true;
 			}
 		}
-		else if ((row_without_file(p) || file_without_row(p)) && p->waits < MOVES_WAITS)
+		else if ((row_without_file(p) || file_without_row(p)) && !waited_long(p))
 		{
 			/* A scan of everything will come: it knows both halves. */
 			if (engine->healing && p->scan_id == 0)

@@ -211,7 +211,8 @@ report_progress(Engine *engine)
 		scan_status(engine->full.scan, &status);
 		m.scan_id = engine->full.id;
 		m.files_done = status.files;
-		m.bytes_hashed = engine->full.bytes_hashed;
+		m.bytes_hashed = engine->full.bytes_hashed +
+			hashing_bytes_under_way(engine, engine->full.id);
 	}
 	m.pending = engine->pending.table.count + engine->items.count +
 		engine->n_points + engine->n_places;

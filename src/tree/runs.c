@@ -304,7 +304,7 @@ take_name(void *arg, const PendingName *name)
 		return false;
 	p->node = name->node;
 	p->retries = name->retries;
-	p->waits = name->waits;
+	p->put_off_us = name->put_off_us;
 	return true;
 }
 
@@ -386,8 +386,8 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		free(finding);
 	}
 	scan_status(run->scan, &status);
-	if (run->id != 0 && !run->drained)
-		engine->progress_due = true;
+	if (run->id != 0)
+		engine->progress_due = true;	/* also while a large file is hashed */
 	if (!status.finished)
 		return;
 	if (!run->drained && run->checked == NULL)

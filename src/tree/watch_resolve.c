@@ -248,10 +248,14 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	if (new_only && here != NULL)
 		return true;
 
-	/* A directory too deep for any file below it to be tracked is the walk's
-	 * to report. */
-	if (path_len + len + 1 <= PROTO_PATH_MAX &&
-		!(tree->utf8 && !filter_valid_utf8(name, len)))
+	/*
+	 * A directory that cannot be tracked, for its name or its depth, is a
+	 * problem that comes and goes with it; a walk of its parent sees that.
+	 */
+	if (path_len + len + 1 > PROTO_PATH_MAX ||
+		(tree->utf8 && !filter_valid_utf8(name, len)))
+		report_subtree(tree, parent);
+	else
 	{
 		if (path_len > 0)
 			path[path_len++] = '/';

@@ -114,7 +114,7 @@ ok(kill(0, $node->{_pid}), 'the server runs');
 # ---- a program that cannot be started ----
 
 my $tmp = PostgreSQL::Test::Utils::tempdir();
-write_file("$tmp/broken", "#!/bin/sh\nexit 3\n");
+write_file("$tmp/broken", "#!/bin/sh\nexit 1\n");
 chmod(0755, "$tmp/broken") or die "chmod: $!";
 $node->append_conf('postgresql.conf', "fsync.helper_path = '$tmp/broken'");
 $node->restart;

@@ -25,7 +25,7 @@ sub rows
 }
 
 # Status of a reconciliation, also when it raises.
-sub reconcile
+sub try_reconcile
 {
 	my ($id, $force) = @_;
 	my ($rc, $out, $err) = $node->psql('postgres',
@@ -50,9 +50,9 @@ rename($root, "$root.away") or die "rename: $!";
 wait_for_state($node, $id, 'unavailable', 'root renamed away: unavailable');
 isnt(status_of($node, $id, 'reason'), '', 'with a reason');
 is(rows($id), $n, 'the rows stay');
-like(reconcile($id, 'false'), qr/^failed/, 'a reconciliation fails');
+like(try_reconcile($id, 'false'), qr/^failed/, 'a reconciliation fails');
 is(rows($id), $n, 'and removes nothing');
-like(reconcile($id, 'true'), qr/^failed/, 'by force too');
+like(try_reconcile($id, 'true'), qr/^failed/, 'by force too');
 is(rows($id), $n, 'and removes nothing');
 is( $node->safe_psql('postgres', "SELECT fsync_wait('$id', timeout => '1 s')"),
 	'f', 'fsync_wait() does not claim that all is well')
@@ -77,7 +77,7 @@ my $inner_n = make_tree($inner, 60);
 my $inner_id = add_repository($node, $inner);
 wait_equal($node, $inner_id, $inner, 'a root deeper down');
 rename("$ancestor/in", "$ancestor/out") or die "rename: $!";
-like(reconcile($inner_id, 'false'), qr/^failed/, 'ancestor renamed: a reconciliation fails');
+like(try_reconcile($inner_id, 'false'), qr/^failed/, 'ancestor renamed: a reconciliation fails');
 is(rows($inner_id), $inner_n, 'and the rows stay');
 rename("$ancestor/out", "$ancestor/in") or die "rename: $!";
 wait_for_state($node, $inner_id, 'watching', 'ancestor is back: watching');
@@ -89,7 +89,7 @@ $node->safe_psql('postgres', "SELECT fsync_remove_repository('$inner_id')");
 rename($root, "$root.away") or die "rename: $!";
 mkdir($root) or die "mkdir: $!";
 wait_for_state($node, $id, 'unavailable|degraded', 'root replaced: the state says so');
-like(reconcile($id, 'false'), qr/^failed/, 'root replaced: a reconciliation fails');
+like(try_reconcile($id, 'false'), qr/^failed/, 'root replaced: a reconciliation fails');
 is(rows($id), $n, 'root replaced: the rows stay');
 like(status_of($node, $id, 'hint'), qr/force/, 'the hint says what to do');
 
@@ -123,7 +123,7 @@ rename($root, "$root.old") or die "rename: $!";
 mkdir($root) or die "mkdir: $!";
 write_file("$root/first of a new life.txt", 'x');
 wait_for_state($node, $id, 'unavailable|degraded', 'root replaced again: the state says so');
-is(reconcile($id, 'true'), "completed|$n|", 'by force, the new root is accepted');
+is(try_reconcile($id, 'true'), "completed|$n|", 'by force, the new root is accepted');
 wait_equal($node, $id, $root, 'a new root, accepted');
 wait_for_state($node, $id, 'watching', 'and watched');
 write_file("$root/second.txt", 'x');
@@ -151,11 +151,11 @@ is( $node->safe_psql('postgres',
 	'80', 'nothing was removed');
 wait_for_state($node, $mass_id, 'degraded|unavailable', 'the state says so');
 like(status_of($node, $mass_id, 'hint'), qr/force/, 'the hint says what to do');
-like(reconcile($mass_id, 'false'), qr/^failed/, 'a reconciliation without force fails too');
+like(try_reconcile($mass_id, 'false'), qr/^failed/, 'a reconciliation without force fails too');
 is( $node->safe_psql('postgres',
 		"SELECT count(*) FROM file_records WHERE repository_id = '$mass_id' AND file_path LIKE 'lose/%'"),
 	'80', 'and removes nothing');
-is((split /\|/, reconcile($mass_id, 'true'))[0], 'completed', 'by force, it is completed');
+is((split /\|/, try_reconcile($mass_id, 'true'))[0], 'completed', 'by force, it is completed');
 wait_equal($node, $mass_id, $mass, 'mass: by force');
 wait_for_state($node, $mass_id, 'watching', 'mass: and the state is watching');
 

@@ -152,9 +152,17 @@ like($err, qr/57014/, 'statement_timeout ends a waiter');
 release_lock($holder);
 wait_equal($node, $id, $root, 'after the lock is gone');
 
-# A run that has begun, and can read no rows.
+# A run that has begun, and cannot write what it found.  With a long debounce it
+# is the run that finds it, not real time.
+$node->append_conf('postgresql.conf', q(
+fsync.debounce_interval = 10min
+fsync.debounce_max_delay = 10min
+));
+$node->restart;
+wait_equal($node, $id, $root, 'after a restart');
 my $last = latest_operation($node, $id);
-$holder = hold_lock('ACCESS EXCLUSIVE');
+$holder = hold_lock('EXCLUSIVE');
+write_file("$root/found by a run.txt", 'x');
 my $reconciler = start_sql($node, 'postgres', 'reconciler', "SELECT fsync_reconcile('$id');");
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM sync_operations WHERE id > $last AND status = 'running'"),
@@ -167,6 +175,11 @@ release_lock($holder);
 my ($status) = wait_for_operation($node, $id, 'reconciliation', $last);
 is($status, 'completed', 'and the run goes on to its end');
 wait_equal($node, $id, $root, 'after the run');
+$node->append_conf('postgresql.conf', q(
+fsync.debounce_interval = 50ms
+fsync.debounce_max_delay = 5s
+));
+$node->reload;
 
 # ---- many waiters ----
 

@@ -90,7 +90,7 @@ $ENV{PGOPTIONS} = join(' ', map { "-c $_" } (
 		'idle_in_transaction_session_timeout=0', 'jit=off', 'standard_conforming_strings=on',
 		'force_parallel_mode=off', 'role=none', 'datestyle=ISO'));
 
-my $node = new_node('main', conf => $hostile);
+my $node = new_node('main', conf => "wal_level = replica\nmax_wal_senders = 2\n$hostile");
 my $root = new_root('photos');
 
 # A trigger sees the settings under which the worker writes.
@@ -298,11 +298,13 @@ SKIP:
 		conf => "restart_after_crash = on\nmin_wal_size = 2MB\nmax_wal_size = 4MB\n");
 	my $wal_id = add_repository($wal, $root);
 	wait_equal($wal, $wal_id, $root, 'log');
+	$wal->safe_psql($db, 'CREATE TABLE much (x text)');
 
 	$position = log_position($wal);
 	$storm = start_storm("$root/storm", 4);
 	$fill->();
-	make_tree("$root/many more", 1500);
+	make_tree("$root/many more", 300);
+	$wal->psql($db, "INSERT INTO much SELECT repeat('x', 1000) FROM generate_series(1, 30000)");
 	wait_until(sub { slurp_file($wal->logfile, $position) =~ /PANIC: .*No space left/ },
 		'full disk of the log: PostgreSQL panics');
 	storm_goes_on($storm);

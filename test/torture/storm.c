@@ -78,7 +78,8 @@ is_kind(int dirfd, const struct dirent *entry, Kind kind)
 {
 	struct stat st;
 
-	if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+	if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		strcmp(entry->d_name, "links") == 0)
 		return false;
 	if (kind == KIND_ANY)
 		return true;
@@ -448,17 +449,111 @@ op_atomic_save(void)
 	rename(temporary, path);
 }
 
+/*
+ * Hard links have a directory of their own, where no other operation comes: a
+ * write is reported under the name through which it was made, and if that is
+ * gone (or was never tracked), nobody can know which file it was.  So here each
+ * change is followed by one under a name that is still there.
+ */
+static bool
+find_name_of(const char *directory, dev_t dev, ino_t ino, char *path)
+{
+	DIR		   *dir = opendir(directory);
+	struct dirent *entry;
+	bool		found = false;
+
+	while (dir != NULL && !found && (entry = readdir(dir)) != NULL)
+	{
+		struct stat st;
+
+		if (entry->d_name[0] == '.' ||
+			fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		snprintf(path, PATH_SPACE, "%.3000s/%s", directory, entry->d_name);
+		if (S_ISREG(st.st_mode))
+			found = st.st_ino == ino && st.st_dev == dev;
+		else if (S_ISDIR(st.st_mode))
+		{
+			char		deeper[PATH_SPACE];
+
+			strcpy(deeper, path);
+			found = find_name_of(deeper, dev, ino, path);
+		}
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return found;
+}
+
+static void
+tell(const struct stat *st, const char *name)
+{
+	char		path[PATH_SPACE];
+	struct stat now;
+	struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_NOW}};
+
+	if (lstat(name, &now) == 0 && now.st_ino == st->st_ino && now.st_dev == st->st_dev)
+		return;
+	for (int tries = 0; tries < 5 && find_name_of("./links", st->st_dev, st->st_ino, path); tries++)
+		if (utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) == 0)
+			break;
+}
+
+static void
+pick_link(char *path)
+{
+	if (chance(2))
+		snprintf(path, PATH_SPACE, "./links/d%zu/n%zu", below(5), below(12));
+	else
+		snprintf(path, PATH_SPACE, "./links/n%zu", below(12));
+}
+
 static void
 op_link(void)
 {
-	char		from[PATH_SPACE];
+	char		path[PATH_SPACE];
 	char		to[PATH_SPACE];
+	struct stat st;
+	struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_NOW}};
 
-	if (!pick(KIND_FILE, from))
+	mkdir("./links", 0755);
+	snprintf(path, sizeof(path), "./links/d%zu", below(5));
+	snprintf(to, sizeof(to), "./links/d%zu", below(5));
+	if (chance(6))
+		mkdir(path, 0755);
+	else if (chance(6))
+	{
+		renameat2(AT_FDCWD, path, AT_FDCWD, to, chance(2) ? RENAME_NOREPLACE : RENAME_EXCHANGE);
 		return;
-	pick_name(to);
-	if (link(from, to) == 0 && chance(2))
-		write_file(chance(2) ? from : to, chance(2) ? O_APPEND : O_TRUNC, 1 + below(2000));
+	}
+	pick_link(path);
+	pick_link(to);
+	if (lstat(path, &st) < 0)
+	{
+		write_file(path, O_EXCL, below(3000));
+		return;
+	}
+	switch (below(8))
+	{
+		case 0:
+		case 1:
+			if (link(path, to) == 0 && chance(2))
+				write_file(to, O_APPEND, 1 + below(2000));
+			break;
+		case 2:
+			renameat2(AT_FDCWD, path, AT_FDCWD, to,
+					  chance(2) ? RENAME_NOREPLACE : RENAME_EXCHANGE);
+			break;
+		case 3:
+			unlink(path);
+			break;
+		case 4:
+			utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
+			break;
+		default:
+			write_file(path, chance(2) ? O_APPEND : O_TRUNC, 1 + below(2000));
+	}
+	tell(&st, path);
 }
 
 static void
@@ -794,7 +889,7 @@ static const Operation operations[] = {
 	{"truncate", op_truncate, {4, 0, 0}},
 	{"rewrite", op_rewrite_same, {5, 0, 0}},
 	{"save", op_atomic_save, {5, 0, 0}},
-	{"link", op_link, {3, 0, 0}},
+	{"link", op_link, {8, 0, 0}},
 	{"rename", op_rename_file, {8, 0, 10}},
 	{"rename-dir", op_rename_directory, {6, 0, 8}},
 	{"lift-dir", op_lift_directory, {1, 0, 2}},

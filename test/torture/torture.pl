@@ -79,6 +79,7 @@ sub wait_for
 		{
 			print "not ok: fsync-tree did not answer within $o{timeout} s\n",
 			  map { "\t$_\n" } @trace > 5 ? @trace[-5 .. -1] : @trace;
+			system('gdb', '-batch', '-ex', $ENV{TORTURE_GDB}, '-p', engine()) if $ENV{TORTURE_GDB};
 			kill_all();
 			exit 3;
 		}
@@ -115,7 +116,6 @@ sub kill_all
 	my $engine = engine();
 
 	kill 'CONT', $engine if $engine;
-	kill 'ABRT', $engine if $engine && $ENV{TORTURE_CORE};
 	kill 'KILL', $pid;
 	waitpid($pid, 0);
 }
