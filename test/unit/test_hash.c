@@ -482,6 +482,47 @@ test_pool_large(void)
 	unlinkat(rootfd, "huge", 0);
 }
 
+/* Fails if a change waits for all that a scan has queued before it. */
+static void
+test_pool_urgent(void)
+{
+	enum { queued = 40 };
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	HashPool   *pool = hash_pool_create(1, notify_fd);
+	HashJob    *urgent = new_job("abc", 3);
+	int			before = 0;
+	bool		met = false;
+
+	FILES_MUST(pool != NULL);
+	make_sparse("slow", 16 * 1024 * 1024);
+	hash_pool_set_root(pool, rootfd);
+	for (int i = 0; i < queued; i++)
+		hash_pool_submit(pool, new_job("slow", 16 * 1024 * 1024));
+	urgent->urgent = true;
+	hash_pool_submit(pool, urgent);
+	while (!met)
+	{
+		HashJob    *job = wait_collect(pool, notify_fd, 60000);
+
+		FILES_MUST(job != NULL);
+		while (job != NULL)
+		{
+			HashJob    *next = job->next;
+
+			if (job == urgent)
+				met = true;
+			else if (!met)
+				before++;
+			free_job(job);
+			job = next;
+		}
+	}
+	HOLDS(before < queued / 2);
+	hash_pool_destroy(pool);
+	close(notify_fd);
+	unlinkat(rootfd, "slow", 0);
+}
+
 /* Fails if without a root something is said of a file. */
 static void
 test_pool_no_root(void)
@@ -540,6 +581,7 @@ main(void)
 	test_growing();
 	test_pool_all_done();
 	test_pool_large();
+	test_pool_urgent();
 	test_pool_no_root();
 	test_pool_idle();
 
