@@ -63,6 +63,8 @@ typedef struct HashItem
 	TableLink	link;
 	bool		superseded;		/* its result is not wanted any more */
 	uint64_t	node;
+	int64_t		inode;			/* of the file that the point spoke of */
+	int64_t		btime_ns;
 	unsigned	hints;
 	unsigned	retries;
 	uint64_t	epoch;

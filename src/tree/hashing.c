@@ -97,6 +97,8 @@ hashing_submit(Engine *engine, const Point *p)
 	item->job.expected_size = p->info.stat.size;
 	item->job.owner = item;
 	item->node = p->node;
+	item->inode = p->info.stat.inode;
+	item->btime_ns = p->info.stat.btime_ns;
 	item->hints = p->hints;
 	item->epoch = p->epoch;
 	item->scan_id = p->scan_id;
@@ -238,6 +240,13 @@ hash_done(Engine *engine, const HashItem *item)
 	const ProtoStat *s = &job->info.stat;
 	FileInfo	now;
 
+	if (job->result == HASH_DONE &&
+		(s->inode != item->inode || s->btime_ns != item->btime_ns))
+	{
+		/* Another file has come to this name: whose row it has is not known. */
+		look_again(engine, item, 0, item->epoch, item->scan_id);
+		return;
+	}
 	if (job->result != HASH_DONE ||
 		beneath_stat(engine->root.fd, job->path, job->len, &now) < 0 ||
 		!same_state(&now, &job->info))

@@ -207,6 +207,9 @@ collect_sources(const Engine *engine, Source *sources)
 {
 	size_t		n = 0;
 
+	/* Another disk's inode numbers and birth times prove nothing. */
+	if (engine->root.replaced)
+		return 0;
 	for (size_t i = 0; i < engine->n_points; i++)
 	{
 		const Point *p = &engine->points[i];

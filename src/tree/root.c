@@ -61,9 +61,17 @@ open_checked(Root *root, bool accept, int *fd)
 	now.len = strlen(identity);
 	accepted.data = root->identity;
 	accepted.len = strlen(root->identity);
-	if (accept || accepted.len == 0)
+	if (accepted.len == 0 || identity_same(accepted, now))
+	{
+		if (accept || accepted.len == 0)
+			memcpy(root->identity, identity, sizeof(identity));
+	}
+	else if (accept)
+	{
 		memcpy(root->identity, identity, sizeof(identity));
-	else if (!identity_same(accepted, now))
+		root->replaced = true;
+	}
+	else
 	{
 		close(*fd);
 		*fd = -1;

@@ -20,6 +20,9 @@ typedef struct Root
 	int			fd;				/* O_PATH, -1 when closed */
 	int			mountinfo_fd;
 	char		identity[IDENTITY_MAX]; /* accepted; "" until the first time */
+	bool		replaced;		/* it was accepted in place of another: the
+								 * rows are of other inodes until a scan of
+								 * everything is complete */
 	MountSet	accepted;		/* mounts below the root that were accepted */
 	MountSet	now;			/* those that are there */
 	MountSet	guarded;		/* places where the two differ: nothing below

@@ -89,18 +89,27 @@ foreach my $call ("fsync_wait('$uuid'::uuid)", "fsync_reconcile('$uuid')",
 
 # ---- a caller that blocks the worker ----
 
-write_file("$root/blocked.txt", 'x');
-my $blocker = start_sql($node, 'postgres', 'blocker',
-	"BEGIN; LOCK TABLE file_records IN EXCLUSIVE MODE; SELECT fsync_wait('$id', timeout => '1 hour');");
-($rc, $out, $err) = finish_sql($blocker);
+# The file is written when the lock is held, or else it might be in the table
+# already.
+sub blocked_caller
+{
+	my ($file, $call) = @_;
+
+	return finish_sql(
+		start_sql($node, 'postgres', 'blocker', qq(
+BEGIN;
+LOCK TABLE file_records IN EXCLUSIVE MODE;
+\\! echo x > '$root/$file'
+SELECT $call;
+)));
+}
+
+($rc, $out, $err) = blocked_caller('blocked.txt', "fsync_wait('$id', timeout => '1 hour')");
 isnt($rc, 0, 'a caller that itself blocks the worker does not wait for ever');
 like($err, qr/40P01/, 'but gets the error of a deadlock');
 wait_equal($node, $id, $root, 'after the deadlock');
 
-$blocker = start_sql($node, 'postgres', 'blocker',
-	"BEGIN; LOCK TABLE file_records IN EXCLUSIVE MODE; SELECT fsync_reconcile('$id');");
-write_file("$root/blocked too.txt", 'x');
-($rc, $out, $err) = finish_sql($blocker);
+($rc, $out, $err) = blocked_caller('blocked too.txt', "fsync_reconcile('$id')");
 isnt($rc, 0, 'the same for fsync_reconcile()');
 like($err, qr/40P01/, 'which gets the error of a deadlock too');
 wait_equal($node, $id, $root, 'after the second deadlock');

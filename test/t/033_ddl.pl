@@ -150,10 +150,10 @@ storm_goes_on($storm);
 statement_ok($db, 'DROP EXTENSION fsync', 'DROP EXTENSION in a storm');
 worker_is_gone($worker, $tree, 'DROP EXTENSION');
 
-statement_ok($db, 'CREATE SCHEMA "A \'b\' C"; CREATE EXTENSION fsync SCHEMA "A \'b\' C"',
+statement_ok($db, 'CREATE SCHEMA "A b C"; CREATE EXTENSION fsync SCHEMA "A b C"',
 	'CREATE EXTENSION in another schema');
 {
-	local $ENV{PGOPTIONS} = "-c search_path=\"A\\ 'b'\\ C\"";
+	local $ENV{PGOPTIONS} = "-c search_path=\"A\\ b\\ C\"";
 
 	$position = log_position($node);
 	$id = add_repository($node, $root, db => $db);
@@ -163,7 +163,7 @@ statement_ok($db, 'CREATE SCHEMA "A \'b\' C"; CREATE EXTENSION fsync SCHEMA "A \
 	all_is_well($node, $id, $root, 'in another schema', $position, db => $db);
 	$storm = start_storm("$root/storm", 5);
 	storm_goes_on($storm);
-	statement_ok($db, 'ALTER SCHEMA "A \'b\' C" RENAME TO plain', 'ALTER SCHEMA … RENAME in a storm');
+	statement_ok($db, 'ALTER SCHEMA "A b C" RENAME TO plain', 'ALTER SCHEMA … RENAME in a storm');
 	storm_goes_on($storm);
 	stop_storm($storm);
 }
