@@ -20,7 +20,7 @@ mapfile -t sources < <(find src/tree -name '*.c' ! -name main.c | sort)
 for target in test/fuzz/fuzz_*.c; do
 	name=$(basename "$target" .c)
 	mkdir -p "build/fuzz/$name.corpus"
-	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Isrc -Isrc/tree -Itest/fuzz -pthread \
+	clang -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Isrc -Isrc/tree -Itest/unit -pthread \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		-o "build/fuzz/$name" "$target" "${sources[@]}" -lcrypto
 	corpora=("build/fuzz/$name.corpus")
