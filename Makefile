@@ -85,6 +85,10 @@ $(eval $(call variant,tsan,-O1 $(TSAN)))
 
 .PHONY: unit-programs-unit unit-programs-asan unit-programs-tsan
 
+build/torture/storm: test/torture/storm.c
+	@mkdir -p $(@D)
+	$(TREE_CC) $(TREE_CFLAGS) -o $@ $<
+
 -include $(wildcard build/*/*.d)
 
 # ---------------------------------------------------------------------
@@ -93,7 +97,7 @@ $(eval $(call variant,tsan,-O1 $(TSAN)))
 # that it is not supported.
 # ---------------------------------------------------------------------
 
-OWN_TARGETS = setup check unit unit-asan unit-tsan regress tap fuzz bench try try-stop clean \
+OWN_TARGETS = setup check unit unit-asan unit-tsan regress tap torture fuzz bench try try-stop clean \
 	fsync-tree sanitized unit-programs-unit unit-programs-asan unit-programs-tsan
 
 ifneq ($(filter $(OWN_TARGETS) build/%,$(MAKECMDGOALS)),)
@@ -108,6 +112,11 @@ check:
 
 unit unit-asan unit-tsan regress tap:
 	@MAKE='$(MAKE)' scripts/check.sh $@
+
+# SEED, OPS, ROUNDS, PROCESSES: see test/torture/torture.pl
+torture:
+	@MAKE='$(MAKE)' TORTURE_SEED='$(SEED)' TORTURE_OPS='$(OPS)' TORTURE_ROUNDS='$(ROUNDS)' \
+		TORTURE_PROCESSES='$(PROCESSES)' scripts/check.sh torture
 
 fuzz:
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.sh

@@ -1,6 +1,6 @@
 #!/bin/bash
 #
-# check.sh [all|unit|unit-asan|unit-tsan|regress|tap]
+# check.sh [all|unit|unit-asan|unit-tsan|regress|tap|torture]
 #		Builds and runs the tests, and counts them.
 #
 # Runs from any user: initdb and several tests (files that one may not read)
@@ -207,6 +207,35 @@ run_regress()
 	passed=$((passed + good))
 }
 
+# Storms on fsync-tree alone, under the sanitizers: ASan with UBSan, and TSan.
+run_torture()
+{
+	local variant rounds=${TORTURE_ROUNDS:-2}
+
+	build build/torture/storm build/asan/fsync-tree build/tsan/fsync-tree
+	mkdir -p "$work/run/torture"
+	cp build/torture/storm test/torture/torture.pl "$work/run/torture/"
+	for variant in asan tsan; do
+		cp "build/$variant/fsync-tree" "$work/run/torture/$variant"
+	done
+	give_to_user
+	for variant in asan tsan; do
+		if (
+			cd "$work/run/torture"
+			"${as_user[@]}" env TMPDIR="$work/run/torture" TSAN_OPTIONS=halt_on_error=1 \
+				"${no_randomisation[@]}" perl torture.pl --program "./$variant" --storm ./storm \
+				--seed "${TORTURE_SEED:-20}" --ops "${TORTURE_OPS:-1000}" --rounds "$rounds" \
+				--processes "${TORTURE_PROCESSES:-2}" >"../torture-$variant.log" 2>&1
+		); then
+			passed=$((passed + rounds))
+			say "ok      $variant/torture ($rounds)"
+		else
+			failure "$variant/torture"
+			tail -n 40 "$work/run/torture-$variant.log"
+		fi
+	done
+}
+
 run_tap()
 {
 	local tests=() test ok=yes p f s
@@ -216,6 +245,8 @@ run_tap()
 		tests+=("t/${test##*/}")
 	done
 	mkdir -p "$work/run/tmp_check"
+	build build/torture/storm
+	cp build/torture/storm "$work/run/"
 	give_to_user
 	(
 		cd "$work/run/test"
@@ -226,6 +257,7 @@ run_tap()
 			PG_TEST_PORT_DIR="$work/run/tmp_check" \
 			PERL5LIB="$work/run/test:$pgxs_test/perl" \
 			LC_MESSAGES=C \
+			TORTURE_STORM="$work/run/storm" \
 			perl run-tap.pl "$work/run/tap.counts" "${CHECK_JOBS:-4}" "${tests[@]}"
 	) </dev/null 2>&1 | tee "$work/run/tap.log" || ok=no
 	if [ ! -s "$work/run/tap.counts" ]; then
@@ -240,6 +272,9 @@ run_tap()
 }
 
 case "$what" in
+	torture)
+		TESTS=test/t/040_torture.pl run_tap
+		run_torture ;;
 	unit) run_unit unit ;;
 	unit-asan) run_unit asan ;;
 	unit-tsan) run_unit_tsan ;;
@@ -248,6 +283,7 @@ case "$what" in
 	all)
 		run_unit asan
 		run_unit_tsan
+		run_torture
 		run_regress
 		run_tap
 		;;

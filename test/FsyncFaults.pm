@@ -40,6 +40,8 @@ sub change_something
 	}
 	elsif ($what < 60) { unlink $file }
 	elsif ($what < 80) { rename $file, "$root/d" . int(rand(6)) . '/f' . int(rand(40)) }
+	# not so deep that with one of them most files are gone
+	elsif ($what < 90 && glob("$dir/sub*/sub*")) { return }
 	elsif ($what < 90) { rename $dir, "$root/d" . int(rand(6)) . '/sub' . int(rand(3)) }
 	elsif ($what < 94) { rename "$dir/sub" . int(rand(3)), "$root/d" . int(rand(6)) }
 	elsif ($what < 96) { remove_tree("$dir/sub" . int(rand(3)), { error => \my $ignored }) }

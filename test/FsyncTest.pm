@@ -272,7 +272,7 @@ sub table_files
 	my %files;
 	my $rows = $node->safe_psql(
 		$opt{db} // 'postgres', qq(
-SELECT encode(convert_to(file_path, 'UTF8'), 'hex'), file_size,
+SELECT encode(convert_to(file_path, getdatabaseencoding()), 'hex'), file_size,
 	   (extract(epoch FROM mod_time) * 1000000)::bigint, mtime_ns,
 	   coalesce(encode(content_hash, 'hex'), 'NULL'), id
 FROM file_records WHERE repository_id = '$id'));

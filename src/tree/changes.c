@@ -121,7 +121,8 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask,
 		unsigned	i = engine->next_rename++ % 64;
 
 		engine->renames[i].cookie = cookie;
-		engine->renames[i].hints = pending_hints(&engine->pending, node, name, len);
+		engine->renames[i].hints = pending_hints(&engine->pending, node, name, len) |
+			inspect_hints(engine, node, name, len) | hashing_hints(engine, node, name, len);
 		engine->renames[i].since_us = now;
 	}
 	if (pending_note(&engine->pending, node, name, len, hints, now, engine->epoch) == NULL)

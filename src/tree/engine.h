@@ -228,6 +228,8 @@ extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned
 						  uint64_t epoch, int64_t scan_id);
 extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
+extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *name,
+							  size_t len);
 extern void inspect_links(Engine *engine, const Point *point);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
@@ -241,6 +243,8 @@ extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);
 extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
 							 int64_t scan_id);
 extern bool hashing_due(const Engine *engine, const char *path, size_t len);
+extern unsigned hashing_hints(const Engine *engine, uint64_t node, const char *name,
+							  size_t len);
 extern void hashing_collect(Engine *engine);
 extern uint64_t hashing_min_epoch(const Engine *engine);
 extern bool hashing_has_scan(const Engine *engine, int64_t scan_id);

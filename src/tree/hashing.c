@@ -156,6 +156,24 @@ hashing_due(const Engine *engine, const char *path, size_t len)
 		(pending_hints(&engine->pending, 0, path, len) & (HINT_CONTENT | HINT_CLOSED)) != 0;
 }
 
+/* The hints of a name whose file is being hashed, or 0. */
+unsigned
+hashing_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
+{
+	for (size_t i = 0; i < engine->items.n_buckets; i++)
+		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
+		{
+			const HashItem *item = table_container(link, HashItem, link);
+			const HashJob *job = &item->job;
+
+			if (item->node == node && job->len >= len &&
+				memcmp(job->path + job->len - len, name, len) == 0 &&
+				(job->len == len || job->path[job->len - len - 1] == '/'))
+				return item->hints | HINT_CONTENT;
+		}
+	return 0;
+}
+
 /* ---- hashes that come back ---- */
 
 static void

@@ -60,6 +60,22 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 	return p;
 }
 
+/* The hints of a name that is being inspected, or 0. */
+unsigned
+inspect_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
+{
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		const Point *p = &engine->points[i];
+
+		if (p->node == node && p->len >= len &&
+			memcmp(p->path + p->len - len, name, len) == 0 &&
+			(p->len == len || p->path[p->len - len - 1] == '/'))
+			return p->hints;
+	}
+	return 0;
+}
+
 static int
 compare_points(const void *a, const void *b)
 {

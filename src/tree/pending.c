@@ -16,14 +16,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Later than any time, also when an interval is added to it. */
+#define PENDING_NEVER	(INT64_MAX / 2)
+
 void
 pending_init(Pending *pending)
 {
 	memset(pending, 0, sizeof(*pending));
 	table_init(&pending->table);
-	pending->names.oldest_us = INT64_MAX;
-	pending->moves.oldest_us = INT64_MAX;
-	pending->retries.oldest_us = INT64_MAX;
+	pending->names.oldest_us = PENDING_NEVER;
+	pending->moves.oldest_us = PENDING_NEVER;
+	pending->retries.oldest_us = PENDING_NEVER;
 }
 
 static void
@@ -86,7 +89,7 @@ unlink_name(Pending *pending, PendingName *p)
 	else
 		list->last = p->prev;
 	if (list->first == NULL)
-		list->oldest_us = INT64_MAX;
+		list->oldest_us = PENDING_NEVER;
 }
 
 static void
@@ -203,7 +206,7 @@ collect(Pending *pending, PendingList *list, const PendingRule *rule, size_t max
 		bool (*take) (void *arg, const PendingName *name), void *arg)
 {
 	bool		search = must_search(pending, list, rule);
-	int64_t		oldest = INT64_MAX;
+	int64_t		oldest = PENDING_NEVER;
 	size_t		taken = 0;
 	PendingName *next;
 

@@ -394,13 +394,14 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		return;
 	if (!run->drained && run->checked == NULL)
 		scan_ended(engine, run, &status);
+	if (!run->drained && !engine->inspecting && engine->items.count < RUNS_HASHING &&
+		!report_congested(engine))
+		drain(engine, run, rule);
+
+	/* at once, if there was nothing to drain: no one would wake us for it */
 	if (!run->drained)
-	{
-		if (!engine->inspecting && engine->items.count < RUNS_HASHING &&
-			!report_congested(engine))
-			drain(engine, run, rule);
-	}
-	else if (run->id == 0 ? !engine->inspecting :
+		return;
+	if (run->id == 0 ? !engine->inspecting :
 			 !inspect_has_scan(engine, run->id) && !hashing_has_scan(engine, run->id) &&
 			 !pending_has_scan(&engine->pending, run->id))
 		end_run(engine, run);

@@ -160,7 +160,7 @@ foreach my $log ('log.txt', 'new log.txt')
 	ok(defined $row, "$log: has its row");
 	ok( !defined $row->[3] || $row->[3] eq prefix_hash("$root/$log", $row->[0]),
 		"$log: its hash is NULL or that of what it was");
-	is($problems->{$log}, 'kept changing while it was read', "$log: is a problem");
+	is($problems->{$log}, 'kept changing while read', "$log: is a problem");
 }
 
 sub prefix_hash

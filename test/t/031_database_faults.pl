@@ -90,7 +90,7 @@ $ENV{PGOPTIONS} = join(' ', map { "-c $_" } (
 		'idle_in_transaction_session_timeout=0', 'jit=off', 'standard_conforming_strings=on',
 		'force_parallel_mode=off', 'role=none', 'datestyle=ISO'));
 
-my $node = new_node('main', conf => "wal_level = replica\nmax_wal_senders = 2\n$hostile");
+my $node = new_node('main', conf => "wal_level = replica\nmax_wal_senders = 2\nfsync.mass_delete_threshold = 1\n$hostile");
 my $root = new_root('photos');
 
 # A trigger sees the settings under which the worker writes.

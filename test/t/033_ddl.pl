@@ -13,7 +13,7 @@ use FsyncTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', extension => 0);
+my $node = new_node('main', extension => 0, conf => "fsync.mass_delete_threshold = 1\n");
 my $root = new_root('photos');
 my $db = 'one';
 my $id;

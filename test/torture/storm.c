@@ -22,13 +22,16 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/landlock.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +43,9 @@
 
 static uint64_t random_state;
 static bool tame;				/* no ignored names, nothing outside */
+static char root[PATH_SPACE];
 static char outside[PATH_SPACE];
+static char outside_file[PATH_SPACE + 16];
 
 static uint64_t
 next_random(void)
@@ -243,6 +248,14 @@ write_file(const char *path, int flags, size_t size)
 	close(fd);
 }
 
+static DIR *
+open_directory(const char *path)
+{
+	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd >= 0 ? fdopendir(fd) : NULL;
+}
+
 static void
 remove_tree(const char *path)
 {
@@ -253,7 +266,7 @@ remove_tree(const char *path)
 	if (unlink(path) == 0 || (errno != EISDIR && errno != EPERM) ||
 		strlen(path) > PATH_SPACE - NAME_MAX - 2)
 		return;
-	dir = opendir(path);
+	dir = open_directory(path);
 	if (dir == NULL)
 		return;
 	while ((entry = readdir(dir)) != NULL)
@@ -287,7 +300,7 @@ copy_tree(const char *from, const char *to, size_t *budget)
 	}
 	else if (S_ISDIR(st.st_mode) && mkdir(to, 0755) == 0)
 	{
-		DIR		   *dir = opendir(from);
+		DIR		   *dir = open_directory(from);
 		struct dirent *entry;
 		char		a[PATH_SPACE];
 		char		b[PATH_SPACE];
@@ -308,7 +321,7 @@ copy_tree(const char *from, const char *to, size_t *budget)
 static void
 count_tree(const char *path, size_t *files, size_t *directories)
 {
-	DIR		   *dir = opendir(path);
+	DIR		   *dir = open_directory(path);
 	struct dirent *entry;
 	char		deeper[PATH_SPACE];
 
@@ -333,7 +346,7 @@ count_tree(const char *path, size_t *files, size_t *directories)
 static void
 restore_modes(const char *path)
 {
-	DIR		   *dir = opendir(path);
+	DIR		   *dir = open_directory(path);
 	struct dirent *entry;
 	char		deeper[PATH_SPACE];
 	struct stat st;
@@ -345,8 +358,9 @@ restore_modes(const char *path)
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
 			fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		if ((st.st_mode & 0700) == 0)
-			fchmodat(dirfd(dir), entry->d_name, S_ISDIR(st.st_mode) ? 0755 : 0644, 0);
+		if (!S_ISLNK(st.st_mode) && (st.st_mode & 0700) == 0)
+			fchmodat(dirfd(dir), entry->d_name, S_ISDIR(st.st_mode) ? 0755 : 0644,
+					 AT_SYMLINK_NOFOLLOW);	/* it may be a link to / by now */
 		if (!S_ISDIR(st.st_mode) || strlen(path) > PATH_SPACE - NAME_MAX - 2)
 			continue;
 		snprintf(deeper, sizeof(deeper), "%.*s/%s", (int) (PATH_SPACE - NAME_MAX - 2),
@@ -385,13 +399,23 @@ op_append(void)
 		write_file(path, O_APPEND, 1 + below(2000));
 }
 
+/* By name, but not through a link that took its place and leads out. */
 static void
 op_truncate(void)
 {
 	char		path[PATH_SPACE];
+	char		magic[40];
+	int			fd;
 
-	if (pick(KIND_FILE, path) && truncate(path, (off_t) below(3000)) < 0)
+	if (!pick(KIND_FILE, path))
 		return;
+	fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	snprintf(magic, sizeof(magic), "/proc/self/fd/%d", fd);
+	if (truncate(magic, (off_t) below(3000)) < 0)
+		errno = 0;				/* it is no file any more */
+	close(fd);
 }
 
 static void
@@ -458,7 +482,7 @@ op_atomic_save(void)
 static bool
 find_name_of(const char *directory, dev_t dev, ino_t ino, char *path)
 {
-	DIR		   *dir = opendir(directory);
+	DIR		   *dir = open_directory(directory);
 	struct dirent *entry;
 	bool		found = false;
 
@@ -810,9 +834,7 @@ op_mmap(void)
 static void
 op_symlink(void)
 {
-	static const char *const targets[] = {
-		"/etc/passwd", "/", ".", "..", "nowhere", "f1", "d1",
-	};
+	const char *targets[] = {outside_file, root, ".", "nowhere", "f1", "d1"};
 	char		path[PATH_SPACE];
 
 	if (chance(2))
@@ -821,7 +843,7 @@ op_symlink(void)
 		return;
 	if (chance(2))
 		remove_tree(path);
-	if (symlink(targets[below(7)], path) < 0)
+	if (symlink(targets[below(6)], path) < 0)
 		unlink(path);
 }
 
@@ -836,6 +858,21 @@ op_fifo(void)
 	mkfifo(path, 0644);
 }
 
+/* Not through a symbolic link, which may be here by now. */
+static void
+change_mode(const char *path, mode_t mode)
+{
+	int			fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	char		link_path[40];
+	struct stat st;
+
+	snprintf(link_path, sizeof(link_path), "/proc/self/fd/%d", fd);
+	if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISLNK(st.st_mode))
+		chmod(link_path, mode);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void
 op_chmod(void)
 {
@@ -846,10 +883,11 @@ op_chmod(void)
 	if (!pick(chance(3) ? KIND_DIRECTORY : KIND_FILE, path) || lstat(path, &st) < 0)
 		return;
 	mode = S_ISDIR(st.st_mode) ? 0755 : 0644;
-	chmod(path, 0);
+	/* Not through a link: it may have taken the path's place, and lead out. */
+	fchmodat(AT_FDCWD, path, 0, AT_SYMLINK_NOFOLLOW);
 	usleep(below(3000));
 	if (!chance(3))
-		chmod(path, mode);
+		fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW);
 }
 
 static void
@@ -949,6 +987,46 @@ storm(unsigned long ops, int mode, uint64_t *counts)
 	}
 }
 
+/*
+ * A path is resolved again and again, and any part of it may be a symbolic
+ * link by then.  So links lead nowhere but into the tree or to its outside,
+ * and Landlock sees to it that nothing else is ever changed.
+ */
+static int
+confine(void)
+{
+	struct landlock_ruleset_attr attr = {
+		.handled_access_fs = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR |
+		LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+		LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+		LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |
+		LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM |
+		LANDLOCK_ACCESS_FS_REFER
+	};
+	const char *allowed[2] = {root, outside};
+	int			ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	if (ruleset < 0)
+		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -1;
+	for (int i = 0; i < 2; i++)
+	{
+		struct landlock_path_beneath_attr rule = {
+			.allowed_access = attr.handled_access_fs,
+			.parent_fd = open(allowed[i], O_PATH | O_DIRECTORY | O_CLOEXEC)
+		};
+
+		if (rule.parent_fd < 0 ||
+			syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+			return -1;
+		close(rule.parent_fd);
+	}
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+		return -1;
+	close(ruleset);
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -974,8 +1052,16 @@ main(int argc, char **argv)
 		perror(argv[1]);
 		return 2;
 	}
+	snprintf(root, sizeof(root), "%.4000s", real);
 	snprintf(outside, sizeof(outside), "%.4000s.outside", real);
 	mkdir(outside, 0755);
+	snprintf(outside_file, sizeof(outside_file), "%s/secret", outside);
+	write_file(outside_file, O_TRUNC, 100);
+	if (confine() < 0)
+	{
+		perror("storm: could not confine itself");
+		return 2;
+	}
 	counts = mmap(NULL, processes * N_OPERATIONS * sizeof(uint64_t), PROT_READ | PROT_WRITE,
 				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (counts == MAP_FAILED)

@@ -79,7 +79,7 @@ sub wait_for
 		{
 			print "not ok: fsync-tree did not answer within $o{timeout} s\n",
 			  map { "\t$_\n" } @trace > 5 ? @trace[-5 .. -1] : @trace;
-			system('gdb', '-batch', '-ex', $ENV{TORTURE_GDB}, '-p', engine()) if $ENV{TORTURE_GDB};
+			system('gdb', '-batch', '-x', $ENV{TORTURE_GDB}, '-p', engine()) if $ENV{TORTURE_GDB};
 			kill_all();
 			exit 3;
 		}
