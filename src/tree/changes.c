@@ -159,8 +159,8 @@ changes_covers(Engine *engine, const char *path, size_t len)
 
 /* ---- watching ---- */
 
-static uint64_t
-watch_budget(void)
+uint64_t
+changes_watch_budget(void)
 {
 	FILE	   *f = fopen("/proc/sys/fs/inotify/max_user_watches", "re");
 	unsigned long long limit = 8192;
@@ -188,7 +188,7 @@ changes_start_watching(Engine *engine)
 	engine->reader = events_start(engine->wake_fd);
 	if (engine->reader != NULL)
 		engine->watches = watch_tree_create(events_fd(engine->reader), engine->filter,
-											engine->utf8, watch_budget(), &callbacks);
+											engine->utf8, changes_watch_budget(), &callbacks);
 	if (engine->watches == NULL ||
 		watch_tree_start(engine->watches, engine->root.fd) < 0)
 	{
@@ -285,6 +285,16 @@ changes_resolve(Engine *engine)
 	if (trouble != ROOT_OK)
 	{
 		engine_root_trouble(engine, trouble);
+		return true;
+	}
+	if (!watch_tree_root_watched(engine->watches))
+	{
+		/*
+		 * It went and is back already, unmounted and mounted again.  Neither
+		 * the watches nor what Landlock allows refer to it any more.
+		 */
+		if (engine->exit_status < 0)
+			engine->exit_status = PROTO_EXIT_RESTART;
 		return true;
 	}
 	engine->resolving = !watch_tree_resolve(engine->watches, engine->root.fd,

@@ -392,7 +392,7 @@ retry(Engine *engine)
 	}
 	else if (watch_tree_status(engine->watches)->unwatched > 0)
 	{
-		watch_tree_retry(engine->watches);
+		watch_tree_retry(engine->watches, changes_watch_budget());
 		engine->resolving = true;
 	}
 }

@@ -209,6 +209,7 @@ extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 extern bool changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until);
 extern bool changes_covers(Engine *engine, const char *path, size_t len);
 extern bool changes_start_watching(Engine *engine);
+extern uint64_t changes_watch_budget(void);
 extern void changes_stop_watching(Engine *engine);
 extern void changes_read_mounts(Engine *engine);
 extern void changes_look_at_mounts(Engine *engine);
@@ -239,6 +240,7 @@ extern void moves_decide(Engine *engine, uint64_t moves_seen);
 
 /* hashing.c */
 extern void hashing_submit(Engine *engine, const Point *point);
+extern void hashing_gone(Engine *engine, const char *path, size_t len);
 extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);
 extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
 							 int64_t scan_id);

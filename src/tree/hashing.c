@@ -115,6 +115,20 @@ hashing_submit(Engine *engine, const Point *p)
 	hash_pool_submit(engine->pool, &item->job);
 }
 
+/* There is no such file any more, and nobody is to wait for its hash. */
+void
+hashing_gone(Engine *engine, const char *path, size_t len)
+{
+	HashItem   *item = find_item(engine, path, len);
+
+	if (item == NULL)
+		return;
+	hash_pool_cancel(engine->pool, &item->job);
+	item->superseded = true;
+	item->epoch = EPOCH_NONE;
+	item->scan_id = 0;
+}
+
 /* Bytes that were read of files whose hash is not there yet. */
 uint64_t
 hashing_bytes_under_way(const Engine *engine, int64_t scan_id)
@@ -177,8 +191,8 @@ hashing_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
 /* ---- hashes that come back ---- */
 
 static void
-look_again(Engine *engine, const HashItem *item, int64_t delay_us, uint64_t epoch,
-		   int64_t scan_id)
+look_again(Engine *engine, const HashItem *item, unsigned hints, int64_t delay_us,
+		   uint64_t epoch, int64_t scan_id)
 {
 	const char *slash = memrchr(item->job.path, '/', item->job.len);
 	const char *name = item->node != 0 && slash ? slash + 1 : item->job.path;
@@ -186,7 +200,7 @@ look_again(Engine *engine, const HashItem *item, int64_t delay_us, uint64_t epoc
 
 	p = pending_retry(&engine->pending, item->node, name,
 					  item->job.len - (name - item->job.path),
-					  (item->hints & ~HINT_FOUND) | HINT_CONTENT,
+					  item->hints | hints,
 					  engine_now_us() + delay_us, epoch, scan_id);
 	if (p != NULL)
 		p->retries = item->retries + 1;
@@ -210,7 +224,7 @@ hash_failed(Engine *engine, const HashItem *item)
 		case HASH_ERROR:
 			if (job->error == EMFILE || job->error == ENFILE || job->error == ENOMEM)
 			{
-				look_again(engine, item, longest, EPOCH_NONE, item->scan_id);
+				look_again(engine, item, HINT_CONTENT, longest, EPOCH_NONE, item->scan_id);
 				return;
 			}
 			report_problem(engine,
@@ -221,20 +235,21 @@ hash_failed(Engine *engine, const HashItem *item)
 		case HASH_LEASED:
 			report_unhashed(engine, job->path, job->len, item->has_belief,
 							PROTO_PROBLEM_LEASE, 0, item->scan_id);
-			look_again(engine, item, longest, EPOCH_NONE, 0);
+			look_again(engine, item, HINT_CONTENT, longest, EPOCH_NONE, 0);
 			return;
 		case HASH_GONE:
-			look_again(engine, item, item->retries < HASHING_RETRIES ? 0 : delay,
+			look_again(engine, item, HINT_CONTENT | HINT_HALF,
+					   item->retries < HASHING_RETRIES ? 0 : delay,
 					   item->epoch, item->scan_id);
 			return;
 		default:
 			if (item->retries + 1 < HASHING_RETRIES)
-				look_again(engine, item, delay, item->epoch, item->scan_id);
+				look_again(engine, item, HINT_CONTENT, delay, item->epoch, item->scan_id);
 			else
 			{
 				report_unhashed(engine, job->path, job->len, item->has_belief,
 								PROTO_PROBLEM_CHANGING, 0, item->scan_id);
-				look_again(engine, item, delay, EPOCH_NONE, 0);
+				look_again(engine, item, HINT_CONTENT, delay, EPOCH_NONE, 0);
 			}
 			return;
 	}
@@ -262,7 +277,7 @@ hash_done(Engine *engine, const HashItem *item)
 		(s->inode != item->inode || s->btime_ns != item->btime_ns))
 	{
 		/* Another file has come to this name: whose row it has is not known. */
-		look_again(engine, item, 0, item->epoch, item->scan_id);
+		look_again(engine, item, HINT_CONTENT | HINT_HALF, 0, item->epoch, item->scan_id);
 		return;
 	}
 	if (job->result != HASH_DONE ||

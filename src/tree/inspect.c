@@ -350,7 +350,7 @@ inspect_links(Engine *engine, const Point *p)
 	if (p->info.nlink < 2)
 		return;
 	links_note(engine->links, &p->info, p->path, p->len);
-	if ((p->hints & HINT_LINK) || p->scan_id != 0)
+	if ((p->hints & HINT_LINK) || ((p->hints & HINT_FOUND) && p->scan_id != 0))
 		return;
 	if (!links_others(engine->links, &p->info, p->path, p->len, look_at_other_name,
 					  &others) &&
@@ -405,6 +405,7 @@ decide(Engine *engine, Point *p)
 		decide_file(engine, p);
 	else if (p->error == ENOENT)
 	{
+		hashing_gone(engine, p->path, p->len);
 		if (p->has_belief && !p->moved_away)
 		{
 			report_removed(engine, p->belief.id, p->path, p->len, p->scan_id);

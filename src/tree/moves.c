@@ -152,6 +152,13 @@ restless(Engine *engine, uint64_t moves_seen)
 		changes_rename_unpaired(engine, engine_now_us(), &until);
 }
 
+/* After events were lost a scan of everything comes: it knows both halves. */
+static bool
+left_to_scan(const Engine *engine, const Point *p)
+{
+	return engine->healing && p->scan_id == 0;
+}
+
 /* Whether events have told all about the point: it is no rename. */
 static bool
 certain(Engine *engine, const Point *p)
@@ -255,14 +262,14 @@ take_source(Engine *engine, Source *sources, size_t n, const Point *to)
  * has to wait, and with it the one that takes the place of that one's row.
  */
 static void
-hold_pairs(Engine *engine, Pair *pairs, size_t n)
+hold_pairs(Engine *engine, Pair *pairs, size_t n, bool waiting)
 {
 	for (size_t i = 0; i < n; i++)
 	{
 		Point	   *to = pairs[i].to;
 
 		if (to->gives || !row_without_file(to) || waited_long(to) ||
-			certain(engine, to))
+			certain(engine, to) || !(waiting || left_to_scan(engine, to)))
 			continue;
 		while (to != NULL && to->received != NULL && !to->held)
 		{
@@ -299,8 +306,7 @@ match(Engine *engine, bool waiting)
 		pairs[n_pairs].to = to;
 		pairs[n_pairs++].row = from->belief;
 	}
-	if (waiting)
-		hold_pairs(engine, pairs, n_pairs);
+	hold_pairs(engine, pairs, n_pairs, waiting);
 	for (size_t i = 0; i < n_pairs; i++)
 	{
 		if (pairs[i].to->held)
@@ -375,10 +381,9 @@ put_off_halves(Engine *engine, bool waiting)
 		}
 		else if ((row_without_file(p) || file_without_row(p)) && !waited_long(p))
 		{
-			/* A scan of everything will come: it knows both halves. */
-			if (engine->healing && p->scan_id == 0)
+			if (left_to_scan(engine, p))
 				p->settled = true;
-			else if (waiting && (p->held || !certain(engine, p)))
+			else if (p->held || (waiting && !certain(engine, p)))
 				put_off(engine, p, HINT_HALF);
 		}
 	}
@@ -391,7 +396,7 @@ put_off_halves(Engine *engine, bool waiting)
 void
 moves_decide(Engine *engine, uint64_t moves_seen)
 {
-	bool		waiting = restless(engine, moves_seen) || engine->healing;
+	bool		waiting = restless(engine, moves_seen);
 
 	match(engine, waiting);
 	put_off_halves(engine, waiting);

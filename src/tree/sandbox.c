@@ -81,6 +81,18 @@ sandbox_confine(int rootfd, const char *spool_dir)
 	if (ruleset < 0)
 		return -1;
 	result = allow(ruleset, rootfd, SANDBOX_READ);
+
+	/* The limits of inotify are read again whenever watches are wanted. */
+	if (result == 0)
+	{
+		int			fd = open("/proc/sys/fs/inotify", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0)
+		{
+			result = allow(ruleset, fd, SANDBOX_READ);
+			close(fd);
+		}
+	}
 	if (result == 0 && spool_dir != NULL)
 	{
 		int			fd = open(spool_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -163,8 +163,9 @@ watch_tree_touch(WatchTree *tree, const char *path, size_t len)
 }
 
 void
-watch_tree_retry(WatchTree *tree)
+watch_tree_retry(WatchTree *tree, uint64_t max_watches)
 {
+	tree->max_watches = max_watches;
 	for (size_t i = 0; i < tree->by_id.n_buckets; i++)
 	{
 		for (TableLink *link = tree->by_id.buckets[i]; link; link = link->next)
@@ -205,6 +206,12 @@ const WatchTreeStatus *
 watch_tree_status(const WatchTree *tree)
 {
 	return &tree->status;
+}
+
+bool
+watch_tree_root_watched(const WatchTree *tree)
+{
+	return tree->root->wd >= 0;
 }
 
 bool

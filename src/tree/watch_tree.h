@@ -58,8 +58,9 @@ extern bool watch_tree_event(WatchTree *tree, const Event *event, const char *na
 /* The directory at path (or where one may be now) is to be looked at. */
 extern void watch_tree_touch(WatchTree *tree, const char *path, size_t len);
 
-/* The same for all directories that could not be watched so far. */
-extern void watch_tree_retry(WatchTree *tree);
+/* The same for all directories that could not be watched so far, with as many
+ * watches as there may be by now. */
+extern void watch_tree_retry(WatchTree *tree, uint64_t max_watches);
 
 /*
  * Looks at the disk for what was touched, for about budget_us microseconds.
@@ -93,5 +94,8 @@ extern const WatchTreeStatus *watch_tree_status(const WatchTree *tree);
 
 /* Whether something happened to the root itself since this was last asked. */
 extern bool watch_tree_root_changed(WatchTree *tree);
+
+/* False once the root was removed, or its file system unmounted. */
+extern bool watch_tree_root_watched(const WatchTree *tree);
 
 #endif							/* FSYNC_WATCH_TREE_H */

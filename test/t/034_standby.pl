@@ -49,8 +49,8 @@ foreach my $call (
 }
 my ($rc, $out, $err) = $standby->psql($db, "SELECT fsync_remove_repository('$id')");
 like($err, qr/ERROR: .*(?:recovery|read-only)/, 'the standby removes no repository');
-is( $standby->safe_psql($db, "SELECT state, total_files = " . keys(%$ids) . " FROM fsync_status('$id')"),
-	'standby|t', 'fsync_status() says what it is');
+is( $standby->safe_psql($db, "SELECT state, reason, total_files = " . keys(%$ids) . " FROM fsync_status('$id')"),
+	'stopped|the server is a standby|t', 'fsync_status() says what it is');
 is($standby->safe_psql($db, "SELECT count(*) > 0 FROM fsync_sync_history('$id')"),
 	't', 'the history can be read');
 

@@ -883,11 +883,10 @@ op_chmod(void)
 	if (!pick(chance(3) ? KIND_DIRECTORY : KIND_FILE, path) || lstat(path, &st) < 0)
 		return;
 	mode = S_ISDIR(st.st_mode) ? 0755 : 0644;
-	/* Not through a link: it may have taken the path's place, and lead out. */
-	fchmodat(AT_FDCWD, path, 0, AT_SYMLINK_NOFOLLOW);
+	change_mode(path, 0);
 	usleep(below(3000));
 	if (!chance(3))
-		fchmodat(AT_FDCWD, path, mode, AT_SYMLINK_NOFOLLOW);
+		change_mode(path, mode);
 }
 
 static void
