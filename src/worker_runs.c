@@ -413,12 +413,16 @@ runs_count(WorkerRepository *repository, const ApplyResult *result, ProtoReader 
 {
 	const ApplyCounts *realtime = &result->realtime;
 	Burst	   *burst = &repository->burst;
+	bool		changed;
 
 	if (repository->run.phase != RUN_NONE)
 		add_counts(&repository->run.counts, &result->scan);
 
-	if (realtime->added == 0 && realtime->updated == 0 && realtime->moved == 0 &&
-		realtime->removed == 0)
+	changed = realtime->added != 0 || realtime->updated != 0 || realtime->moved != 0 ||
+		realtime->removed != 0;
+
+	/* That files were read and found to be the same begins no burst. */
+	if (!changed && !burst->open)
 		return;
 	if (!burst->open)
 	{
@@ -429,6 +433,8 @@ runs_count(WorkerRepository *repository, const ApplyResult *result, ProtoReader 
 	}
 	add_counts(&burst->counts, realtime);
 	count_inspected(burst, body);
+	if (!changed)
+		return;
 	burst->last = GetCurrentTimestamp();
 	burst->last_at = clock_ms();
 }

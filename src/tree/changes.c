@@ -76,7 +76,19 @@ on_subtree(void *arg, const char *path, size_t len)
 
 	/* While the watches are put up a scan of everything is due anyway. */
 	if (!engine->building)
-		changes_want_subtree(engine, path, len, engine->epoch);
+		changes_want_subtree(engine, path, len, engine->resolve_epoch);
+}
+
+/*
+ * Directories are to be looked at.  What is found there is news of the time
+ * when that began, whatever flushes have come meanwhile.
+ */
+void
+changes_must_resolve(Engine *engine)
+{
+	if (!engine->resolving)
+		engine->resolve_epoch = engine->epoch;
+	engine->resolving = true;
 }
 
 /* The hints of the name that this one was renamed from. */
@@ -199,7 +211,7 @@ changes_start_watching(Engine *engine)
 		errno = error;
 		return false;
 	}
-	engine->resolving = true;
+	changes_must_resolve(engine);
 	return true;
 }
 
@@ -263,7 +275,7 @@ changes_process_events(Engine *engine)
 		const Event *e = &engine->batch.events[i];
 
 		if (watch_tree_event(engine->watches, e, engine->batch.names + e->name))
-			engine->resolving = true;
+			changes_must_resolve(engine);
 	}
 	if (engine->batch.lost)
 		changes_heal(engine, "events were lost (the inotify queue overflowed)");
@@ -321,7 +333,7 @@ changes_look_at_mounts(Engine *engine)
 		if (engine->watches != NULL)
 		{
 			watch_tree_touch(engine->watches, m->path, m->len);
-			engine->resolving = true;
+			changes_must_resolve(engine);
 		}
 		changes_want_subtree(engine, m->path, m->len, engine->epoch);
 	}
@@ -388,7 +400,7 @@ changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *header)
 	if (engine->watches != NULL)
 	{
 		watch_tree_touch(engine->watches, m->path, m->len);
-		engine->resolving = true;
+		changes_must_resolve(engine);
 	}
 	changes_want_subtree(engine, m->path, m->len, engine->epoch);
 	root_accept_mount(&engine->root, m->path, m->len);

@@ -254,6 +254,7 @@ on_flush(Engine *engine, ProtoReader body)
 		changes_process_events(engine);
 	}
 	wait->epoch = engine->epoch++;
+	inspect_renew(engine, wait->epoch);
 	hashing_renew(engine, wait->epoch);
 	pending_renew(&engine->pending, wait->epoch);
 	wait->next = engine->flushes;
@@ -393,7 +394,7 @@ retry(Engine *engine)
 	else if (watch_tree_status(engine->watches)->unwatched > 0)
 	{
 		watch_tree_retry(engine->watches, changes_watch_budget());
-		engine->resolving = true;
+		changes_must_resolve(engine);
 	}
 }
 

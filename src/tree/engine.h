@@ -63,8 +63,7 @@ typedef struct HashItem
 	TableLink	link;
 	bool		superseded;		/* its result is not wanted any more */
 	uint64_t	node;
-	int64_t		inode;			/* of the file that the point spoke of */
-	int64_t		btime_ns;
+	FileInfo	info;			/* of the file when it was submitted */
 	unsigned	hints;
 	unsigned	retries;
 	uint64_t	epoch;
@@ -127,6 +126,7 @@ typedef struct Engine
 	EventReader *reader;		/* NULL: no inotify instance to be had */
 	WatchTree  *watches;
 	bool		resolving;		/* touched names are not all looked at */
+	uint64_t	resolve_epoch;	/* since when */
 	bool		building;		/* the watches are put up; a scan follows */
 	bool		healing;		/* events were lost, the scan has not ended */
 	bool		heal_scan_runs;
@@ -202,6 +202,7 @@ extern void engine_root_trouble(Engine *engine, RootTrouble trouble);
 
 /* changes.c */
 extern bool changes_process_events(Engine *engine);
+extern void changes_must_resolve(Engine *engine);
 extern bool changes_resolve(Engine *engine);
 extern void changes_heal(Engine *engine, const char *reason);
 extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
@@ -219,6 +220,7 @@ extern void changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *hea
 /* runs.c */
 extern void runs_start_scan(Engine *engine, const ProtoScan *scan);
 extern void runs_cancel_scan(Engine *engine, int64_t scan_id);
+extern bool runs_heal_undrained(const Engine *engine);
 extern void runs_step(Engine *engine);
 extern int64_t runs_due(Engine *engine);
 extern uint64_t runs_min_epoch(Engine *engine);
@@ -232,6 +234,7 @@ extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, Pr
 extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *name,
 							  size_t len);
 extern void inspect_links(Engine *engine, const Point *point);
+extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
 

@@ -77,8 +77,11 @@ batch_append(EventBatch *batch, const struct inotify_event *ev,
 	if (batch->names_len + name_len + 1 > batch->names_capacity)
 	{
 		size_t		n = batch->names_capacity ? batch->names_capacity * 2 : 8192;
-		char	   *names = realloc(batch->names, n);
+		char	   *names;
 
+		while (n < batch->names_len + name_len + 1)
+			n *= 2;
+		names = realloc(batch->names, n);
 		if (names == NULL)
 			return false;
 		batch->names = names;

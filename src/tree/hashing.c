@@ -47,6 +47,16 @@ report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
 	report_problem(engine, problem, error, path, len, scan_id);
 }
 
+static bool
+same_state(const FileInfo *a, const FileInfo *b)
+{
+	return a->dev == b->dev && a->stat.inode == b->stat.inode &&
+		a->stat.size == b->stat.size &&
+		a->stat.mtime_sec == b->stat.mtime_sec &&
+		a->stat.mtime_nsec == b->stat.mtime_nsec &&
+		a->stat.ctime_ns == b->stat.ctime_ns;
+}
+
 /*
  * Another hash of the path is under way, of an older state: the new one does
  * what it was to do.
@@ -60,8 +70,12 @@ supersede(Engine *engine, HashItem *before, HashItem *item)
 		item->epoch = before->epoch;
 	if (item->scan_id == 0)
 		item->scan_id = before->scan_id;
-	if (before->retries + 1 > item->retries)
-		item->retries = before->retries + 1;
+
+	/* The file has changed; another look at the same state is no failure. */
+	if (before->retries > item->retries)
+		item->retries = before->retries;
+	if (!same_state(&before->info, &item->info))
+		item->retries++;
 	if (item->retries >= HASHING_RETRIES)
 	{
 		report_unhashed(engine, item->job.path, item->job.len, item->has_belief,
@@ -97,8 +111,7 @@ hashing_submit(Engine *engine, const Point *p)
 	item->job.expected_size = p->info.stat.size;
 	item->job.owner = item;
 	item->node = p->node;
-	item->inode = p->info.stat.inode;
-	item->btime_ns = p->info.stat.btime_ns;
+	item->info = p->info;
 	item->hints = p->hints;
 	item->epoch = p->epoch;
 	item->scan_id = p->scan_id;
@@ -255,16 +268,6 @@ hash_failed(Engine *engine, const HashItem *item)
 	}
 }
 
-static bool
-same_state(const FileInfo *a, const FileInfo *b)
-{
-	return a->dev == b->dev && a->stat.inode == b->stat.inode &&
-		a->stat.size == b->stat.size &&
-		a->stat.mtime_sec == b->stat.mtime_sec &&
-		a->stat.mtime_nsec == b->stat.mtime_nsec &&
-		a->stat.ctime_ns == b->stat.ctime_ns;
-}
-
 static void
 hash_done(Engine *engine, const HashItem *item)
 {
@@ -274,7 +277,7 @@ hash_done(Engine *engine, const HashItem *item)
 	FileInfo	now;
 
 	if (job->result == HASH_DONE &&
-		(s->inode != item->inode || s->btime_ns != item->btime_ns))
+		(s->inode != item->info.stat.inode || s->btime_ns != item->info.stat.btime_ns))
 	{
 		/* Another file has come to this name: whose row it has is not known. */
 		look_again(engine, item, HINT_CONTENT | HINT_HALF, 0, item->epoch, item->scan_id);
@@ -407,11 +410,9 @@ static void
 renew(Engine *engine, HashItem *item, void *arg)
 {
 	(void) engine;
+	item->retries = 0;
 	if (item->epoch == EPOCH_NONE && item->scan_id == 0 && !item->superseded)
-	{
 		item->epoch = *(uint64_t *) arg;
-		item->retries = 0;
-	}
 }
 
 /*

@@ -307,7 +307,7 @@ stat_point(Engine *engine, Point *p, DirectoryCache *cache)
 			!watch_tree_knows(engine->watches, p->path, p->len))
 		{
 			watch_tree_touch(engine->watches, p->path, p->len);
-			engine->resolving = true;
+			changes_must_resolve(engine);
 		}
 		p->error = ENOENT;
 	}
@@ -494,6 +494,20 @@ examine(Engine *engine)
 }
 
 /* ---- who waits for it ---- */
+
+/* As hashing_renew(). */
+void
+inspect_renew(Engine *engine, uint64_t epoch)
+{
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		Point	   *p = &engine->points[i];
+
+		p->retries = 0;
+		if (p->epoch == EPOCH_NONE && p->scan_id == 0)
+			p->epoch = epoch;
+	}
+}
 
 uint64_t
 inspect_min_epoch(const Engine *engine)

@@ -22,7 +22,7 @@
 #include <string.h>
 
 /* How long a half waits while the tree does not come to rest. */
-#define MOVES_WAIT_US		INT64_C(5000000)
+#define MOVES_WAIT_US		INT64_C(10000000)
 
 typedef struct Source
 {
@@ -149,14 +149,17 @@ restless(Engine *engine, uint64_t moves_seen)
 	return engine->resolving || engine->moves_seen != moves_seen ||
 		engine->n_places > 0 ||
 		(engine->partial.scan != NULL && !engine->partial.drained) ||
-		changes_rename_unpaired(engine, engine_now_us(), &until);
+		runs_heal_undrained(engine) || changes_rename_unpaired(engine, engine_now_us(), &until);
 }
 
-/* After events were lost a scan of everything comes: it knows both halves. */
+/*
+ * After events were lost a scan of everything comes, which knows both halves;
+ * but once it has begun, it may have passed here.
+ */
 static bool
 left_to_scan(const Engine *engine, const Point *p)
 {
-	return engine->healing && p->scan_id == 0;
+	return engine->healing && !engine->heal_scan_runs && p->scan_id == 0;
 }
 
 /* Whether events have told all about the point: it is no rename. */

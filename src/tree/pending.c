@@ -291,9 +291,9 @@ void
 pending_renew(Pending *pending, uint64_t epoch)
 {
 	for (PendingName *p = pending->retries.first; p != NULL; p = p->next)
+	{
+		p->retries = 0;
 		if (p->epoch == EPOCH_NONE && p->scan_id == 0)
-		{
 			p->epoch = epoch;
-			p->retries = 0;
-		}
+	}
 }

@@ -425,6 +425,13 @@ runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 
 /* ---- what is to be done now ---- */
 
+/* A scan that makes up for lost events may hold halves of renames. */
+bool
+runs_heal_undrained(const Engine *engine)
+{
+	return engine->heal_scan_runs && engine->full.scan != NULL && !engine->full.drained;
+}
+
 static PendingRule
 present_rule(Engine *engine)
 {
@@ -438,7 +445,7 @@ present_rule(Engine *engine)
 	for (FlushWait *wait = engine->flushes; wait; wait = wait->next)
 		if (wait->epoch > rule.flush_epoch)
 			rule.flush_epoch = wait->epoch;
-	rule.hold_moves = engine->resolving || engine->n_places > 0 || engine->partial.scan != NULL ||
+	rule.hold_moves = engine->resolving || engine->n_places > 0 || runs_heal_undrained(engine) || engine->partial.scan != NULL ||
 		changes_rename_unpaired(engine, rule.now_us, &until);
 	return rule;
 }

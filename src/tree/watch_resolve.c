@@ -113,6 +113,18 @@ is_ancestor(const WatchNode *a, const WatchNode *b)
 	return b == a;
 }
 
+/* Whether a watched directory that has left its place is this one. */
+static bool
+is_in_limbo(const WatchTree *tree, const FileInfo *info)
+{
+	const WatchNode *node = tree->limbo;
+
+	while (node != NULL && !(node->wd >= 0 && node->dev == info->dev &&
+							 node->ino == (ino_t) info->stat.inode))
+		node = node->next;
+	return node != NULL;
+}
+
 /*
  * The name in parent is a directory: fd is its O_PATH descriptor.  Makes the
  * tree say so.
@@ -148,7 +160,7 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 	}
 
 	wd = -1;
-	if (tree->status.watched >= tree->max_watches)
+	if (tree->status.watched >= tree->max_watches && !is_in_limbo(tree, &info))
 		starved = true;
 	else
 	{

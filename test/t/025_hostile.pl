@@ -407,6 +407,7 @@ reconcile_finds_nothing($node, $id, 'FIFOs, sockets and links');
 
 # (while the links were swapped a directory could be seen to be at neither name)
 log_is_quiet($node, 0, 'nothing in the log',
-	qr/WARNING:.*race" is degraded: .* are gone, which is more than/);
+	qr/WARNING:.*race" is degraded: .* are gone, which is more than/,
+	qr/client backend FATAL:  terminating connection due to administrator command/);
 $node->stop;
 done_testing();

@@ -100,7 +100,7 @@ foreach my $log (@logs)
 	}
 }
 cmp_ok(scalar(@logs), '>', 5, 'valgrind watched the processes');
-note("$errors errors of the whole server");
+cmp_ok($errors, '>', 0, 'and its reports can be read: PostgreSQL has some of its own');
 is(join("\n\n", @ours), '', 'no process of the server misuses memory on behalf of fsync.so');
 
 # The innermost stack of an error: [object, function] of each frame.
@@ -110,7 +110,9 @@ sub frames
 	my ($stack) = $error =~ m{<stack>(.*?)</stack>}s;
 
 	return map {
-		[ m{<obj>(?:.*/)?(.*?)</obj>} ? $1 : '', m{<fn>(.*?)</fn>} ? $1 : '?' ]
+		my ($object) = m{<obj>(?:.*/)?(.*?)</obj>};
+		my ($function) = m{<fn>(.*?)</fn>};
+		[ $object // '', $function // '?' ]
 	} ($stack // '') =~ m{<frame>(.*?)</frame>}gs;
 }
 
@@ -121,6 +123,8 @@ sub is_ours
 	my ($error) = @_;
 	my @objects = grep { $_ eq 'postgres' || $_ eq 'fsync.so' } map { $_->[0] } frames($error);
 
+	# asked for or not, XML output has leaks: what a process keeps to its end
+	return 0 if $error =~ m{<kind>Leak_};
 	return 0 unless grep { $_ eq 'fsync.so' } @objects;
 	return !($error =~ m{<kind>SyscallParam</kind>} && $objects[0] eq 'postgres');
 }
