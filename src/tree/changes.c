@@ -74,6 +74,8 @@ on_subtree(void *arg, const char *path, size_t len)
 {
 	Engine	   *engine = arg;
 
+	engine->departures++;
+
 	/* While the watches are put up a scan of everything is due anyway. */
 	if (!engine->building)
 		changes_want_subtree(engine, path, len, engine->resolve_epoch);
@@ -126,6 +128,7 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask,
 	if (mask & IN_MOVED_FROM)
 		hints |= HINT_GONE;
 	engine->moves_seen += (mask & (IN_MOVED_FROM | IN_MOVED_TO)) != 0;
+	engine->departures += (mask & (IN_MOVED_FROM | IN_DELETE)) != 0;
 	if (mask & IN_MOVED_TO)
 		hints |= HINT_ARRIVED | pair_rename(engine, cookie);
 	if (mask & IN_MOVED_FROM)

@@ -437,6 +437,9 @@ next_timeout(Engine *engine)
 		if (engine->resolving)
 			return 0;
 		due = runs_due(engine);
+		if (engine->scan_queued && engine->scan_restarts > 0 &&
+			engine->restart_due_us < due)
+			due = engine->restart_due_us;
 	}
 	if (engine->retry_us != 0 && engine->retry_us < due)
 		due = engine->retry_us;

@@ -91,6 +91,7 @@ typedef struct ScanRun
 	uint64_t	epoch;
 	uint64_t	round;			/* of problems */
 	uint64_t	links_round;	/* of the search for other names; 0: none */
+	uint64_t	departures;		/* the engine's, when it began */
 	uint64_t	bytes_hashed;
 	uint64_t	removals;
 	uint8_t		result;			/* ProtoScanResult */
@@ -163,6 +164,9 @@ typedef struct Engine
 	ScanRun		full;
 	bool		scan_queued;	/* a PROTO_SCAN that waits for the state */
 	ProtoScan	queued_scan;
+	unsigned	scan_restarts;	/* of the queued scan, or the one that runs */
+	int64_t		restart_due_us; /* until then a restart waits for quiet */
+	uint64_t	departures;		/* names and directories seen to go, or move */
 
 	/* the points in inspection */
 	Point	   *points;

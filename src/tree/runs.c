@@ -30,6 +30,9 @@
 /* Files that may wait for being hashed before more are looked for. */
 #define RUNS_HASHING		2000
 
+/* How often a scan is begun again because the tree changed under it. */
+#define RUNS_RESTARTS		5
+
 /* ---- scans ---- */
 
 static void
@@ -53,6 +56,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 	run->removals = 0;
 	run->result = PROTO_SCAN_COMPLETE;
 	run->message[0] = run->hint[0] = '\0';
+	run->departures = engine->departures;
 	run->links_round = 0;
 	for (size_t i = 0; i < n; i++)
 		if (places[i].len == 0)
@@ -80,6 +84,10 @@ start_queued_scan(Engine *engine)
 
 	if (!engine->scan_queued || engine->building || engine->resolving ||
 		engine->full.scan != NULL)
+		return;
+	if (engine->scan_restarts > 0 && engine->restart_due_us > engine_now_us() &&
+		(engine->pending.table.count > 0 || engine->n_places > 0 ||
+		 engine->partial.scan != NULL || engine->inspecting))
 		return;
 	engine->scan_queued = false;
 	trouble = root_open(&engine->root, false);
@@ -123,6 +131,35 @@ runs_start_scan(Engine *engine, const ProtoScan *scan)
 		refuse_scan(engine, &engine->queued_scan, "another scan took its place");
 	engine->queued_scan = *scan;
 	engine->scan_queued = true;
+	engine->scan_restarts = 0;
+}
+
+/*
+ * So much seems to be gone that force would be asked for; but names were seen
+ * to go while the scan ran, and what it missed may be there under other names,
+ * or be removed by now and no news.  It begins anew, once the tree is quiet or
+ * has had the time.
+ */
+static bool
+restart_run(Engine *engine, ScanRun *run)
+{
+	if (engine->departures == run->departures || engine->scan_queued ||
+		engine->scan_restarts == RUNS_RESTARTS)
+		return false;
+	engine->queued_scan.scan_id = run->id;
+	engine->queued_scan.flags = run->flags;
+	engine->queued_scan.mass_delete_threshold = run->threshold;
+	engine->scan_queued = true;
+	engine->scan_restarts++;
+	engine->restart_due_us = engine_now_us() +
+		(int64_t) engine->config.debounce_max_ms * 1000;
+	scan_free(run->scan);
+	if (run->checked)
+		candidates_free(run->checked);
+	run->checked = NULL;
+	run->scan = NULL;
+	run->id = 0;
+	return true;
 }
 
 void
@@ -270,7 +307,16 @@ scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 	}
 	else if (too_many_removals(engine, run, status->believed))
 	{
+		if (restart_run(engine, run))
+			return;
 		run->drained = true;
+		if (engine->departures != run->departures)
+		{
+			run->result = PROTO_SCAN_FAILED;
+			snprintf(run->message, sizeof(run->message),
+					 "too much was renamed or removed while the directory was scanned");
+			return;
+		}
 		run->result = PROTO_SCAN_MASS_DELETE;
 		snprintf(run->message, sizeof(run->message),
 				 "%llu of %llu files are gone, which is more than fsync.mass_delete_threshold allows",
@@ -394,6 +440,8 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		return;
 	if (!run->drained && run->checked == NULL)
 		scan_ended(engine, run, &status);
+	if (run->scan == NULL)
+		return;					/* it begins anew */
 	if (!run->drained && !engine->inspecting && engine->items.count < RUNS_HASHING &&
 		!report_congested(engine))
 		drain(engine, run, rule);

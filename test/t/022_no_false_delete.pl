@@ -117,6 +117,31 @@ is(join(',', sort keys %now), join(',', sort keys %by_id), 'directories across t
 is_deeply(\%now, \%by_id, 'directories across the walk: and at their paths');
 reconcile_finds_nothing($node, $id, 'directories across the walk');
 
+# ---- most of the files, renamed under a scan ----
+
+# Each scan may find them at neither place; that is no mass deletion.
+my $most = new_root('most');
+make_path("$most/a/files", "$most/z");
+write_file("$most/a/files/$_.txt", "m$_") foreach 1 .. 3000;
+write_file("$most/m$_.txt", "m$_") foreach 1 .. 300;
+my $most_id = add_repository($node, $most);
+wait_equal($node, $most_id, $most, 'before most files are renamed');
+$storm = keep_doing(sub {
+	rename("$most/a/files", "$most/z/files") or die "rename: $!";
+	usleep(1000 * int(rand(10)));
+	rename("$most/z/files", "$most/a/files") or die "rename: $!";
+	usleep(1000 * int(rand(10)));
+});
+$until = time() + 4;
+reconcile($node, $most_id) while time() < $until;
+stop_doing($storm, 'most files renamed under a scan');
+wait_for_state($node, $most_id, 'watching', 'most files renamed under a scan: all is well again');
+wait_equal($node, $most_id, $most, 'most files renamed under a scan');
+reconcile_finds_nothing($node, $most_id, 'most files renamed under a scan');
+is( $node->safe_psql('postgres', "SELECT count(*) FROM sync_operations WHERE error_message LIKE '%mass_delete%'"),
+	'0', 'most files renamed under a scan: no scan took them for deleted');
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$most_id')");
+
 # ---- a file that is renamed to and fro in a large directory ----
 
 mkdir("$root/large") or die "mkdir: $!";

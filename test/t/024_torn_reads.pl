@@ -41,10 +41,12 @@ sub writer
 	return $pid;
 }
 
-# Files of 3 MB in twelve parts, each part all of one letter, are rewritten part
-# by part, to and fro in turns.  So it is known what they ever were; a read that
-# a writer overtook is something else.
-my $part = 256 * 1024;
+# Files of 512 kB are rewritten page by page, each page all of one letter, to and
+# fro in turns.  So it is known what they ever were; a read that a writer
+# overtook is something else.  (Not in larger pieces: a file's times do not
+# change while one write(2) goes on, so that the kernel itself hides its parts.)
+my $part = 4096;
+my $parts = 128;
 my @letters = ('A' .. 'H');
 my %once;
 
@@ -52,12 +54,12 @@ foreach my $i (0 .. $#letters)
 {
 	my ($old, $new) = @letters[ $i - 1, $i ];
 
-	foreach my $done (1 .. 12)
+	foreach my $done (1 .. $parts)
 	{
-		my @parts = ($new x ($done * $part), $old x ((12 - $done) * $part));
+		my @state = ($new x ($done * $part), $old x (($parts - $done) * $part));
 
-		@parts = reverse @parts if $i % 2;
-		$once{ sha256_hex(join('', @parts)) } = 1;
+		@state = reverse @state if $i % 2;
+		$once{ sha256_hex(join('', @state)) } = 1;
 	}
 }
 
@@ -67,17 +69,17 @@ sub rewrite
 	my $letter = $letters[ $i % @letters ];
 
 	open my $fh, '+<:raw', $path or die "could not open $path: $!";
-	foreach my $at ($i % 2 ? reverse(0 .. 11) : (0 .. 11))
+	foreach my $at ($i % 2 ? reverse(0 .. $parts - 1) : (0 .. $parts - 1))
 	{
 		sysseek($fh, $at * $part, 0);
 		syswrite($fh, $letter x $part) == $part or die "could not write $path: $!";
-		usleep(200);
+		usleep(100) if $at % 8 == 0;
 	}
 	close $fh;
 }
 
 # in place; through another name; in place, with its old time
-write_file("$root/$_", 'A' x (12 * $part)) foreach 'in place', 'renamed', 'old time';
+write_file("$root/$_", 'A' x ($parts * $part)) foreach 'in place', 'renamed', 'old time';
 write_file("$root/log.txt", "begin\n" x 7_000_000);
 write_file("$root/quiet.txt", 'quiet');
 my $id = add_repository($node, $root);
@@ -105,7 +107,7 @@ my @writers = (
 	writer(sub {
 		my ($i) = @_;
 
-		write_file("$root/renamed.tmp", $letters[ $i % @letters ] x (12 * $part));
+		write_file("$root/renamed.tmp", $letters[ $i % @letters ] x ($parts * $part));
 		rename("$root/renamed.tmp", "$root/renamed") or die "rename: $!";
 		usleep(30_000);
 	}),

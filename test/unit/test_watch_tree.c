@@ -257,8 +257,8 @@ contradictions(void)
 			printf("# \"%s\" is not known\n", d->path);
 			wrong++;
 		}
-		sprintf(probe, "%s%sprobe", d->path, d->path[0] ? "/" : "");
-		sprintf(expected, "%s ", probe);
+		strcat(strcpy(probe, d->path), d->path[0] ? "/probe" : "probe");
+		strcat(strcpy(expected, probe), " ");
 		names[0] = '\0';
 		FILES_MUST(mkfifoat(rootfd, probe, 0600) == 0);
 		while (read_events())
