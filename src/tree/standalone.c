@@ -30,6 +30,7 @@ typedef struct Row
 	char	   *path;
 	size_t		len;
 	int64_t		id;
+	bool		gone;			/* within apply() only */
 	ProtoStat	stat;
 	int64_t		scanned_us;
 	bool		has_hash;
@@ -184,14 +185,20 @@ find_row(const Watcher *w, const char *path, size_t len)
 		&w->rows[at] : NULL;
 }
 
+/* Takes out the rows that were marked, all at once. */
 static void
-remove_row(Watcher *w, Row *row)
+remove_gone(Watcher *w)
 {
-	size_t		at = row - w->rows;
+	size_t		kept = 0;
 
-	free(row->path);
-	memmove(row, row + 1, (w->n_rows - at - 1) * sizeof(Row));
-	w->n_rows--;
+	for (size_t i = 0; i < w->n_rows; i++)
+	{
+		if (w->rows[i].gone)
+			free(w->rows[i].path);
+		else
+			w->rows[kept++] = w->rows[i];
+	}
+	w->n_rows = kept;
 }
 
 static void
@@ -213,6 +220,7 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 		row = &w->rows[at];
 		memmove(row + 1, row, (w->n_rows - at) * sizeof(Row));
 		w->n_rows++;
+		row->gone = false;
 		row->path = strndup(o->path.data, o->path.len);
 		row->len = o->path.len;
 		row->id = id ? id : ++w->last_id;
@@ -250,6 +258,7 @@ apply(Watcher *w, ProtoReader body)
 	uint32_t	n = proto_get_u32(&body);
 	ProtoReader again = body;
 	ProtoObservation o;
+	bool		gone = false;
 
 	for (uint32_t i = 0; i < n; i++)
 	{
@@ -264,8 +273,10 @@ apply(Watcher *w, ProtoReader body)
 		else if (o.op == PROTO_OP_MOVED)
 			row = find_row(w, o.old_path.data, o.old_path.len);
 		if (row != NULL && row->id == o.id)
-			remove_row(w, row);
+			gone = row->gone = true;
 	}
+	if (gone)
+		remove_gone(w);
 	for (uint32_t i = 0; i < n; i++)
 	{
 		proto_get_observation(&again, &o);

@@ -245,7 +245,7 @@ test_retries(void)
 	p = retry("f", HINT_CONTENT, 20000, 2, 0);
 	p->retries = 5;
 	pending_renew(&pending, 4);
-	EQUALS(p->retries, 5);
+	EQUALS(p->retries, 0);
 	EQUALS(p->epoch, 2);
 	rule.flush_epoch = 3;
 	CHECK_EQ_STR(collect(10000), "f ", "what has an epoch keeps it");
