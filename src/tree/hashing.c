@@ -268,6 +268,22 @@ hash_failed(Engine *engine, const HashItem *item)
 	}
 }
 
+/*
+ * Whether an event says that the file was written since it was inspected.  The
+ * times do not move within one write(2), so a hash taken in the middle of one
+ * shows only by the event at its end.
+ */
+static bool
+written_since(const Engine *engine, const HashItem *item)
+{
+	const HashJob *job = &item->job;
+	const char *slash = memrchr(job->path, '/', job->len);
+	const char *name = item->node != 0 && slash ? slash + 1 : job->path;
+
+	return (pending_hints(&engine->pending, item->node, name,
+						  job->len - (name - job->path)) & HINT_CONTENT) != 0;
+}
+
 static void
 hash_done(Engine *engine, const HashItem *item)
 {
@@ -285,7 +301,7 @@ hash_done(Engine *engine, const HashItem *item)
 	}
 	if (job->result != HASH_DONE ||
 		beneath_stat(engine->root.fd, job->path, job->len, &now) < 0 ||
-		!same_state(&now, &job->info))
+		!same_state(&now, &job->info) || written_since(engine, item))
 	{
 		hash_failed(engine, item);
 		return;
@@ -314,6 +330,11 @@ hashing_collect(Engine *engine)
 	{
 		engine_root_trouble(engine, ROOT_MISSING);
 		return;
+	}
+	if (job != NULL && engine->reader != NULL)
+	{
+		events_drain(engine->reader);
+		changes_process_events(engine);
 	}
 	while (job != NULL)
 	{

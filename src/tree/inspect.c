@@ -27,8 +27,12 @@
 
 #define INSPECT_PATHS_PAGE	1000
 
-/* A hash taken this soon after the mtime may not have seen a mapped write. */
-#define INSPECT_MMAP_US		(INT64_C(60) * 1000000)
+/*
+ * A hash taken this soon after the mtime may not have seen all that was
+ * written: a mapping leaves no trace in the times, and within one write(2) they
+ * do not move.
+ */
+#define INSPECT_UNSEEN_US		(INT64_C(60) * 1000000)
 
 /* The new point; NULL when out of memory. */
 Point *
@@ -372,11 +376,11 @@ decide_file(Engine *engine, Point *p)
 		inspect_links(engine, p);
 	if (known && scan_belief_matches(b, s) && (b->has_hash || !calculate))
 	{
-		bool		mapped = calculate && (p->hints & HINT_CLOSED) &&
+		bool		unseen = calculate && (p->hints & (HINT_CLOSED | HINT_CONTENT)) &&
 			(engine->root.volatile_times ||
-			 b->scanned_us - b->mtime_ns / 1000 < INSPECT_MMAP_US);
+			 b->scanned_us - b->mtime_ns / 1000 < INSPECT_UNSEEN_US);
 
-		if (!mapped)
+		if (!unseen)
 		{
 			if (problems_forget(&engine->problems, p->path, p->len))
 				report_cured(engine, p->path, p->len, p->scan_id);

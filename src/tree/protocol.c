@@ -1,18 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * protocol.c
- *		Frames on a socket: growing buffers, bounded readers, messages.
+ *		Frames on a socket: growing buffers, bounded readers.
  *
  * Writing never reports an error: a buffer that ran out of memory or whose
  * frame grew too long remembers it in failed, and the writer asks once, at
  * proto_send().  Reading works the same way: a reader that was asked for more
  * than it has gives zeros and remembers, so a decoder is a plain list of
  * fields with one test at its end.
- *
- * The decoders check every value that a receiver would otherwise trust: an
- * enum that indexes, a count that sizes an array, a path that becomes a C
- * string or a database key.  Whole messages must also end where their frame
- * ends, which finds an encoder and a decoder that have drifted apart.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,16 +29,6 @@
  * not be paid for until the process ends.
  */
 #define KEEP_CAPACITY	(1024 * 1024)
-
-/*
- * A path that is not a key of file_records, and so is not bound to
- * PROTO_PATH_MAX: that of a problem (often, that it is too long), or of a row
- * that is there already and only has to go.
- */
-#define LONG_PATH_MAX	(64 * 1024)
-
-/* The bytes of a belief with an empty path and no hash. */
-#define BELIEF_MIN_SIZE	(8 + 4 + 6 * 8 + 1)
 
 /* ---------------------------------------------------------------------
  * Buffers
@@ -129,8 +114,8 @@ proto_buf_reserve(ProtoBuf *buf, size_t len)
 	return buf->data + buf->len;
 }
 
-static void
-put_bytes(ProtoBuf *buf, const void *data, size_t len)
+void
+proto_put_bytes(ProtoBuf *buf, const void *data, size_t len)
 {
 	char	   *to = proto_buf_reserve(buf, len);
 
@@ -170,25 +155,25 @@ proto_end(ProtoBuf *buf)
 void
 proto_put_u8(ProtoBuf *buf, uint8_t v)
 {
-	put_bytes(buf, &v, sizeof(v));
+	proto_put_bytes(buf, &v, sizeof(v));
 }
 
 void
 proto_put_u32(ProtoBuf *buf, uint32_t v)
 {
-	put_bytes(buf, &v, sizeof(v));
+	proto_put_bytes(buf, &v, sizeof(v));
 }
 
 void
 proto_put_i64(ProtoBuf *buf, int64_t v)
 {
-	put_bytes(buf, &v, sizeof(v));
+	proto_put_bytes(buf, &v, sizeof(v));
 }
 
 void
 proto_put_double(ProtoBuf *buf, double v)
 {
-	put_bytes(buf, &v, sizeof(v));
+	proto_put_bytes(buf, &v, sizeof(v));
 }
 
 void
@@ -200,7 +185,7 @@ proto_put_str(ProtoBuf *buf, const void *data, size_t len)
 		return;
 	}
 	proto_put_u32(buf, (uint32_t) len);
-	put_bytes(buf, data, len);
+	proto_put_bytes(buf, data, len);
 }
 
 size_t
@@ -241,8 +226,8 @@ reader_left(const ProtoReader *r)
 }
 
 /* Copies the next bytes, or zeros once the reader has failed. */
-static void
-get_bytes(ProtoReader *r, void *to, size_t len)
+void
+proto_get_bytes(ProtoReader *r, void *to, size_t len)
 {
 	if (r->failed || reader_left(r) < len)
 	{
@@ -259,7 +244,7 @@ proto_get_u8(ProtoReader *r)
 {
 	uint8_t		v;
 
-	get_bytes(r, &v, sizeof(v));
+	proto_get_bytes(r, &v, sizeof(v));
 	return v;
 }
 
@@ -268,7 +253,7 @@ proto_get_u32(ProtoReader *r)
 {
 	uint32_t	v;
 
-	get_bytes(r, &v, sizeof(v));
+	proto_get_bytes(r, &v, sizeof(v));
 	return v;
 }
 
@@ -277,7 +262,7 @@ proto_get_i64(ProtoReader *r)
 {
 	int64_t		v;
 
-	get_bytes(r, &v, sizeof(v));
+	proto_get_bytes(r, &v, sizeof(v));
 	return v;
 }
 
@@ -286,7 +271,7 @@ proto_get_double(ProtoReader *r)
 {
 	double		v;
 
-	get_bytes(r, &v, sizeof(v));
+	proto_get_bytes(r, &v, sizeof(v));
 	return v;
 }
 
@@ -405,495 +390,4 @@ proto_recv(int fd, ProtoBuf *buf)
 	if (n > 0)
 		buf->len += (size_t) n;
 	return n;
-}
-
-/* ---------------------------------------------------------------------
- * What messages are made of
- * ---------------------------------------------------------------------
- */
-
-static void
-put_bool(ProtoBuf *buf, bool v)
-{
-	proto_put_u8(buf, v ? 1 : 0);
-}
-
-static bool
-get_bool(ProtoReader *r)
-{
-	uint8_t		v = proto_get_u8(r);
-
-	if (v > 1)
-		r->failed = true;
-	return v == 1;
-}
-
-static void
-put_i32(ProtoBuf *buf, int32_t v)
-{
-	proto_put_u32(buf, (uint32_t) v);
-}
-
-/* An int32 of at least min. */
-static int32_t
-get_i32(ProtoReader *r, int32_t min)
-{
-	int32_t		v = (int32_t) proto_get_u32(r);
-
-	if (v < min)
-		r->failed = true;
-	return v;
-}
-
-static void
-put_u64(ProtoBuf *buf, uint64_t v)
-{
-	proto_put_i64(buf, (int64_t) v);
-}
-
-static uint64_t
-get_u64(ProtoReader *r)
-{
-	return (uint64_t) proto_get_i64(r);
-}
-
-/* An enum's value of min to max. */
-static uint8_t
-get_enum(ProtoReader *r, uint8_t min, uint8_t max)
-{
-	uint8_t		v = proto_get_u8(r);
-
-	if (v < min || v > max)
-		r->failed = true;
-	return v;
-}
-
-static void
-put_str(ProtoBuf *buf, ProtoStr s)
-{
-	proto_put_str(buf, s.data, s.len);
-}
-
-/* A string that becomes a file name: it cannot hold a zero byte. */
-static ProtoStr
-get_path(ProtoReader *r, size_t min, size_t max)
-{
-	ProtoStr	s = proto_get_str(r);
-
-	if (s.len < min || s.len > max || memchr(s.data, '\0', s.len) != NULL)
-		r->failed = true;
-	return s;
-}
-
-/* A list whose elements all parse, so that its readers need not ask. */
-static ProtoStr
-get_list(ProtoReader *r)
-{
-	ProtoStr	list = proto_get_str(r);
-	ProtoStr	rest = list;
-	ProtoStr	element;
-
-	while (proto_list_next(&rest, &element))
-		;
-	if (rest.len > 0)
-		r->failed = true;
-	return list;
-}
-
-static void
-put_hash(ProtoBuf *buf, bool has_hash, const uint8_t *hash)
-{
-	put_bool(buf, has_hash);
-	if (has_hash)
-		put_bytes(buf, hash, PROTO_HASH_LEN);
-}
-
-static bool
-get_hash(ProtoReader *r, uint8_t *hash)
-{
-	bool		has_hash = get_bool(r);
-
-	if (has_hash)
-		get_bytes(r, hash, PROTO_HASH_LEN);
-	else
-		memset(hash, 0, PROTO_HASH_LEN);
-	return has_hash;
-}
-
-/* The last test of a message that is the whole body of its frame. */
-static bool
-reader_done(const ProtoReader *r)
-{
-	return !r->failed && r->p == r->end;
-}
-
-/* ---------------------------------------------------------------------
- * Messages of the worker
- * ---------------------------------------------------------------------
- */
-
-void
-proto_put_config(ProtoBuf *buf, const ProtoConfig *m)
-{
-	put_i32(buf, m->debounce_ms);
-	put_i32(buf, m->debounce_max_ms);
-	put_i32(buf, m->batch_size);
-	put_i32(buf, m->max_concurrency);
-	put_bool(buf, m->calculate_hashes);
-}
-
-/* Also a part of ProtoInit, so what follows it is not looked at. */
-bool
-proto_get_config(ProtoReader *r, ProtoConfig *m)
-{
-	m->debounce_ms = get_i32(r, 0);
-	m->debounce_max_ms = get_i32(r, 0);
-	m->batch_size = get_i32(r, 1);
-	m->max_concurrency = get_i32(r, 1);
-	m->calculate_hashes = get_bool(r);
-	return !r->failed;
-}
-
-/* The version stays the first field for ever, whatever else changes. */
-void
-proto_put_init(ProtoBuf *buf, const ProtoInit *m)
-{
-	proto_put_u32(buf, m->version);
-	proto_put_config(buf, &m->config);
-	put_bool(buf, m->utf8);
-	put_str(buf, m->root);
-	put_str(buf, m->identity);
-	put_str(buf, m->mounts);
-	put_str(buf, m->include);
-	put_str(buf, m->exclude);
-	put_str(buf, m->spool_dir);
-}
-
-bool
-proto_get_init(ProtoReader *r, ProtoInit *m)
-{
-	m->version = proto_get_u32(r);
-	proto_get_config(r, &m->config);
-	m->utf8 = get_bool(r);
-	m->root = get_path(r, 1, LONG_PATH_MAX);
-	m->identity = get_path(r, 0, LONG_PATH_MAX);
-	m->mounts = get_list(r);
-	m->include = get_list(r);
-	m->exclude = get_list(r);
-	m->spool_dir = get_path(r, 0, LONG_PATH_MAX);
-	return reader_done(r);
-}
-
-void
-proto_put_scan(ProtoBuf *buf, const ProtoScan *m)
-{
-	proto_put_i64(buf, m->scan_id);
-	proto_put_u32(buf, m->flags);
-	proto_put_double(buf, m->mass_delete_threshold);
-}
-
-bool
-proto_get_scan(ProtoReader *r, ProtoScan *m)
-{
-	m->scan_id = proto_get_i64(r);
-	m->flags = proto_get_u32(r);
-	m->mass_delete_threshold = proto_get_double(r);
-
-	/* Said so that a NaN, which would switch the protection off, fails. */
-	if (!(m->mass_delete_threshold >= 0.0 && m->mass_delete_threshold <= 1.0))
-		return false;
-	if ((m->flags & ~(uint32_t) (PROTO_SCAN_FORCE | PROTO_SCAN_STARTUP)) != 0)
-		return false;
-	return m->scan_id > 0 && reader_done(r);
-}
-
-void
-proto_put_beliefs_header(ProtoBuf *buf, const ProtoBeliefsHeader *m)
-{
-	proto_put_i64(buf, m->request_id);
-	put_bool(buf, m->last);
-	proto_put_u32(buf, m->count);
-}
-
-bool
-proto_get_beliefs_header(ProtoReader *r, ProtoBeliefsHeader *m)
-{
-	m->request_id = proto_get_i64(r);
-	m->last = get_bool(r);
-	m->count = proto_get_u32(r);
-
-	/* A receiver may allocate by this count: the bytes must be there. */
-	return !r->failed && m->count <= reader_left(r) / BELIEF_MIN_SIZE;
-}
-
-void
-proto_put_belief(ProtoBuf *buf, const ProtoBelief *m)
-{
-	proto_put_i64(buf, m->id);
-	put_str(buf, m->path);
-	proto_put_i64(buf, m->size);
-	proto_put_i64(buf, m->inode);
-	proto_put_i64(buf, m->mtime_ns);
-	proto_put_i64(buf, m->ctime_ns);
-	proto_put_i64(buf, m->btime_ns);
-	proto_put_i64(buf, m->scanned_us);
-	put_hash(buf, m->has_hash, m->hash);
-}
-
-bool
-proto_get_belief(ProtoReader *r, ProtoBelief *m)
-{
-	m->id = proto_get_i64(r);
-	m->path = get_path(r, 1, LONG_PATH_MAX);
-	m->size = proto_get_i64(r);
-	m->inode = proto_get_i64(r);
-	m->mtime_ns = proto_get_i64(r);
-	m->ctime_ns = proto_get_i64(r);
-	m->btime_ns = proto_get_i64(r);
-	m->scanned_us = proto_get_i64(r);
-	m->has_hash = get_hash(r, m->hash);
-	return !r->failed;
-}
-
-/* ---------------------------------------------------------------------
- * Messages of fsync-tree
- * ---------------------------------------------------------------------
- */
-
-void
-proto_put_beliefs_request(ProtoBuf *buf, const ProtoBeliefsRequest *m)
-{
-	proto_put_i64(buf, m->request_id);
-	proto_put_u8(buf, m->kind);
-	put_bool(buf, m->inclusive);
-	put_str(buf, m->after);
-	put_str(buf, m->before);
-	proto_put_u32(buf, m->limit);
-	put_str(buf, m->paths);
-}
-
-bool
-proto_get_beliefs_request(ProtoReader *r, ProtoBeliefsRequest *m)
-{
-	m->request_id = proto_get_i64(r);
-	m->kind = proto_get_u8(r);
-	m->inclusive = get_bool(r);
-	m->after = get_path(r, 0, LONG_PATH_MAX);
-	m->before = get_path(r, 0, LONG_PATH_MAX);
-	m->limit = proto_get_u32(r);
-	m->paths = get_list(r);
-	if (m->kind != PROTO_BELIEFS_RANGE && m->kind != PROTO_BELIEFS_PATHS)
-		return false;
-	return reader_done(r);
-}
-
-static void
-put_stat(ProtoBuf *buf, const ProtoStat *m)
-{
-	proto_put_i64(buf, m->size);
-	proto_put_i64(buf, m->inode);
-	proto_put_i64(buf, m->mtime_sec);
-	put_i32(buf, m->mtime_nsec);
-	proto_put_i64(buf, m->mtime_ns);
-	proto_put_i64(buf, m->ctime_ns);
-	proto_put_i64(buf, m->btime_ns);
-}
-
-static void
-get_stat(ProtoReader *r, ProtoStat *m)
-{
-	m->size = proto_get_i64(r);
-	m->inode = proto_get_i64(r);
-	m->mtime_sec = proto_get_i64(r);
-	m->mtime_nsec = get_i32(r, 0);
-	m->mtime_ns = proto_get_i64(r);
-	m->ctime_ns = proto_get_i64(r);
-	m->btime_ns = proto_get_i64(r);
-	if (m->mtime_nsec > 999999999)
-		r->failed = true;
-}
-
-/*
- * Only the fields that the operation uses travel: a first scan sends a million
- * of these.
- */
-void
-proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
-{
-	proto_put_u8(buf, m->op);
-	proto_put_i64(buf, m->scan_id);
-	put_str(buf, m->path);
-	switch (m->op)
-	{
-		case PROTO_OP_MOVED:
-			proto_put_i64(buf, m->id);
-			put_str(buf, m->old_path);
-			/* FALLTHROUGH */
-		case PROTO_OP_ADDED:
-		case PROTO_OP_UPDATED:
-		case PROTO_OP_TOUCHED:
-			put_stat(buf, &m->stat);
-			put_hash(buf, m->has_hash, m->hash);
-			break;
-		case PROTO_OP_REMOVED:
-			proto_put_i64(buf, m->id);
-			break;
-		case PROTO_OP_PROBLEM:
-			proto_put_u8(buf, m->problem);
-			put_str(buf, m->message);
-			break;
-		default:
-			break;
-	}
-}
-
-/* Fields that the operation does not use come out as zeros, or empty. */
-bool
-proto_get_observation(ProtoReader *r, ProtoObservation *m)
-{
-	memset(m, 0, sizeof(*m));
-	m->old_path.data = "";
-	m->message.data = "";
-	m->op = proto_get_u8(r);
-	m->scan_id = proto_get_i64(r);
-	switch (m->op)
-	{
-		case PROTO_OP_MOVED:
-			m->path = get_path(r, 1, PROTO_PATH_MAX);
-			m->id = proto_get_i64(r);
-			m->old_path = get_path(r, 1, LONG_PATH_MAX);
-			get_stat(r, &m->stat);
-			m->has_hash = get_hash(r, m->hash);
-			break;
-		case PROTO_OP_ADDED:
-		case PROTO_OP_UPDATED:
-		case PROTO_OP_TOUCHED:
-			m->path = get_path(r, 1, PROTO_PATH_MAX);
-			get_stat(r, &m->stat);
-			m->has_hash = get_hash(r, m->hash);
-			break;
-		case PROTO_OP_REMOVED:
-			m->path = get_path(r, 1, LONG_PATH_MAX);
-			m->id = proto_get_i64(r);
-			break;
-		case PROTO_OP_PROBLEM:
-			m->path = get_path(r, 0, LONG_PATH_MAX);
-			m->problem = get_enum(r, PROTO_PROBLEM_PERMISSION,
-								  PROTO_PROBLEM_REJECTED);
-			m->message = proto_get_str(r);
-			break;
-		case PROTO_OP_CLEAR:
-		case PROTO_OP_CLEAR_UNDER:
-			m->path = get_path(r, 0, LONG_PATH_MAX);
-			break;
-		default:
-			r->failed = true;
-			break;
-	}
-	return !r->failed;
-}
-
-void
-proto_put_state(ProtoBuf *buf, const ProtoState *m)
-{
-	proto_put_u8(buf, m->state);
-	put_str(buf, m->reason);
-	put_str(buf, m->hint);
-	put_bool(buf, m->polled);
-	put_u64(buf, m->directories);
-	put_str(buf, m->identity);
-	put_str(buf, m->mounts);
-}
-
-bool
-proto_get_state(ProtoReader *r, ProtoState *m)
-{
-	m->state = get_enum(r, PROTO_STATE_STARTING, PROTO_STATE_UNAVAILABLE);
-	m->reason = proto_get_str(r);
-	m->hint = proto_get_str(r);
-	m->polled = get_bool(r);
-	m->directories = get_u64(r);
-	m->identity = get_path(r, 0, LONG_PATH_MAX);
-	m->mounts = get_list(r);
-	return reader_done(r);
-}
-
-void
-proto_put_progress(ProtoBuf *buf, const ProtoProgress *m)
-{
-	proto_put_i64(buf, m->scan_id);
-	put_u64(buf, m->files_done);
-	put_u64(buf, m->bytes_hashed);
-	put_u64(buf, m->pending);
-	proto_put_i64(buf, m->last_event_us);
-	put_u64(buf, m->directories);
-}
-
-bool
-proto_get_progress(ProtoReader *r, ProtoProgress *m)
-{
-	m->scan_id = proto_get_i64(r);
-	m->files_done = get_u64(r);
-	m->bytes_hashed = get_u64(r);
-	m->pending = get_u64(r);
-	m->last_event_us = proto_get_i64(r);
-	m->directories = get_u64(r);
-	return reader_done(r);
-}
-
-void
-proto_put_scan_done(ProtoBuf *buf, const ProtoScanDone *m)
-{
-	proto_put_i64(buf, m->scan_id);
-	proto_put_u8(buf, m->result);
-	put_u64(buf, m->files_scanned);
-	put_u64(buf, m->bytes_hashed);
-	put_u64(buf, m->removals);
-	put_u64(buf, m->believed);
-	put_str(buf, m->message);
-	put_str(buf, m->hint);
-}
-
-bool
-proto_get_scan_done(ProtoReader *r, ProtoScanDone *m)
-{
-	m->scan_id = proto_get_i64(r);
-	m->result = get_enum(r, PROTO_SCAN_COMPLETE, PROTO_SCAN_MASS_DELETE);
-	m->files_scanned = get_u64(r);
-	m->bytes_hashed = get_u64(r);
-	m->removals = get_u64(r);
-	m->believed = get_u64(r);
-	m->message = proto_get_str(r);
-	m->hint = proto_get_str(r);
-	return reader_done(r);
-}
-
-const char *
-proto_problem_name(uint8_t problem)
-{
-	switch (problem)
-	{
-		case PROTO_PROBLEM_PERMISSION:
-			return "permission denied";
-		case PROTO_PROBLEM_ENCODING:
-			return "name invalid in the database's encoding";
-		case PROTO_PROBLEM_TOO_LONG:
-			return "path too long";
-		case PROTO_PROBLEM_CHANGING:
-			return "kept changing while read";
-		case PROTO_PROBLEM_IO:
-			return "I/O error";
-		case PROTO_PROBLEM_LEASE:
-			return "leased by another process";
-		case PROTO_PROBLEM_NOT_WATCHED:
-			return "directory not watched";
-		case PROTO_PROBLEM_MOUNT:
-			return "mount changed";
-		case PROTO_PROBLEM_REFERENCED:
-			return "still referenced";
-		case PROTO_PROBLEM_REJECTED:
-			return "rejected by the database";
-		default:
-			return "unknown problem";
-	}
 }

@@ -19,8 +19,8 @@
  * observations that it received before a BELIEFS_REQUEST or a FLUSHED before
  * it acts on that message; nothing else is needed to keep the two in step.
  *
- * This header and protocol.c are compiled into both programs, so they use
- * malloc() and know neither PostgreSQL nor threads.
+ * This header, protocol.c and messages.c are compiled into both programs, so
+ * they use malloc() and know neither PostgreSQL nor threads.
  *
  *-------------------------------------------------------------------------
  */
@@ -337,6 +337,9 @@ extern void proto_put_i64(ProtoBuf *buf, int64_t v);
 extern void proto_put_double(ProtoBuf *buf, double v);
 extern void proto_put_str(ProtoBuf *buf, const void *data, size_t len);
 
+/* Without a length: both ends know it. */
+extern void proto_put_bytes(ProtoBuf *buf, const void *data, size_t len);
+
 /* Overwrites a uint32 put earlier at this offset from the frame's start. */
 extern size_t proto_offset(const ProtoBuf *buf);
 extern void proto_patch_u32(ProtoBuf *buf, size_t offset, uint32_t v);
@@ -347,6 +350,9 @@ extern uint32_t proto_get_u32(ProtoReader *r);
 extern int64_t proto_get_i64(ProtoReader *r);
 extern double proto_get_double(ProtoReader *r);
 extern ProtoStr proto_get_str(ProtoReader *r);
+
+/* Copies the next bytes, or zeros once the reader has failed. */
+extern void proto_get_bytes(ProtoReader *r, void *to, size_t len);
 
 /* Steps through a list; false at its end (or when it is malformed). */
 extern bool proto_list_next(ProtoStr *list, ProtoStr *element);
