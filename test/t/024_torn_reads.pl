@@ -41,12 +41,13 @@ sub writer
 	return $pid;
 }
 
-# Files of 1 MB are rewritten in pieces, each all of one letter, to and fro in
-# turns.  So it is known what they ever were; a read that a writer overtook is
-# something else.  The pieces are large, as a file's times do not change while
-# one write(2) goes on: only the event at its end tells.
-my $part = 256 * 1024;
-my $parts = 4;
+# Files of 512 kB are rewritten page by page, each page all of one letter, to and
+# fro in turns.  So it is known what they ever were; a read that a writer
+# overtook is something else.  (Not in larger pieces: the times do not move
+# within one write(2).  An event at its end has such a hash taken again, but a
+# writer that is suspended in the middle is one that nothing tells of.)
+my $part = 4096;
+my $parts = 128;
 my @letters = ('A' .. 'H');
 my %once;
 
