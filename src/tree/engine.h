@@ -174,6 +174,7 @@ typedef struct Engine
 	size_t		points_capacity;
 	size_t		points_asked;	/* beliefs were asked for up to here */
 	size_t		points_answered;
+	uint64_t	points_moves_seen;	/* when they were taken */
 	bool		inspecting;
 
 	/* requests for beliefs: the id says whose */
@@ -243,7 +244,7 @@ extern uint64_t inspect_min_epoch(const Engine *engine);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
 
 /* moves.c */
-extern void moves_decide(Engine *engine, uint64_t moves_seen);
+extern void moves_decide(Engine *engine);
 
 /* hashing.c */
 extern void hashing_submit(Engine *engine, const Point *point);

@@ -202,6 +202,7 @@ inspect_start(Engine *engine)
 		return;
 	}
 	merge_points(engine);
+	engine->points_moves_seen = engine->moves_seen;
 	engine->inspecting = true;
 	engine->points_answered = 0;
 	if (!ask(engine))
@@ -454,7 +455,6 @@ examine(Engine *engine)
 {
 	DirectoryCache cache = {.fd = -1};
 	RootTrouble trouble = root_verify(&engine->root);
-	uint64_t	moves_seen = engine->moves_seen;
 
 	for (size_t i = 0; trouble == ROOT_OK && i < engine->n_points; i++)
 	{
@@ -491,7 +491,7 @@ examine(Engine *engine)
 		events_drain(engine->reader);
 		changes_process_events(engine);
 	}
-	moves_decide(engine, moves_seen);
+	moves_decide(engine);
 	for (size_t i = 0; i < engine->n_points; i++)
 		decide(engine, &engine->points[i]);
 	clear_points(engine);

@@ -140,13 +140,13 @@ waited_long(const Point *p)
 	return p->put_off_us != 0 && p->put_off_us + MOVES_WAIT_US < engine_now_us();
 }
 
-/* Whether something is still to be heard, or was since moves_seen. */
+/* Whether something is still to be heard, or was since the points were taken. */
 static bool
-restless(Engine *engine, uint64_t moves_seen)
+restless(Engine *engine)
 {
 	int64_t		until;
 
-	return engine->resolving || engine->moves_seen != moves_seen ||
+	return engine->resolving || engine->moves_seen != engine->points_moves_seen ||
 		engine->n_places > 0 ||
 		(engine->partial.scan != NULL && !engine->partial.drained) ||
 		runs_heal_undrained(engine) || changes_rename_unpaired(engine, engine_now_us(), &until);
@@ -394,12 +394,12 @@ put_off_halves(Engine *engine, bool waiting)
 
 /*
  * Reports the renames among the points, and puts off what cannot be decided
- * now.  moves_seen is as before the disk was looked at.
+ * now.
  */
 void
-moves_decide(Engine *engine, uint64_t moves_seen)
+moves_decide(Engine *engine)
 {
-	bool		waiting = restless(engine, moves_seen);
+	bool		waiting = restless(engine);
 
 	match(engine, waiting);
 	put_off_halves(engine, waiting);
