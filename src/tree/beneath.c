@@ -373,3 +373,14 @@ beneath_open_file(int rootfd, const char *path, size_t len, FileInfo *info)
 	errno = save_errno;
 	return fd;
 }
+
+bool
+beneath_same_state(const FileInfo *a, const FileInfo *b)
+{
+	return a->dev == b->dev &&
+		a->stat.inode == b->stat.inode &&
+		a->stat.size == b->stat.size &&
+		a->stat.mtime_sec == b->stat.mtime_sec &&
+		a->stat.mtime_nsec == b->stat.mtime_nsec &&
+		a->stat.ctime_ns == b->stat.ctime_ns;
+}

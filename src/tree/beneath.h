@@ -54,6 +54,9 @@ extern int	beneath_stat(int rootfd, const char *path, size_t len, FileInfo *info
  */
 extern int	beneath_open_file(int rootfd, const char *path, size_t len, FileInfo *info);
 
+/* Whether the two are one state of one file, as far as stat can tell. */
+extern bool beneath_same_state(const FileInfo *a, const FileInfo *b);
+
 /* Seconds and nanoseconds to nanoseconds since 1970, saturating. */
 extern int64_t beneath_ns(int64_t sec, int64_t nsec);
 

@@ -150,17 +150,6 @@ wait_until_settled(int fd, const volatile int *cancelled, FileInfo *info)
 	}
 }
 
-static bool
-same_state(const FileInfo *a, const FileInfo *b)
-{
-	return a->dev == b->dev &&
-		a->stat.inode == b->stat.inode &&
-		a->stat.size == b->stat.size &&
-		a->stat.mtime_sec == b->stat.mtime_sec &&
-		a->stat.mtime_nsec == b->stat.mtime_nsec &&
-		a->stat.ctime_ns == b->stat.ctime_ns;
-}
-
 /*
  * Feeds size bytes to the digest and no more, however fast the file grows; a
  * shorter file has changed.
@@ -222,7 +211,7 @@ hash_open_file(HashScratch *scratch, int fd, int64_t limit, const volatile int *
 		return result;
 	if (beneath_stat_fd(fd, &after) < 0)
 		return HASH_ERROR;
-	if (!same_state(info, &after))
+	if (!beneath_same_state(info, &after))
 	{
 		*info = after;
 		return HASH_CHANGED;

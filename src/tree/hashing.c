@@ -47,16 +47,6 @@ report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
 	report_problem(engine, problem, error, path, len, scan_id);
 }
 
-static bool
-same_state(const FileInfo *a, const FileInfo *b)
-{
-	return a->dev == b->dev && a->stat.inode == b->stat.inode &&
-		a->stat.size == b->stat.size &&
-		a->stat.mtime_sec == b->stat.mtime_sec &&
-		a->stat.mtime_nsec == b->stat.mtime_nsec &&
-		a->stat.ctime_ns == b->stat.ctime_ns;
-}
-
 /*
  * Another hash of the path is under way, of an older state: the new one does
  * what it was to do.
@@ -74,7 +64,7 @@ supersede(Engine *engine, HashItem *before, HashItem *item)
 	/* The file has changed; another look at the same state is no failure. */
 	if (before->retries > item->retries)
 		item->retries = before->retries;
-	if (!same_state(&before->info, &item->info))
+	if (!beneath_same_state(&before->info, &item->info))
 		item->retries++;
 	if (item->retries >= HASHING_RETRIES)
 	{
@@ -301,7 +291,7 @@ hash_done(Engine *engine, const HashItem *item)
 	}
 	if (job->result != HASH_DONE ||
 		beneath_stat(engine->root.fd, job->path, job->len, &now) < 0 ||
-		!same_state(&now, &job->info) || written_since(engine, item))
+		!beneath_same_state(&now, &job->info) || written_since(engine, item))
 	{
 		hash_failed(engine, item);
 		return;
