@@ -193,12 +193,21 @@ hashing_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
 
 /* ---- hashes that come back ---- */
 
+/* What the item is called in the pending table: a name in its node's directory,
+ * or the path. */
+static const char *
+pending_key(const HashItem *item)
+{
+	const char *slash = memrchr(item->job.path, '/', item->job.len);
+
+	return item->node != 0 && slash ? slash + 1 : item->job.path;
+}
+
 static void
 look_again(Engine *engine, const HashItem *item, unsigned hints, int64_t delay_us,
 		   uint64_t epoch, int64_t scan_id)
 {
-	const char *slash = memrchr(item->job.path, '/', item->job.len);
-	const char *name = item->node != 0 && slash ? slash + 1 : item->job.path;
+	const char *name = pending_key(item);
 	PendingName *p;
 
 	p = pending_retry(&engine->pending, item->node, name,
@@ -267,8 +276,7 @@ static bool
 written_since(const Engine *engine, const HashItem *item)
 {
 	const HashJob *job = &item->job;
-	const char *slash = memrchr(job->path, '/', job->len);
-	const char *name = item->node != 0 && slash ? slash + 1 : job->path;
+	const char *name = pending_key(item);
 
 	return (pending_hints(&engine->pending, item->node, name,
 						  job->len - (name - job->path)) & HINT_CONTENT) != 0;

@@ -134,6 +134,19 @@ runs_start_scan(Engine *engine, const ProtoScan *scan)
 	engine->scan_restarts = 0;
 }
 
+/* The run is over; what it took goes back to the system. */
+static void
+forget_run(ScanRun *run)
+{
+	scan_free(run->scan);
+	if (run->checked)
+		candidates_free(run->checked);
+	run->checked = NULL;
+	run->scan = NULL;
+	run->id = 0;
+	malloc_trim(0);
+}
+
 /*
  * So much seems to be gone that force would be asked for; but names were seen
  * to go while the scan ran, and what it missed may be there under other names,
@@ -153,12 +166,7 @@ restart_run(Engine *engine, ScanRun *run)
 	engine->scan_restarts++;
 	engine->restart_due_us = engine_now_us() +
 		(int64_t) engine->config.debounce_max_ms * 1000;
-	scan_free(run->scan);
-	if (run->checked)
-		candidates_free(run->checked);
-	run->checked = NULL;
-	run->scan = NULL;
-	run->id = 0;
+	forget_run(run);
 	return true;
 }
 
@@ -241,13 +249,7 @@ end_run(Engine *engine, ScanRun *run)
 	}
 	else if (run->result != PROTO_SCAN_COMPLETE)
 		changes_heal(engine, run->message);
-	scan_free(run->scan);
-	if (run->checked)
-		candidates_free(run->checked);
-	run->checked = NULL;
-	run->scan = NULL;
-	run->id = 0;
-	malloc_trim(0);
+	forget_run(run);
 }
 
 /*
