@@ -92,6 +92,12 @@ functions_find_extension(ExtensionObjects *objects)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" does not exist", EXTENSION_NAME)));
+	if (strcmp(objects->version, EXTENSION_VERSION) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" has version %s in this database, but the library is of version %s",
+						EXTENSION_NAME, objects->version, EXTENSION_VERSION),
+				 errhint("Run ALTER EXTENSION %s UPDATE.", EXTENSION_NAME)));
 }
 
 static void

@@ -13,7 +13,7 @@
 #include "fmgr.h"
 #include "utils/tuplestore.h"
 
-/* The extension in this database, or an error. */
+/* The extension in this database, of the library's version; else an error. */
 extern void functions_find_extension(ExtensionObjects *objects);
 
 /* Errors: on a standby; where the library was not preloaded. */

@@ -188,11 +188,7 @@ fsync_status(PG_FUNCTION_ARGS)
 
 	functions_find_extension(&objects);
 	if (desc->natts != STATUS_COLUMNS)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"%s\" has version %s, which does not fit the library",
-						EXTENSION_NAME, objects.version),
-				 errhint("Run ALTER EXTENSION fsync UPDATE.")));
+		elog(ERROR, "fsync_status() is declared with %d columns", desc->natts);
 	if (requests_available())
 		requests_nudge();
 

@@ -24,7 +24,10 @@
 static SessionPlan load_plan = {
 	.sql = "SELECT repository_id, watch_root, include, exclude, calculate_hashes,"
 	" active AND database_oid = $1, root_identity, mounts, scan_generation,"
-	" last_complete_generation, last_complete_scan"
+	" last_complete_generation, last_complete_scan, paused, ignore_case,"
+	" include_hidden, use_ignore_files, coalesce(min_size, 0),"
+	" coalesce(max_size, 9223372036854775807), on_missing = 'mark',"
+	" on_type_change = 'mark', missing_retention, change_feed"
 	" FROM %1$s.fsync_repositories ORDER BY created_at, repository_id",
 	.nargs = 1,
 	.argtypes = {OIDOID},
@@ -105,6 +108,21 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 		DatumGetInt64(SPI_getbinval(tuple, desc, 10, &isnull));
 	value = SPI_getbinval(tuple, desc, 11, &isnull);
 	row->last_complete_scan = isnull ? 0 : DatumGetTimestampTz(value);
+	row->paused = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
+	row->ignore_case = DatumGetBool(SPI_getbinval(tuple, desc, 13, &isnull));
+	row->include_hidden = DatumGetBool(SPI_getbinval(tuple, desc, 14, &isnull));
+	row->use_ignore_files = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
+	row->min_size = DatumGetInt64(SPI_getbinval(tuple, desc, 16, &isnull));
+	row->max_size = DatumGetInt64(SPI_getbinval(tuple, desc, 17, &isnull));
+	row->mark_missing = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
+	row->mark_type_change = DatumGetBool(SPI_getbinval(tuple, desc, 19, &isnull));
+	value = SPI_getbinval(tuple, desc, 20, &isnull);
+	if (!isnull)
+	{
+		row->missing_retention = palloc(sizeof(Interval));
+		*row->missing_retention = *DatumGetIntervalP(value);
+	}
+	row->change_feed = DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull));
 	MemoryContextSwitchTo(old_context);
 	return row;
 }

@@ -31,6 +31,16 @@ typedef struct RepositoryRow
 	int64		generation;		/* scan_generation */
 	int64		last_complete_generation;	/* 0: never complete */
 	TimestampTz last_complete_scan; /* 0 where never */
+	bool		paused;
+	bool		ignore_case;
+	bool		include_hidden;
+	bool		use_ignore_files;
+	int64		min_size;		/* bytes */
+	int64		max_size;		/* bytes; PG_INT64_MAX: no limit */
+	bool		mark_missing;	/* on_missing = mark */
+	bool		mark_type_change;	/* on_type_change = mark */
+	Interval   *missing_retention;	/* NULL: for ever */
+	bool		change_feed;
 } RepositoryRow;
 
 /*

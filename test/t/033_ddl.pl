@@ -130,13 +130,14 @@ $node->wait_for_log(qr/has version 0\.9.*\n.*HINT: .*ALTER EXTENSION fsync UPDAT
 pass('objects of another version: the log says what to do');
 write_file("$root/another version.txt", 'x');
 ($rc, $out, $err) = $node->psql($db, "SELECT fsync_wait('$id')");
-isnt($rc, 0, 'objects of another version: who waits gets an error');
+like($err, qr/has version 0\.9.*HINT: .*ALTER EXTENSION fsync UPDATE/s,
+	"objects of another version: who waits gets an error that says what to do");
 is( $node->safe_psql($db, "SELECT count(*) FROM file_records WHERE file_path ~ 'another version'"),
 	'0', 'objects of another version: nothing is written');
 is( $node->safe_psql('postgres',
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fsync worker' AND datname = '$db'"),
 	'0', 'objects of another version: there is no worker');
-$node->safe_psql($db, "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'fsync'");
+$node->safe_psql($db, "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'fsync'");
 all_is_well($node, $id, $root, 'objects updated', $position, db => $db);
 
 # ---- schemas ----
@@ -216,5 +217,5 @@ wait_equal($node, $id, $root, 'added again', db => $db);
 
 $node->stop;
 log_is_quiet($node, 0, 'of all that, the log has nothing above LOG that we did not ask for',
-	qr/is not active/, qr/SET SCHEMA/);
+	qr/is not active/, qr/SET SCHEMA/, qr/has version 0\.9/);
 done_testing();
