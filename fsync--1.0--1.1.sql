@@ -32,6 +32,17 @@ COMMENT ON COLUMN fsync_repositories.missing_retention IS 'How long marked rows 
 COMMENT ON COLUMN fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of something else than a file: delete, or mark';
 COMMENT ON COLUMN fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
+-- The columns that the worker itself writes are not among these.
+CREATE OR REPLACE TRIGGER fsync_changed
+	AFTER INSERT OR DELETE OR TRUNCATE
+		OR UPDATE OF path, user_area, watch_root, include, exclude,
+			calculate_hashes, active, database_oid, paused, ignore_case,
+			include_hidden, use_ignore_files, min_size, max_size, on_missing,
+			missing_retention, on_type_change, change_feed ON fsync_repositories
+	FOR EACH STATEMENT EXECUTE FUNCTION fsync_repositories_changed();
+
+ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_changed;
+
 --
 -- Filters
 --
