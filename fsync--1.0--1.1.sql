@@ -47,6 +47,76 @@ ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_changed;
 -- Filters
 --
 
+-- Rows are checked whoever writes them.
+CREATE OR REPLACE TRIGGER fsync_guard
+	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
+		on_missing, missing_retention, on_type_change ON fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION fsync_repositories_guard();
+
+ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_guard;
+
+COMMENT ON FUNCTION fsync_repositories_guard() IS
+'Trigger: makes rows that fsync_add_repository() did not insert inactive, checks settings, refuses a change of repository_id';
+
+COMMENT ON TABLE fsync_repositories IS
+'Registered directories. Rows are made by fsync_add_repository() and go with fsync_remove_repository(); the settings, from include to change_feed, are changed by fsync_configure_repository() or directly.';
+
+-- A grant made here would be missing from dumps: what was granted on the
+-- function of 1.0 has to be granted anew.
+DROP FUNCTION fsync_add_repository(text, uuid, text, text[], text[], boolean);
+
+CREATE FUNCTION fsync_add_repository(
+	path text,
+	repository_id uuid DEFAULT gen_random_uuid(),
+	user_area text DEFAULT NULL,
+	include text[] DEFAULT NULL,
+	exclude text[] DEFAULT NULL,
+	calculate_hashes boolean DEFAULT NULL,
+	ignore_case boolean DEFAULT NULL,
+	include_hidden boolean DEFAULT NULL,
+	use_ignore_files boolean DEFAULT NULL,
+	min_size bigint DEFAULT NULL,
+	max_size bigint DEFAULT NULL,
+	on_missing text DEFAULT NULL,
+	missing_retention interval DEFAULT NULL,
+	on_type_change text DEFAULT NULL,
+	change_feed boolean DEFAULT NULL)
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'fsync_add_repository'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
+	boolean, boolean, bigint, bigint, text, interval, text, boolean) IS
+'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
+
+REVOKE ALL ON FUNCTION fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
+	boolean, boolean, bigint, bigint, text, interval, text, boolean) FROM PUBLIC;
+
+CREATE FUNCTION fsync_configure_repository(
+	repository_id uuid,
+	include text[] DEFAULT NULL,
+	exclude text[] DEFAULT NULL,
+	calculate_hashes boolean DEFAULT NULL,
+	ignore_case boolean DEFAULT NULL,
+	include_hidden boolean DEFAULT NULL,
+	use_ignore_files boolean DEFAULT NULL,
+	min_size bigint DEFAULT NULL,
+	max_size bigint DEFAULT NULL,
+	on_missing text DEFAULT NULL,
+	missing_retention interval DEFAULT NULL,
+	on_type_change text DEFAULT NULL,
+	change_feed boolean DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_configure_repository'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
+	boolean, bigint, bigint, text, interval, text, boolean) IS
+'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (delete, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
+
+REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
+	boolean, bigint, bigint, text, interval, text, boolean) FROM PUBLIC;
+
 --
 -- Change feed
 --

@@ -82,6 +82,22 @@ WHERE repository_id <> '00000000-0000-0000-0000-000000000001' ORDER BY file_path
 SELECT status, files_added FROM fsync_reconcile() ORDER BY id;
 CALL fsync_reconcile_all();
 
+-- settings: NULL leaves one as it is, and each can be taken back
+SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000002',
+	include => '{*.jpg,*.txt}', calculate_hashes => true, ignore_case => true,
+	include_hidden => true, use_ignore_files => true, min_size => 1, max_size => 1000,
+	on_missing => 'mark', missing_retention => '30 days', on_type_change => 'mark',
+	change_feed => true);
+SELECT include, exclude, calculate_hashes, ignore_case, include_hidden, use_ignore_files,
+	min_size, max_size, on_missing, missing_retention, on_type_change, change_feed
+FROM fsync_repositories WHERE repository_id = '00000000-0000-0000-0000-000000000002';
+SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000002',
+	include => '{}', min_size => -1, missing_retention => '0');
+SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000002');
+SELECT include, exclude, calculate_hashes, ignore_case, include_hidden, use_ignore_files,
+	min_size, max_size, on_missing, missing_retention, on_type_change, change_feed
+FROM fsync_repositories WHERE repository_id = '00000000-0000-0000-0000-000000000002';
+
 -- removal takes all that belongs to it along
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000002');
 SELECT repository_id, count(*) FROM file_records GROUP BY 1;

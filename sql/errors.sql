@@ -48,6 +48,7 @@ SELECT fsync_add_repository(NULL);
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', NULL);
 SELECT fsync_remove_repository(NULL);
 SELECT fsync_activate_repository(NULL);
+SELECT fsync_configure_repository(NULL);
 SELECT fsync_wait(timeout => NULL);
 SELECT * FROM fsync_reconcile(wait => NULL);
 SELECT * FROM fsync_sync_history(NULL);
@@ -57,6 +58,14 @@ SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', include => '{"[a"}'
 \echo :LAST_ERROR_SQLSTATE
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', exclude => '{*.tmp,NULL}');
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', exclude => '{{a,b},{c,d}}');
+
+-- other settings
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', min_size => -2);
+\echo :LAST_ERROR_SQLSTATE
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', min_size => 2, max_size => 1);
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', on_missing => 'forget');
+\echo :LAST_ERROR_SQLSTATE
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', on_type_change => '');
 
 -- the same directory again, by whatever name; the same id again
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', '00000000-0000-0000-0000-000000000001');
@@ -71,6 +80,7 @@ SELECT fsync_add_repository('/tmp/fsync_regress_errors/space', '00000000-0000-00
 SELECT fsync_remove_repository('00000000-0000-0000-0000-00000000000f');
 \echo :LAST_ERROR_SQLSTATE
 SELECT fsync_activate_repository('00000000-0000-0000-0000-00000000000f');
+SELECT fsync_configure_repository('00000000-0000-0000-0000-00000000000f');
 SELECT * FROM fsync_reconcile('00000000-0000-0000-0000-00000000000f');
 SELECT fsync_wait('00000000-0000-0000-0000-00000000000f');
 SELECT * FROM fsync_status('00000000-0000-0000-0000-00000000000f');
@@ -101,6 +111,12 @@ ROLLBACK;
 UPDATE fsync_repositories SET repository_id = gen_random_uuid();
 \echo :LAST_ERROR_SQLSTATE
 UPDATE fsync_repositories SET exclude = '{"[a"}';
+UPDATE fsync_repositories SET min_size = -1;
+\echo :LAST_ERROR_SQLSTATE
+UPDATE fsync_repositories SET min_size = 10, max_size = 9;
+UPDATE fsync_repositories SET on_missing = 'keep';
+UPDATE fsync_repositories SET missing_retention = '0';
+\echo :LAST_ERROR_SQLSTATE
 \set VERBOSITY terse
 INSERT INTO fsync_repositories (repository_id, path, watch_root)
 VALUES ('00000000-0000-0000-0000-000000000004', 'x', 'x');

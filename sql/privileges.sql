@@ -23,6 +23,7 @@ SELECT count(*) FROM fsync_problems;
 SELECT fsync_add_repository('/tmp/fsync_regress_priv');
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
+SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000001');
 SELECT * FROM fsync_reconcile();
 CALL fsync_reconcile_all();
 SELECT fsync_wait();

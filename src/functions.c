@@ -21,7 +21,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -29,7 +28,6 @@
 #include "functions.h"
 #include "path_check.h"
 #include "requests.h"
-#include "tree/filter.h"
 
 PG_FUNCTION_INFO_V1(fsync_check_preloaded);
 PG_FUNCTION_INFO_V1(fsync_add_repository);
@@ -44,13 +42,11 @@ static bool registering = false;
 
 static SessionPlan insert_plan = {
 	.sql = "INSERT INTO %1$s.fsync_repositories"
-	" (repository_id, path, user_area, watch_root, include, exclude,"
-	" calculate_hashes, active, database_oid, state)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, true, $8, 'starting')"
+	" (repository_id, path, user_area, watch_root, active, database_oid, state)"
+	" VALUES ($1, $2, $3, $4, true, $5, 'starting')"
 	" ON CONFLICT DO NOTHING",
-	.nargs = 8,
-	.argtypes = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID,
-	BOOLOID, OIDOID},
+	.nargs = 5,
+	.argtypes = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, OIDOID},
 };
 
 static SessionPlan same_root_plan = {
@@ -121,6 +117,15 @@ functions_require_workers(void)
 	require_preloaded();
 }
 
+void
+functions_require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
 char *
 functions_uuid_text(const pg_uuid_t *id)
 {
@@ -166,15 +171,6 @@ functions_begin_result(FunctionCallInfo fcinfo, TupleDesc *desc)
  */
 
 static void
-require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-}
-
-static void
 require_right_to_read_files(void)
 {
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
@@ -182,39 +178,6 @@ require_right_to_read_files(void)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to register a directory"),
 				 errhint("Only roles with privileges of pg_read_server_files may do so.")));
-}
-
-/* Throws for a pattern that is bad; which is "include" or "exclude". */
-static void
-check_patterns(ArrayType *patterns, const char *which)
-{
-	Datum	   *elements;
-	bool	   *nulls;
-	int			n;
-
-	if (ARR_NDIM(patterns) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s must be a one-dimensional array", which)));
-	deconstruct_array(patterns, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
-	for (int i = 0; i < n; i++)
-	{
-		char	   *pattern;
-		const char *error;
-
-		if (nulls[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("patterns in %s must not be null", which)));
-		pattern = TextDatumGetCString(elements[i]);
-		error = filter_check_pattern(pattern, strlen(pattern));
-		if (error != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid pattern \"%s\" in %s", pattern, which),
-					 errdetail_internal("%s", error),
-					 errhint("Patterns are written as in .gitignore.")));
-	}
 }
 
 /*
@@ -309,38 +272,31 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	SessionScope scope;
 	char	   *path;
 	char	   *user_area = NULL;
-	Datum		values[8];
-	char		nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
 
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_add_repository()");
 	require_right_to_read_files();
-	require_argument(fcinfo, 0, "path");
-	require_argument(fcinfo, 1, "repository_id");
+	functions_require_argument(fcinfo, 0, "path");
+	functions_require_argument(fcinfo, 1, "repository_id");
 	path = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(2))
 		user_area = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	if (!PG_ARGISNULL(3))
-		check_patterns(PG_GETARG_ARRAYTYPE_P(3), "include");
-	if (!PG_ARGISNULL(4))
-		check_patterns(PG_GETARG_ARRAYTYPE_P(4), "exclude");
+	settings_check_arguments(fcinfo, 3);
 	functions_find_extension(&objects);
 
 	values[0] = PG_GETARG_DATUM(1);
 	values[1] = PG_GETARG_DATUM(0);
-	for (int arg = 2; arg <= 5; arg++)
-	{
-		int			column = arg == 2 ? 2 : arg + 1;
-
-		values[column] = PG_GETARG_DATUM(arg);
-		if (PG_ARGISNULL(arg))
-			nulls[column] = 'n';
-	}
+	values[2] = user_area != NULL ? PG_GETARG_DATUM(2) : (Datum) 0;
+	if (user_area == NULL)
+		nulls[2] = 'n';
 	values[3] = CStringGetTextDatum(path_check(join_user_area(path, user_area)));
-	values[7] = ObjectIdGetDatum(MyDatabaseId);
+	values[4] = ObjectIdGetDatum(MyDatabaseId);
 
 	session_scope_enter(&scope, &objects);
 	insert_repository(&objects, values, nulls);
+	(void) settings_store(&objects, values[0], fcinfo, 3);
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
 
@@ -356,7 +312,7 @@ fsync_remove_repository(PG_FUNCTION_ARGS)
 	uint64		deleted;
 
 	PreventCommandIfReadOnly("fsync_remove_repository()");
-	require_argument(fcinfo, 0, "repository_id");
+	functions_require_argument(fcinfo, 0, "repository_id");
 	functions_find_extension(&objects);
 	values[0] = PG_GETARG_DATUM(0);
 	session_scope_enter(&scope, &objects);
@@ -379,7 +335,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_activate_repository()");
 	require_right_to_read_files();
-	require_argument(fcinfo, 0, "repository_id");
+	functions_require_argument(fcinfo, 0, "repository_id");
 	functions_find_extension(&objects);
 
 	values[0] = PG_GETARG_DATUM(0);
@@ -459,7 +415,6 @@ fsync_repositories_guard(PG_FUNCTION_ARGS)
 	TupleDesc	desc = RelationGetDescr(data->tg_relation);
 	bool		is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
 	HeapTuple	tuple = is_update ? data->tg_newtuple : data->tg_trigtuple;
-	static const char *const pattern_columns[] = {"include", "exclude"};
 	bool		isnull;
 
 	if (is_update)
@@ -476,13 +431,7 @@ fsync_repositories_guard(PG_FUNCTION_ARGS)
 	else if (!registering)
 		tuple = make_inactive(tuple, desc);
 
-	for (int i = 0; i < (int) lengthof(pattern_columns); i++)
-	{
-		Datum		patterns = get_column(tuple, desc, pattern_columns[i], &isnull);
-
-		if (!isnull)
-			check_patterns(DatumGetArrayTypeP(patterns), pattern_columns[i]);
-	}
+	settings_check_row(tuple, desc);
 	return PointerGetDatum(tuple);
 }
 

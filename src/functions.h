@@ -19,6 +19,9 @@ extern void functions_find_extension(ExtensionObjects *objects);
 /* Errors: on a standby; where the library was not preloaded. */
 extern void functions_require_workers(void);
 
+/* The error of an argument that is NULL and must not be. */
+extern void functions_require_argument(FunctionCallInfo fcinfo, int arg, const char *name);
+
 extern void functions_unknown_repository(const pg_uuid_t *id) pg_attribute_noreturn();
 
 /* The text form of an id. */
@@ -27,5 +30,16 @@ extern char *functions_uuid_text(const pg_uuid_t *id);
 /* A set-returning function's result, to be filled with rows of its type. */
 extern Tuplestorestate *functions_begin_result(FunctionCallInfo fcinfo,
 											   TupleDesc *desc);
+
+/*
+ * functions_settings.c.  fsync_add_repository() and fsync_configure_repository()
+ * take, from first_arg on: include, exclude, calculate_hashes, ignore_case,
+ * include_hidden, use_ignore_files, min_size, max_size, on_missing,
+ * missing_retention, on_type_change, change_feed.
+ */
+extern void settings_check_arguments(FunctionCallInfo fcinfo, int first_arg);
+extern void settings_check_row(HeapTuple row, TupleDesc desc);
+extern bool settings_store(const ExtensionObjects *objects, Datum repository_id,
+						   FunctionCallInfo fcinfo, int first_arg);
 
 #endif							/* FSYNC_FUNCTIONS_H */

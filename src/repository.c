@@ -180,6 +180,10 @@ repository_settings_differ(const RepositoryRow *a, const RepositoryRow *b)
 {
 	return a->active != b->active ||
 		a->calculate_hashes != b->calculate_hashes ||
+		a->ignore_case != b->ignore_case ||
+		a->include_hidden != b->include_hidden ||
+		a->use_ignore_files != b->use_ignore_files ||
+		a->min_size != b->min_size || a->max_size != b->max_size ||
 		strcmp(a->root, b->root) != 0 ||
 		patterns_differ(a->include, a->n_include, b->include, b->n_include) ||
 		patterns_differ(a->exclude, a->n_exclude, b->exclude, b->n_exclude);
