@@ -249,6 +249,7 @@ extern void moves_decide(Engine *engine);
 /* hashing.c */
 extern void hashing_submit(Engine *engine, const Point *point);
 extern void hashing_gone(Engine *engine, const char *path, size_t len);
+extern void hashing_look_for_files(Engine *engine, const Scan *scan);
 extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);
 extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
 							 int64_t scan_id);

@@ -132,6 +132,28 @@ hashing_gone(Engine *engine, const char *path, size_t len)
 	item->scan_id = 0;
 }
 
+/*
+ * Large files that went with their directory: where they have no row yet, the
+ * scan that ends here had nothing to say of them, and nobody else would.
+ */
+void
+hashing_look_for_files(Engine *engine, const Scan *scan)
+{
+	for (size_t i = 0; i < engine->items.n_buckets; i++)
+		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
+		{
+			const HashItem *item = table_container(link, HashItem, link);
+			const HashJob *job = &item->job;
+			FileInfo	info;
+
+			if (!item->superseded && job->expected_size >= HASH_LARGE_FILE &&
+				scan_covers(scan, job->path, job->len) &&
+				beneath_stat(engine->root.fd, job->path, job->len, &info) < 0 &&
+				(errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+				hashing_gone(engine, job->path, job->len);
+		}
+}
+
 /* Bytes that were read of files whose hash is not there yet. */
 uint64_t
 hashing_bytes_under_way(const Engine *engine, int64_t scan_id)

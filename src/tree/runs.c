@@ -236,6 +236,8 @@ end_run(Engine *engine, ScanRun *run)
 
 	if (run->result == PROTO_SCAN_COMPLETE)
 		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
+	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
+		hashing_look_for_files(engine, run->scan);
 	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE)
 		engine->root.replaced = false;
 	if (run->id != 0)

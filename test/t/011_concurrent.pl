@@ -80,10 +80,14 @@ reconcile_finds_nothing($node, $id, 'after the reconciliations');
 
 # ---- a scan that takes long, for certain ----
 
-# Files that cost nothing to make and time to hash.
+# Files that cost nothing to make and time to hash, one of them more than anybody
+# has.
 my $slow = new_root('slow');
 mkdir("$slow/large") or die "mkdir: $!";
-foreach my $n (1 .. 600)
+write_file("$slow/large/huge.img", '');
+truncate("$slow/large/huge.img", 2**40) || truncate("$slow/large/huge.img", 2**37)
+  or die "truncate: $!";
+foreach my $n (1 .. 100)
 {
 	write_file("$slow/large/$n.img", '');
 	truncate("$slow/large/$n.img", 60 * 1024 * 1024) or die "truncate: $!";
