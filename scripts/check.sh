@@ -86,8 +86,7 @@ if setarch -R true 2>/dev/null; then
 	no_randomisation=(setarch -R)
 fi
 
-# unit VARIANT PROGRAM…: a test prints TAP or just exits with zero.  One after
-# the other: several measure how soon something happens.
+# unit VARIANT PROGRAM…: a test prints TAP or just exits with zero.
 unit()
 {
 	local variant=$1 test name ok
@@ -104,7 +103,7 @@ unit()
 		run_as "$variant-$name" env TMPDIR="$work/run" \
 			ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 \
 			UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
-			timeout 300 "${prefix[@]}" "./$variant/$name" || ok=no
+			timeout 1200 "${prefix[@]}" "./$variant/$name" || ok=no
 		count_unit "$variant/$name" "$work/run/$variant-$name.log" "$ok"
 	done
 }
@@ -188,7 +187,7 @@ run_regress()
 		"fsync.debounce_interval = 50ms" >"$work/run/regress.conf"
 	mkdir -p "$work/run/regress"
 	give_to_user
-	run_as regress timeout 900 "$pgxs_test/regress/pg_regress" \
+	run_as regress timeout 3600 "$pgxs_test/regress/pg_regress" \
 		--bindir="$pg_bin" --temp-instance="$work/run/regress/instance" \
 		--temp-config="$work/run/regress.conf" --no-locale --encoding=UTF8 \
 		--inputdir=. --outputdir=regress --dbname=contrib_regression \
@@ -260,6 +259,7 @@ run_tap()
 			PG_TEST_PORT_DIR="$work/run/tmp_check" \
 			PERL5LIB="$work/run/test:$pgxs_test/perl" \
 			LC_MESSAGES=C \
+			PGCTLTIMEOUT=600 \
 			TORTURE_STORM="$work/run/storm" \
 			perl run-tap.pl "$work/run/tap.counts" "${CHECK_JOBS:-4}" "${tests[@]}"
 	) </dev/null 2>&1 | tee "$work/run/tap.log" || ok=no

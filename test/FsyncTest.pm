@@ -33,7 +33,7 @@ our @EXPORT = qw(
   make_tree write_file append_file read_all_names @nasty_names
   disk_files table_files differences
   is_equal wait_equal wait_ok reconcile_finds_nothing
-  sql_path ids_of wait_for_state status_of
+  sql_path ids_of wait_for_state wait_for_status status_of
   worker_pid launcher_pid tree_pid wait_until process_is_gone
   start_sql finish_sql wait_for_backend
   log_is_quiet latest_operation wait_for_operation
@@ -78,6 +78,7 @@ sub new_node
 		'postgresql.conf', qq(
 shared_preload_libraries = '@{[ $opt{preload} // 'fsync' ]}'
 fsync.debounce_interval = 50ms
+fsync.helper_timeout = 120s
 log_line_prefix = '%m [%p] %b '
 ));
 	$node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
@@ -429,6 +430,17 @@ sub wait_for_state
 			"SELECT state, reason, hint FROM fsync_status('$id')"))
 	  unless $reached;
 	return $reached;
+}
+
+# Waits until a column of fsync_status() matches.
+sub wait_for_status
+{
+	my ($node, $id, $column, $pattern, $name) = @_;
+	my $value = '';
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_until(sub { ($value = status_of($node, $id, $column)) =~ $pattern });
+	return like($value, $pattern, $name);
 }
 
 # Waits until a function returns true; polled every tenth of a second.

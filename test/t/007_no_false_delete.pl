@@ -91,7 +91,7 @@ mkdir($root) or die "mkdir: $!";
 wait_for_state($node, $id, 'unavailable|degraded', 'root replaced: the state says so');
 like(try_reconcile($id, 'false'), qr/^failed/, 'root replaced: a reconciliation fails');
 is(rows($id), $n, 'root replaced: the rows stay');
-like(status_of($node, $id, 'hint'), qr/force/, 'the hint says what to do');
+wait_for_status($node, $id, 'hint', qr/force/, 'the hint says what to do');
 
 # and at the start of the server
 my $last = latest_operation($node, $id);

@@ -70,7 +70,7 @@ sub state_like
 	my ($states, $reason, $name) = @_;
 
 	wait_for_state($node, $id, $states, "$name: $states");
-	like(status_of($node, $id, 'reason'), $reason, "$name: the reason");
+	wait_for_status($node, $id, 'reason', $reason, "$name: the reason");
 	isnt(status_of($node, $id, 'hint'), '', "$name: there is a hint");
 }
 
@@ -102,7 +102,7 @@ unplug('another disk');
 mount_at('tmpfs', "$base/place");
 make_path("$root/usb", "$root/card");
 state_like('unavailable', qr/not the one/, 'another disk');
-like(status_of($node, $id, 'hint'), qr/force => true/, 'another disk: the hint tells of force');
+wait_for_status($node, $id, 'hint', qr/force => true/, 'another disk: the hint tells of force');
 like(reconcile($node, $id), qr/^failed/, 'another disk: a reconciliation fails');
 rows_stay('another disk');
 write_file("$root/stranger.txt", 'x');

@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $node = new_node('main', conf => 'fsync.helper_timeout = 120s');
+my $node = new_node('main');
 
 # A trigger sees each removal, also of a row that soon comes back.
 $node->safe_psql(

