@@ -234,6 +234,7 @@ $node->restart;
 write_file("$root/read only.txt", 'x');
 is( $node->safe_psql('postgres', "
 SET search_path = public; SET default_transaction_isolation = 'read committed';
+SET statement_timeout = 0; SET lock_timeout = 0;
 BEGIN READ WRITE; SELECT fsync_wait('$id'); COMMIT"),
 	't', 'the worker works under settings that would stop it');
 $node->safe_psql('postgres', "
@@ -241,6 +242,7 @@ SET default_transaction_read_only = off; ALTER DATABASE postgres RESET ALL");
 $node->append_conf('postgresql.conf', q(
 default_transaction_isolation = 'read committed'
 statement_timeout = 0
+lock_timeout = 0
 search_path = 'public'
 ));
 $node->restart;
