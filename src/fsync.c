@@ -26,6 +26,7 @@
 #include "hooks.h"
 #include "requests.h"
 #include "shared.h"
+#include "tree/protocol.h"
 
 PG_MODULE_MAGIC;
 
@@ -36,6 +37,8 @@ int			setting_debounce_max_delay_ms = 5000;
 int			setting_reconciliation_interval_s = 86400;
 int			setting_batch_size = 1000;
 int			setting_max_concurrency = 4;
+int			setting_reconcile_cpu_limit = 0;
+int			setting_io_priority = PROTO_IO_NONE;
 bool		setting_calculate_hashes = true;
 double		setting_mass_delete_threshold = 0.5;
 int			setting_history_retention_min = 30 * 24 * 60;
@@ -43,6 +46,13 @@ int			setting_history_max_rows = 1000;
 int			setting_max_repositories = 64;
 int			setting_helper_timeout_s = 20;
 char	   *setting_helper_path = NULL;
+
+static const struct config_enum_entry io_priorities[] = {
+	{"none", PROTO_IO_NONE, false},
+	{"best-effort", PROTO_IO_BEST_EFFORT, false},
+	{"idle", PROTO_IO_IDLE, false},
+	{NULL, 0, false}
+};
 
 #if PG_VERSION_NUM >= 150000
 static shmem_request_hook_type previous_shmem_request_hook = NULL;
@@ -86,6 +96,20 @@ define_settings(void)
 							&setting_max_concurrency,
 							4, 1, 64,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.reconcile_cpu_limit",
+							"CPU time that reconciliations may take, in per cent of one core.",
+							"0 means no limit. Counts the worker and fsync-tree together; changes that are reported while a reconciliation runs are not held up.",
+							&setting_reconcile_cpu_limit,
+							0, 0, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("fsync.io_priority",
+							 "Priority of a reconciliation's reads among all input and output.",
+							 "\"best-effort\" comes after that of ordinary processes, \"idle\" only while there is no other. Takes an I/O scheduler that heeds priorities.",
+							 &setting_io_priority,
+							 PROTO_IO_NONE, io_priorities,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("fsync.calculate_hashes",
 							 "Calculates the SHA-256 of each file's content.",

@@ -21,6 +21,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/skey.h"
@@ -464,4 +466,13 @@ session_error_is_transient(int sqlerrcode)
 		default:
 			return false;
 	}
+}
+
+int64
+session_cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return ts.tv_sec * INT64CONST(1000000) + ts.tv_nsec / 1000;
 }

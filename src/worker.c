@@ -493,6 +493,34 @@ follow_events(void)
 		ProcessCatchupInterrupt();
 }
 
+int
+worker_scans(void)
+{
+	int			scans = 0;
+	ListCell   *lc;
+
+	foreach(lc, repositories)
+		scans += ((WorkerRepository *) lfirst(lc))->run.phase == RUN_RUNNING;
+	return scans;
+}
+
+/* A scan has begun or ended: the others' share of the limit is another. */
+static void
+share_limit(void)
+{
+	static int	shares = 0;
+	int			scans = worker_scans();
+	ListCell   *lc;
+
+	if (scans == shares)
+		return;
+	shares = scans;
+	if (setting_reconcile_cpu_limit == 0)
+		return;
+	foreach(lc, repositories)
+		process_send_config(lfirst(lc));
+}
+
 static void
 prune_work(WorkerRepository *repository, void *arg)
 {
@@ -644,6 +672,7 @@ turn(void)
 	hand_out_requests();
 	foreach(lc, repositories)
 		advance(lfirst(lc), &deadline);
+	share_limit();
 	prune_history(now);
 	lower_deadline(&deadline, tree_orphans_poll(now));
 	if (reload_wanted)

@@ -201,6 +201,9 @@ extern ErrorData *worker_try(WorkerRepository *repository, DatabaseWork work, vo
  */
 extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg);
 
+/* Repositories that are being scanned. */
+extern int	worker_scans(void);
+
 /* The repository's row, or the extension, is gone or different: look. */
 extern void worker_request_reload(void);
 

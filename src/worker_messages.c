@@ -51,6 +51,7 @@ static FrameResult
 take_observations(WorkerRepository *repository, ProtoReader body)
 {
 	ApplyWork	work = {.body = body};
+	int64		begin_us = session_cpu_us();
 	int			error;
 
 	work.generation = runs_generation(repository);
@@ -65,6 +66,7 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 		worker_request_reload();
 
 	proto_begin(&repository->tree.out, PROTO_APPLIED);
+	proto_put_i64(&repository->tree.out, session_cpu_us() - begin_us);
 	proto_end(&repository->tree.out);
 	process_send(repository);
 	return FRAME_DONE;

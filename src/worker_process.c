@@ -61,6 +61,7 @@ process_send(WorkerRepository *repository)
  * ---------------------------------------------------------------------
  */
 
+/* The limit is for all scans of this worker: they share it. */
 static void
 fill_config(ProtoConfig *config, const RepositoryRow *row)
 {
@@ -69,6 +70,8 @@ fill_config(ProtoConfig *config, const RepositoryRow *row)
 	config->batch_size = setting_batch_size;
 	config->max_concurrency = setting_max_concurrency;
 	config->calculate_hashes = row->calculate_hashes;
+	config->scan_cpu_ppm = setting_reconcile_cpu_limit * 10000 / Max(worker_scans(), 1);
+	config->io_priority = setting_io_priority;
 }
 
 static ProtoStr

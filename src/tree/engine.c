@@ -99,6 +99,7 @@ start(Engine *engine, bool accept)
 		engine->exit_status = EXIT_FAILURE;
 		return;
 	}
+	hash_pool_set_throttle(engine->pool, &engine->throttle);
 	engine->running = true;
 	engine->state_changed = true;
 	if (!changes_start_watching(engine))
@@ -289,9 +290,10 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 			return proto_get_beliefs_header(&body, &header) &&
 				(!engine->running || runs_beliefs(engine, &header, body));
 		case PROTO_APPLIED:
-			if (engine->unacknowledged == 0)
+			value = proto_get_i64(&body);
+			if (body.failed || engine->unacknowledged == 0)
 				return false;
-			engine->unacknowledged--;
+			report_applied(engine, value);
 			return true;
 		case PROTO_PING:
 			value = proto_get_i64(&body);
@@ -517,6 +519,7 @@ engine_run(int socket)
 	pending_init(&engine->pending);
 	problems_init(&engine->problems);
 	table_init(&engine->items);
+	throttle_init(&engine->throttle, NULL);
 	if (engine->wake_fd < 0)
 		return EXIT_FAILURE;
 	proto_begin(&engine->out, PROTO_HELLO);

@@ -30,7 +30,11 @@
 #include "problems.h"
 #include "root.h"
 #include "scan.h"
+#include "throttle.h"
 #include "watch_tree.h"
+
+/* Frames whose scan's share is known when the worker says what they cost. */
+#define REPORT_FRAMES		64
 
 /* A path to be inspected, with all that is found out about it. */
 typedef struct Point
@@ -85,6 +89,7 @@ typedef struct ScanRun
 	Scan	   *scan;			/* NULL: none */
 	Candidates *checked;		/* replaces the scan's own candidates */
 	bool		drained;		/* all candidates were taken */
+	bool		put_off;		/* more could be done; the throttle said no */
 	int64_t		id;				/* 0: of places that events named */
 	uint32_t	flags;
 	double		threshold;
@@ -148,7 +153,9 @@ typedef struct Engine
 	Problems	problems;
 	Links	   *links;
 	HashPool   *pool;
+	Throttle	throttle;		/* of the full scan */
 	Table		items;			/* HashItems in the pool, by path */
+	size_t		scan_items;		/* of these, not urgent */
 	uint64_t	epoch;			/* of what happens now; a flush ends it */
 	FlushWait  *flushes;
 
@@ -189,7 +196,10 @@ typedef struct Engine
 	bool		frame_open;
 	size_t		frame_count_at;
 	uint32_t	frame_count;
+	uint32_t	frame_of_scan;	/* of these, found by the full scan */
 	uint32_t	unacknowledged; /* OBSERVATIONS not yet APPLIED */
+	double		scan_shares[REPORT_FRAMES]; /* of those, the last ones */
+	uint32_t	frames_sent;
 	int64_t		last_progress_us;
 	bool		progress_due;
 } Engine;
@@ -264,6 +274,9 @@ extern void hashing_renew(Engine *engine, uint64_t epoch);
 extern void hashing_forget_nodes(Engine *engine);
 
 /* report.c */
+
+/* Makes the full scan pay its share of what a frame has cost the worker. */
+extern void report_applied(Engine *engine, int64_t cpu_us);
 extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
 						const ProtoStat *stat, const uint8_t *hash, int64_t scan_id);
 extern void report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,

@@ -56,6 +56,8 @@ struct HashScratch
 	EVP_MD	   *sha256;			/* fetched once: a look-up for each file costs
 								 * as much as hashing a small one */
 	EVP_MD_CTX *digest;
+	HashPause	pause;
+	void	   *pause_arg;
 	unsigned char buffer[BUFFER_SIZE];
 };
 
@@ -66,6 +68,7 @@ hash_scratch_create(void)
 
 	if (scratch == NULL)
 		return NULL;
+	scratch->pause = NULL;
 	scratch->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	scratch->digest = EVP_MD_CTX_new();
 	if (scratch->sha256 == NULL || scratch->digest == NULL)
@@ -85,6 +88,13 @@ hash_scratch_free(HashScratch *scratch)
 	EVP_MD_CTX_free(scratch->digest);
 	EVP_MD_free(scratch->sha256);
 	free(scratch);
+}
+
+void
+hash_scratch_set_pause(HashScratch *scratch, HashPause pause, void *arg)
+{
+	scratch->pause = pause;
+	scratch->pause_arg = arg;
 }
 
 static bool
@@ -180,6 +190,8 @@ read_content(HashScratch *scratch, int fd, int64_t size, const volatile int *can
 			errno = ENOTSUP;
 			return HASH_ERROR;
 		}
+		if (scratch->pause != NULL)
+			scratch->pause(scratch->pause_arg);
 	}
 	return HASH_DONE;
 }

@@ -19,6 +19,7 @@
 #define FSYNC_HASH_H
 
 #include "beneath.h"
+#include "throttle.h"
 
 /* Files from this size on go to the large lane. */
 #define HASH_LARGE_FILE		(INT64_C(64) * 1024 * 1024)
@@ -41,8 +42,9 @@ typedef struct HashJob
 	char	   *path;			/* relative to the root, terminated */
 	size_t		len;
 	int64_t		expected_size;	/* chooses the lane */
-	bool		urgent;			/* goes before those that are not: a change must
-								 * not wait for a scan */
+	bool		urgent;			/* goes before those that are not, which are a
+								 * scan's and subject to the throttle: a
+								 * change must not wait for a scan */
 	void	   *owner;			/* not touched by the pool */
 
 	/* set by the pool */
@@ -69,6 +71,9 @@ extern HashPool *hash_pool_create(int threads, int notify_fd);
 
 /* Changes the number of threads; takes effect as threads become idle. */
 extern void hash_pool_resize(HashPool *pool, int threads);
+
+/* What jobs that are not urgent are charged to, and wait for; NULL: none. */
+extern void hash_pool_set_throttle(HashPool *pool, Throttle *throttle);
 
 /* The root for the jobs submitted from now on; -1: none. */
 extern void hash_pool_set_root(HashPool *pool, int rootfd);
@@ -98,6 +103,11 @@ typedef struct HashScratch HashScratch;
 
 extern HashScratch *hash_scratch_create(void);
 extern void hash_scratch_free(HashScratch *scratch);
+
+/* Is called after each piece of a file and may sleep; NULL: nothing is. */
+typedef void (*HashPause) (void *arg);
+
+extern void hash_scratch_set_pause(HashScratch *scratch, HashPause pause, void *arg);
 
 /*
  * The pool's work.  A file of limit bytes or more is not read: it is

@@ -12,6 +12,10 @@
  * never while a file is touched.  A file that proves large when it is opened
  * by the small lane is handed over.
  *
+ * A throttle holds up jobs that are not urgent: the small lane does not begin
+ * one, the large one pauses within it.  A thread that waits for that waits on
+ * its lane's condition, and so an urgent job is never behind it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "hash.h"
@@ -20,6 +24,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -62,6 +67,7 @@ typedef struct Worker
 	pthread_t	thread;
 	WorkerState state;
 	HashJob    *job;			/* in work */
+	ThrottleMeter meter;
 } Worker;
 
 struct HashPool
@@ -72,6 +78,7 @@ struct HashPool
 	JobList		done;
 	Worker		workers[MAX_WORKERS];
 	size_t		outstanding;
+	Throttle   *throttle;
 	int			rootfd;
 	int			notify_fd;
 	bool		stopping;
@@ -196,6 +203,61 @@ list_of(Lane *lane, const HashJob *job)
 
 static void enqueue_locked(HashPool *pool, Lane *lane, HashJob *job, bool *wake);
 
+/* Waits for work, or so many nanoseconds; 0: without end. */
+static void
+wait_locked(HashPool *pool, Lane *lane, int64_t ns)
+{
+	struct timespec until;
+
+	lane->idle++;
+	if (ns == 0)
+		pthread_cond_wait(&lane->work, &pool->lock);
+	else
+	{
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += ns < THROTTLE_SLEEP_NS ? ns : THROTTLE_SLEEP_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		(void) pthread_cond_timedwait(&lane->work, &pool->lock, &until);
+	}
+	lane->idle--;
+}
+
+/* The next job; or NULL, and how long to wait for it. */
+static HashJob *
+take_locked(HashPool *pool, Lane *lane, int64_t *wait_ns)
+{
+	HashJob    *job = list_take(&lane->urgent);
+
+	*wait_ns = 0;
+	if (job == NULL && lane->queue.head != NULL && pool->throttle != NULL &&
+		__atomic_load_n(&lane->queue.head->cancelled, __ATOMIC_RELAXED) == 0)
+		*wait_ns = throttle_delay_ns(pool->throttle);
+	if (job == NULL && *wait_ns == 0)
+		job = list_take(&lane->queue);
+	return job;
+}
+
+/* Between two pieces of a large file.  Who waits behind it ends the pause. */
+static void
+pause_large(void *arg)
+{
+	Worker	   *worker = arg;
+	HashPool   *pool = worker->pool;
+	int64_t		wait_ns = throttle_used(&worker->meter);
+
+	if (wait_ns == 0)
+		return;
+	pthread_mutex_lock(&pool->lock);
+	while (wait_ns > 0 && worker->lane->urgent.head == NULL && !pool->stopping &&
+		   __atomic_load_n(&worker->job->cancelled, __ATOMIC_RELAXED) == 0)
+	{
+		wait_locked(pool, worker->lane, wait_ns);
+		wait_ns = throttle_delay_ns(pool->throttle);
+	}
+	pthread_mutex_unlock(&pool->lock);
+}
+
 static void *
 worker_main(void *arg)
 {
@@ -206,30 +268,33 @@ worker_main(void *arg)
 
 	/* Linux has priorities for each thread; failing, it is only less polite */
 	if (lane->large)
+	{
 		(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), LARGE_NICE);
+		if (scratch != NULL)
+			hash_scratch_set_pause(scratch, pause_large, worker);
+	}
 
 	pthread_mutex_lock(&pool->lock);
 	while (!pool->stopping && lane->running <= lane->wanted)
 	{
-		HashJob    *job = list_take(&lane->urgent);
-
-		if (job == NULL)
-			job = list_take(&lane->queue);
+		int64_t		wait_ns;
+		HashJob    *job = take_locked(pool, lane, &wait_ns);
+		Throttle   *throttle = pool->throttle;
 		bool		done;
 		bool		wake = false;
 
 		if (job == NULL)
 		{
-			lane->idle++;
-			pthread_cond_wait(&lane->work, &pool->lock);
-			lane->idle--;
+			wait_locked(pool, lane, wait_ns);
 			continue;
 		}
 		lane->queued--;
 		worker->job = job;
 		pthread_mutex_unlock(&pool->lock);
 
+		throttle_begin(&worker->meter, job->urgent ? NULL : throttle);
 		done = run_job(scratch, job, lane->large);
+		throttle_end(&worker->meter);
 
 		pthread_mutex_lock(&pool->lock);
 		worker->job = NULL;
@@ -290,6 +355,7 @@ start_worker_locked(HashPool *pool, Lane *lane)
 	worker->pool = pool;
 	worker->lane = lane;
 	worker->job = NULL;
+	memset(&worker->meter, 0, sizeof(worker->meter));
 
 	/* a refused size leaves the default, which only costs address space */
 	(void) pthread_attr_setstacksize(&attr, THREAD_STACK);
@@ -350,6 +416,7 @@ HashPool *
 hash_pool_create(int threads, int notify_fd)
 {
 	HashPool   *pool = calloc(1, sizeof(HashPool));
+	pthread_condattr_t attr;
 	int			error;
 
 	if (pool == NULL)
@@ -359,11 +426,14 @@ hash_pool_create(int threads, int notify_fd)
 	pool->large.large = true;
 	pool->rootfd = -1;
 	pool->notify_fd = notify_fd;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	error = pthread_mutex_init(&pool->lock, NULL);
 	if (error == 0)
-		error = pthread_cond_init(&pool->small.work, NULL);
+		error = pthread_cond_init(&pool->small.work, &attr);
 	if (error == 0)
-		error = pthread_cond_init(&pool->large.work, NULL);
+		error = pthread_cond_init(&pool->large.work, &attr);
+	pthread_condattr_destroy(&attr);
 	if (error != 0)
 	{
 		free(pool);
@@ -389,6 +459,14 @@ hash_pool_resize(HashPool *pool, int threads)
 			break;
 	}
 	pthread_cond_broadcast(&lane->work);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void
+hash_pool_set_throttle(HashPool *pool, Throttle *throttle)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->throttle = throttle;
 	pthread_mutex_unlock(&pool->lock);
 }
 

@@ -113,7 +113,9 @@ hashing_submit(Engine *engine, const Point *p)
 	}
 	if (before != NULL)
 		supersede(engine, before, item);
-	item->job.urgent = item->epoch != EPOCH_NONE;
+	item->job.urgent = item->epoch != EPOCH_NONE || item->scan_id == 0;
+	if (!item->job.urgent)
+		engine->scan_items++;
 	hash_pool_set_root(engine->pool, engine->root.fd);
 	hash_pool_submit(engine->pool, &item->job);
 }
@@ -342,6 +344,9 @@ void
 hashing_collect(Engine *engine)
 {
 	HashJob    *job;
+	int64_t		clock = throttle_clock(&engine->throttle);
+	size_t		files = 0;
+	size_t		of_scan = 0;
 
 	if (engine->inspecting)
 		return;
@@ -361,6 +366,12 @@ hashing_collect(Engine *engine)
 		HashItem   *item = job->owner;
 		HashJob    *next = job->next;
 
+		files++;
+		if (!job->urgent)
+		{
+			of_scan++;
+			engine->scan_items--;
+		}
 		if (!item->superseded)
 		{
 			if (item->scan_id != 0 && item->scan_id == engine->full.id)
@@ -372,6 +383,7 @@ hashing_collect(Engine *engine)
 		free(item);
 		job = next;
 	}
+	throttle_charge_since(&engine->throttle, clock, of_scan, files);
 }
 
 /* ---- who waits for it ---- */

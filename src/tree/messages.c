@@ -157,6 +157,8 @@ proto_put_config(ProtoBuf *buf, const ProtoConfig *m)
 	put_i32(buf, m->batch_size);
 	put_i32(buf, m->max_concurrency);
 	put_bool(buf, m->calculate_hashes);
+	put_i32(buf, m->scan_cpu_ppm);
+	proto_put_u8(buf, m->io_priority);
 }
 
 /* Also a part of ProtoInit, so what follows it is not looked at. */
@@ -168,6 +170,8 @@ proto_get_config(ProtoReader *r, ProtoConfig *m)
 	m->batch_size = get_i32(r, 1);
 	m->max_concurrency = get_i32(r, 1);
 	m->calculate_hashes = get_bool(r);
+	m->scan_cpu_ppm = get_i32(r, 0);
+	m->io_priority = get_enum(r, PROTO_IO_NONE, PROTO_IO_IDLE);
 	return !r->failed;
 }
 
@@ -229,6 +233,7 @@ proto_put_beliefs_header(ProtoBuf *buf, const ProtoBeliefsHeader *m)
 {
 	proto_put_i64(buf, m->request_id);
 	put_bool(buf, m->last);
+	proto_put_i64(buf, m->cpu_us);
 	proto_put_u32(buf, m->count);
 }
 
@@ -237,6 +242,7 @@ proto_get_beliefs_header(ProtoReader *r, ProtoBeliefsHeader *m)
 {
 	m->request_id = proto_get_i64(r);
 	m->last = get_bool(r);
+	m->cpu_us = proto_get_i64(r);
 	m->count = proto_get_u32(r);
 
 	/* A receiver may allocate by this count: the bytes must be there. */

@@ -32,7 +32,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PROTO_VERSION		1
+#define PROTO_VERSION		2
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
 #define PROTO_HASH_LEN		32
 
@@ -61,8 +61,9 @@ typedef enum ProtoType
 	PROTO_BELIEFS = 'B',		/* ProtoBeliefsHeader, then its beliefs */
 	PROTO_FLUSH = 'F',			/* int64 token: answer when all is sent */
 	PROTO_PING = 'P',			/* int64 token */
-	PROTO_APPLIED = 'A',		/* no body: one more OBSERVATIONS frame has
-								 * been committed */
+	PROTO_APPLIED = 'A',		/* int64 cpu_us: one more OBSERVATIONS frame
+								 * has been committed, which cost the worker
+								 * so much CPU time */
 
 	/* fsync-tree to worker */
 	PROTO_HELLO = 'h',			/* uint32 version */
@@ -86,6 +87,14 @@ typedef struct ProtoStr
 	uint32_t	len;
 } ProtoStr;
 
+/* How a scan's reads rank among others; see ioprio_set(2). */
+typedef enum ProtoIoPriority
+{
+	PROTO_IO_NONE = 0,			/* as those of any process */
+	PROTO_IO_BEST_EFFORT,		/* after those */
+	PROTO_IO_IDLE,				/* only while nobody else reads or writes */
+} ProtoIoPriority;
+
 typedef struct ProtoConfig
 {
 	int32_t		debounce_ms;	/* restarted by each event of a path */
@@ -93,6 +102,9 @@ typedef struct ProtoConfig
 	int32_t		batch_size;		/* most observations in one message */
 	int32_t		max_concurrency;	/* files hashed at once */
 	bool		calculate_hashes;
+	int32_t		scan_cpu_ppm;	/* CPU time that a scan may take on both sides,
+								 * in millionths of a core; 0: no limit */
+	uint8_t		io_priority;	/* ProtoIoPriority, of scans */
 } ProtoConfig;
 
 /*
@@ -178,6 +190,7 @@ typedef struct ProtoBeliefsHeader
 {
 	int64_t		request_id;
 	bool		last;			/* range: nothing follows this page */
+	int64_t		cpu_us;			/* what reading it cost the worker */
 	uint32_t	count;
 } ProtoBeliefsHeader;
 

@@ -31,7 +31,20 @@ report_end_frame(Engine *engine)
 	proto_patch_u32(&engine->out, engine->frame_count_at, engine->frame_count);
 	proto_end(&engine->out);
 	engine->frame_open = false;
+	engine->scan_shares[engine->frames_sent++ % REPORT_FRAMES] =
+		(double) engine->frame_of_scan / engine->frame_count;
 	engine->unacknowledged++;
+}
+
+void
+report_applied(Engine *engine, int64_t cpu_us)
+{
+	uint32_t	frame = engine->frames_sent - engine->unacknowledged;
+
+	engine->unacknowledged--;
+	if (cpu_us > 0 && cpu_us < INT64_MAX / 1000)
+		throttle_charge(&engine->throttle,
+						cpu_us * 1000 * engine->scan_shares[frame % REPORT_FRAMES]);
 }
 
 void
@@ -59,9 +72,12 @@ put(Engine *engine, const ProtoObservation *o)
 		proto_put_u32(&engine->out, 0);
 		engine->frame_open = true;
 		engine->frame_count = 0;
+		engine->frame_of_scan = 0;
 	}
 	proto_put_observation(&engine->out, o);
 	engine->frame_count++;
+	if (o->scan_id != 0)
+		engine->frame_of_scan++;
 	if (o->op != PROTO_OP_MOVED &&
 		(engine->frame_count >= (uint32_t) engine->config.batch_size ||
 		 proto_offset(&engine->out) > REPORT_FRAME_BYTES))

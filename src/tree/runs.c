@@ -46,11 +46,12 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 		.calculate_hashes = engine->config.calculate_hashes,
 		.spool_dir = engine->spool_dir,
 		.links = engine->links,
+		.throttle = run->id != 0 ? &engine->throttle : NULL,
 		.notify_fd = engine->wake_fd
 	};
 
 	run->round = problems_next_round(&engine->problems);
-	run->drained = false;
+	run->drained = run->put_off = false;
 	run->checked = NULL;
 	run->bytes_hashed = 0;
 	run->removals = 0;
@@ -409,6 +410,21 @@ drain(Engine *engine, ScanRun *run, const PendingRule *rule)
 	inspect_start(engine);
 }
 
+/*
+ * Whether the run may take up more now.  Files of a scan that wait for being
+ * hashed are no reason for changes to wait, and the throttle is for the scan.
+ */
+static bool
+may_go_on(Engine *engine, ScanRun *run)
+{
+	size_t		hashing = engine->items.count - (run->id == 0 ? engine->scan_items : 0);
+
+	if (engine->inspecting || hashing >= RUNS_HASHING || report_congested(engine))
+		return false;
+	run->put_off = run->id != 0 && !run->drained && throttle_delay_ns(&engine->throttle) > 0;
+	return !run->put_off;
+}
+
 /* Moves a scan on by a step. */
 static void
 step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *rule)
@@ -423,14 +439,16 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		*request_id = request.request_id = ++engine->last_request;
 		report_request_beliefs(engine, &request);
 	}
-	while (engine->items.count < RUNS_HASHING && !report_congested(engine) &&
-		   !engine->inspecting)
+	run->put_off = false;
+	while (may_go_on(engine, run))
 	{
 		Finding    *finding = scan_take_finding(run->scan);
 
 		if (finding == NULL)
 			break;
-		if (finding->kind == FINDING_ADDED)
+		if (run->result == PROTO_SCAN_CANCELLED)
+			;
+		else if (finding->kind == FINDING_ADDED)
 			hashing_new_file(engine, finding, run->epoch, run->id);
 		else
 			report_problem(engine, finding->problem, finding->error,
@@ -446,8 +464,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		scan_ended(engine, run, &status);
 	if (run->scan == NULL)
 		return;					/* it begins anew */
-	if (!run->drained && !engine->inspecting && engine->items.count < RUNS_HASHING &&
-		!report_congested(engine))
+	if (!run->drained && may_go_on(engine, run))
 		drain(engine, run, rule);
 
 	/* at once, if there was nothing to drain: no one would wake us for it */
@@ -459,8 +476,8 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		end_run(engine, run);
 }
 
-bool
-runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
+static bool
+take_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 {
 	int64_t		id = header->request_id;
 
@@ -473,6 +490,32 @@ runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 	else if (id == engine->full_request && engine->full.scan)
 		return scan_give_beliefs(engine->full.scan, header, body);
 	return true;
+}
+
+/* The full scan pays for the beliefs about what it found. */
+bool
+runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
+{
+	int64_t		clock = throttle_clock(&engine->throttle);
+	size_t		of_scan = 0;
+	size_t		all = 1;
+	bool		good;
+
+	if (clock >= 0 && header->request_id == engine->full_request)
+		of_scan = 1;
+	else if (clock >= 0 && header->request_id == engine->points_request)
+	{
+		all = engine->n_points;
+		for (size_t i = 0; i < all; i++)
+			of_scan += engine->points[i].scan_id != 0;
+	}
+	good = take_beliefs(engine, header, body);
+	if (of_scan > 0)
+	{
+		throttle_charge_since(&engine->throttle, clock, of_scan, all);
+		throttle_charge(&engine->throttle, header->cpu_us * 1000.0 * of_scan / all);
+	}
+	return good;
 }
 
 /* ---- what is to be done now ---- */
@@ -506,7 +549,11 @@ void
 runs_step(Engine *engine)
 {
 	PendingRule rule = present_rule(engine);
+	int64_t		clock;
 
+	/* Changes and barriers wait for a scan that makes up for lost events. */
+	throttle_set(&engine->throttle, engine->healing ? 0 : engine->config.scan_cpu_ppm,
+				 engine->healing ? PROTO_IO_NONE : engine->config.io_priority);
 	start_queued_scan(engine);
 	start_partial_scan(engine, &rule);
 	changes_ask_about_guard(engine);
@@ -526,7 +573,9 @@ runs_step(Engine *engine)
 		}
 		inspect_start(engine);
 	}
+	clock = throttle_clock(&engine->throttle);
 	step_run(engine, &engine->full, &engine->full_request, &rule);
+	throttle_charge_since(&engine->throttle, clock, 1, 1);
 }
 
 /* When runs_step() has something to do, in microseconds; INT64_MAX. */
@@ -540,6 +589,12 @@ runs_due(Engine *engine)
 	if (engine->inspecting || engine->building || report_congested(engine))
 		return INT64_MAX;		/* something else wakes us */
 	due = pending_due(&engine->pending, &rule);
+	if (engine->full.scan != NULL && engine->full.put_off)
+	{
+		int64_t		enough = rule.now_us + throttle_delay_ns(&engine->throttle) / 1000 + 1;
+
+		due = enough < due ? enough : due;
+	}
 	if (changes_rename_unpaired(engine, rule.now_us, &until) && until < due)
 		due = until;
 	if (engine->n_places > 0 && engine->partial.scan == NULL)

@@ -23,6 +23,9 @@
 #define SCAN_MAX_FINDINGS	4096
 #define SCAN_SPOOL_MEMORY	(4 * 1024 * 1024)
 
+/* Files between two looks at the throttle. */
+#define SCAN_THROTTLE_FILES	64
+
 typedef struct Page
 {
 	char	   *data;			/* the body, to which paths point */
@@ -58,6 +61,7 @@ struct Scan
 	atomic_uint_fast64_t believed;
 
 	/* the thread's own */
+	ThrottleMeter meter;
 	Page		current;
 	size_t		at;				/* in current */
 	bool		requested;
@@ -351,7 +355,8 @@ scan_place(Scan *scan, const ScanPlace *place)
 		switch (entry.kind)
 		{
 			case WALK_FILE:
-				atomic_fetch_add(&scan->files, 1);
+				if (atomic_fetch_add(&scan->files, 1) % SCAN_THROTTLE_FILES == 0)
+					throttle_pass(&scan->meter, &scan->cancel);
 				if (entry.info.nlink > 1)
 					links_note(scan->options.links, &entry.info, entry.path, entry.len);
 				if (c == 0 ? !compare_file(scan, b, &entry.info) :
@@ -407,10 +412,12 @@ scan_main(void *arg)
 	Scan	   *scan = arg;
 	bool		ok = true;
 
+	throttle_begin(&scan->meter, scan->options.throttle);
 	for (size_t i = 0; ok && i < scan->n_places; i++)
 		ok = scan_place(scan, &scan->places[i]);
 	if (ok && candidates_match(scan->candidates) < 0)
 		scan->error = errno;
+	throttle_end(&scan->meter);
 	pthread_mutex_lock(&scan->lock);
 	page_free(&scan->current);
 	scan->ended = true;

@@ -16,6 +16,7 @@
 
 #include "candidates.h"
 #include "links.h"
+#include "throttle.h"
 #include "walk.h"
 
 /* A place to compare: everything below a directory ("": the root). */
@@ -40,6 +41,7 @@ typedef struct ScanOptions
 	bool		calculate_hashes;	/* a row without a hash differs */
 	const char *spool_dir;
 	Links	   *links;
+	Throttle   *throttle;		/* of what the scan's threads do; NULL: none */
 	int			notify_fd;		/* eventfd, written when there is something to
 								 * do for the engine */
 } ScanOptions;

@@ -287,6 +287,7 @@ apply(Watcher *w, ProtoReader body)
 			put_row(w, &o, 0);
 	}
 	proto_begin(&w->out, PROTO_APPLIED);
+	proto_put_i64(&w->out, 0);
 	proto_end(&w->out);
 	return true;
 }

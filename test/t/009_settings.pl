@@ -185,8 +185,8 @@ SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings
 WHERE name LIKE 'fsync.%' AND short_desc <> '')),
 	'fsync.batch_size fsync.calculate_hashes fsync.debounce_interval fsync.debounce_max_delay '
 	  . 'fsync.helper_path fsync.helper_timeout fsync.history_max_rows fsync.history_retention '
-	  . 'fsync.mass_delete_threshold fsync.max_concurrency fsync.max_repositories '
-	  . 'fsync.reconciliation_interval',
+	  . 'fsync.io_priority fsync.mass_delete_threshold fsync.max_concurrency '
+	  . 'fsync.max_repositories fsync.reconcile_cpu_limit fsync.reconciliation_interval',
 	'every setting is there and described');
 
 $node->stop;

@@ -110,6 +110,8 @@ random_config(Message *m)
 	m->config.batch_size = 1 + (int32_t) unit_below(1000);
 	m->config.max_concurrency = 1 + (int32_t) unit_below(64);
 	m->config.calculate_hashes = random_bool();
+	m->config.scan_cpu_ppm = (int32_t) unit_below(INT32_MAX);
+	m->config.io_priority = (uint8_t) unit_below(PROTO_IO_IDLE + 1);
 }
 
 static void
@@ -143,6 +145,7 @@ random_header(Message *m)
 {
 	m->header.request_id = random_i64();
 	m->header.last = random_bool();
+	m->header.cpu_us = random_i64();
 	m->header.count = 0;
 }
 
@@ -296,7 +299,8 @@ same_config(const ProtoConfig *a, const ProtoConfig *b)
 {
 	return a->debounce_ms == b->debounce_ms && a->debounce_max_ms == b->debounce_max_ms &&
 		a->batch_size == b->batch_size && a->max_concurrency == b->max_concurrency &&
-		a->calculate_hashes == b->calculate_hashes;
+		a->calculate_hashes == b->calculate_hashes && a->scan_cpu_ppm == b->scan_cpu_ppm &&
+		a->io_priority == b->io_priority;
 }
 
 static bool
@@ -322,7 +326,7 @@ same(const Kind *kind, const Message *a, const Message *b)
 	if (kind->get == get_scan)
 		return EQ(scan.scan_id) && EQ(scan.flags) && EQ(scan.mass_delete_threshold);
 	if (kind->get == get_beliefs_header)
-		return EQ(header.request_id) && EQ(header.last) && EQ(header.count);
+		return EQ(header.request_id) && EQ(header.last) && EQ(header.cpu_us) && EQ(header.count);
 	if (kind->get == get_belief)
 		return EQ(belief.id) && EQ_STR(belief.path) && EQ(belief.size) && EQ(belief.inode) &&
 			EQ(belief.mtime_ns) && EQ(belief.ctime_ns) && EQ(belief.btime_ns) &&
@@ -474,6 +478,8 @@ test_ranges(void)
 	REFUSES(CONFIG, m.config.debounce_ms = -1, "a negative debounce");
 	REFUSES(CONFIG, m.config.batch_size = 0, "a batch of nothing");
 	REFUSES(CONFIG, m.config.max_concurrency = 0, "no concurrency at all");
+	REFUSES(CONFIG, m.config.scan_cpu_ppm = -1, "less CPU time than none");
+	REFUSES(CONFIG, m.config.io_priority = PROTO_IO_IDLE + 1, "an unknown priority");
 	REFUSES(INIT, m.init.root = str("", 0), "a root without a name");
 	REFUSES(INIT, m.init.root = str("/a\0b", 4), "a root with a zero byte");
 	REFUSES(INIT, m.init.include = str("\5\0\0\0a", 5), "a list that does not parse");
@@ -527,7 +533,7 @@ test_beliefs_frame(void)
 {
 	ProtoBuf	buf;
 	ProtoReader body;
-	ProtoBeliefsHeader header = {7, true, 0};
+	ProtoBeliefsHeader header = {7, true, 0, 0};
 	ProtoBeliefsHeader got;
 	Message		m;
 	Message		out;
