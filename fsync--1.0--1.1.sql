@@ -133,6 +133,55 @@ REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean,
 -- Operation and monitoring
 --
 
+ALTER TABLE sync_operations
+	DROP CONSTRAINT sync_operations_status_check,
+	ADD CONSTRAINT sync_operations_status_check
+		CHECK (status IN ('running', 'completed', 'failed', 'cancelled'));
+
+COMMENT ON COLUMN sync_operations.status IS 'running, completed, failed or cancelled';
+COMMENT ON COLUMN sync_operations.error_message IS 'Why it failed or was cancelled';
+
+CREATE FUNCTION fsync_pause(repository_id uuid)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_pause'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_pause(uuid) IS
+'Stops to watch, scan and write a repository, until fsync_resume() is called; its rows stay as they are. Takes effect when the transaction commits.';
+
+CREATE FUNCTION fsync_resume(repository_id uuid)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_resume'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_resume(uuid) IS
+'Tracks a paused repository again, beginning with a startup sync. Takes effect when the transaction commits.';
+
+CREATE FUNCTION fsync_cancel(operation_id bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'fsync_cancel'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_cancel(bigint) IS
+'Cancels an operation of sync_operations and returns when it has ended; what it has written stays. False when it was not running any more.';
+
+CREATE FUNCTION fsync_schedule(
+	schedule text,
+	job_name text DEFAULT 'fsync reconcile')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'fsync_schedule'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_schedule(text, text) IS
+'Makes a job of pg_cron, or changes the one of this name, that reconciles all repositories of this database: schedule as in crontab. Returns its id. Where pg_cron is in another database or missing, the error says what to do.';
+
+REVOKE ALL ON FUNCTION
+	fsync_pause(uuid),
+	fsync_resume(uuid),
+	fsync_cancel(bigint),
+	fsync_schedule(text, text)
+FROM PUBLIC;
+
 --
 -- Convenience
 --

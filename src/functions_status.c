@@ -43,7 +43,10 @@ enum
 	COL_WORKER_PID = 29,
 	COL_TREE_PID = 30,
 	STATUS_COLUMNS = 31,
-	COL_ACTIVE = STATUS_COLUMNS /* of the query only */
+	/* of the query only */
+	COL_ACTIVE = STATUS_COLUMNS,
+	COL_PAUSED,
+	QUERY_COLUMNS
 };
 
 /* NULL where shared memory has the answer. */
@@ -55,7 +58,7 @@ static SessionPlan status_plan = {
 	" l.files_scanned, l.files_added, l.files_updated, l.files_moved,"
 	" l.files_removed, l.error_message,"
 	" NULL, r.last_complete_scan, NULL, NULL,"
-	" r.active AND r.database_oid = $2"
+	" r.active AND r.database_oid = $2, r.paused"
 	" FROM %1$s.fsync_repositories r"
 	" CROSS JOIN LATERAL (SELECT count(*) AS total_files,"
 	" coalesce(sum(file_size), 0) AS total_bytes FROM %1$s.file_records"
@@ -116,6 +119,12 @@ set_columns_without_worker(Datum *values, bool *nulls)
 		reason = "the repository was not added in this database";
 		hint = "Call fsync_activate_repository() to track its directory here.";
 	}
+	else if (DatumGetBool(values[COL_PAUSED]))
+	{
+		state = "paused";
+		reason = "fsync_pause() was called";
+		hint = "Call fsync_resume() to track the directory again.";
+	}
 	else if (RecoveryInProgress())
 	{
 		reason = "the server is a standby";
@@ -161,8 +170,8 @@ static void
 put_status_row(Tuplestorestate *store, TupleDesc desc, HeapTuple tuple,
 			   TupleDesc tuple_desc)
 {
-	Datum		values[STATUS_COLUMNS + 1];
-	bool		nulls[STATUS_COLUMNS + 1];
+	Datum		values[QUERY_COLUMNS];
+	bool		nulls[QUERY_COLUMNS];
 	RepositoryStatus status;
 
 	heap_deform_tuple(tuple, tuple_desc, values, nulls);

@@ -53,8 +53,8 @@ typedef struct RunResult
 } RunResult;
 
 static SessionPlan repositories_plan = {
-	.sql = "SELECT repository_id, xmin FROM %1$s.fsync_repositories"
-	" WHERE CASE WHEN $1 IS NULL THEN active AND database_oid = $2"
+	.sql = "SELECT repository_id, xmin, paused FROM %1$s.fsync_repositories"
+	" WHERE CASE WHEN $1 IS NULL THEN active AND database_oid = $2 AND NOT paused"
 	" ELSE repository_id = $1 END ORDER BY created_at, repository_id",
 	.nargs = 2,
 	.argtypes = {UUIDOID, OIDOID},
@@ -66,7 +66,7 @@ static SessionPlan repositories_plan = {
  */
 
 /*
- * The repository, or all that are active where id is NULL; an array in the
+ * The repository, or all that are tracked where id is NULL; an array in the
  * current context.
  */
 static RepositoryRun *
@@ -104,6 +104,12 @@ load_repositories(const ExtensionObjects *objects, const pg_uuid_t *id, int *cou
 					 errmsg("repository \"%s\" was added or changed in this transaction",
 							functions_uuid_text(&runs[i].id)),
 					 errhint("Commit before waiting for fsync.")));
+		if (DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("repository \"%s\" is paused",
+							functions_uuid_text(&runs[i].id)),
+					 errhint("Call fsync_resume() first.")));
 	}
 	session_scope_leave(&scope);
 	if (id != NULL && n == 0)

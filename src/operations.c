@@ -221,7 +221,8 @@ operations_end(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 									 SPI_OK_SELECT) == 1;
 
 	values[0] = Int64GetDatum(end->id);
-	values[1] = CStringGetTextDatum(end->completed ? "completed" : "failed");
+	values[1] = CStringGetTextDatum(end->completed ? "completed" :
+									end->cancelled ? "cancelled" : "failed");
 	if (end->error != NULL)
 		values[2] = CStringGetTextDatum(end->error);
 	else

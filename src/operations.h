@@ -32,7 +32,9 @@ typedef struct OperationEnd
 	int64		id;
 	int64		generation;
 	bool		completed;
-	const char *error;			/* message of a failed run, else NULL */
+	bool		cancelled;		/* by a user; else it failed */
+	const char *error;			/* message of a run that did not complete, else
+								 * NULL */
 	int64		files_scanned;
 	int64		bytes_hashed;
 	ApplyCounts counts;

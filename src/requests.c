@@ -40,7 +40,7 @@
  */
 
 static int
-post_request(RequestKind kind, const pg_uuid_t *id, bool force)
+post_request(RequestKind kind, const pg_uuid_t *id, bool force, int64 operation_id)
 {
 	int			slot = -1;
 
@@ -64,7 +64,7 @@ post_request(RequestKind kind, const pg_uuid_t *id, bool force)
 		request->force = force;
 		request->ticket = ++shared->next_ticket;
 		request->outcome = OUTCOME_WORKER_GONE;
-		request->operation_id = 0;
+		request->operation_id = operation_id;
 		slot = i;
 	}
 	LWLockRelease(shared->lock);
@@ -246,7 +246,7 @@ RequestOutcome
 request_reconcile(const pg_uuid_t *id, bool force, bool wait, int64 *operation_id)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
-	int			slot = post_request(REQUEST_RECONCILE, id, force);
+	int			slot = post_request(REQUEST_RECONCILE, id, force, 0);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -271,11 +271,27 @@ request_reconcile(const pg_uuid_t *id, bool force, bool wait, int64 *operation_i
 }
 
 RequestOutcome
+request_cancel(const pg_uuid_t *id, int64 *operation_id)
+{
+	RequestOutcome outcome = OUTCOME_WORKER_GONE;
+	int			slot = post_request(REQUEST_CANCEL, id, false, *operation_id);
+
+	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
+	{
+		(void) wait_for_request(&shared->requests[slot], REQUEST_ANSWERED, -1, &outcome,
+								operation_id);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
+	free_request(0, Int32GetDatum(slot));
+	return outcome;
+}
+
+RequestOutcome
 request_flush(const pg_uuid_t *id, int64 timeout_ms)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
 	int64		operation_id;
-	int			slot = post_request(REQUEST_FLUSH, id, false);
+	int			slot = post_request(REQUEST_FLUSH, id, false, 0);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -314,6 +330,7 @@ requests_take(TakenRequest *out)
 		out->kind = request->kind;
 		out->repository = request->repository;
 		out->force = request->force;
+		out->operation_id = request->operation_id;
 		found = true;
 	}
 	LWLockRelease(shared->lock);

@@ -76,6 +76,7 @@ typedef enum RequestKind
 {
 	REQUEST_RECONCILE = 1,
 	REQUEST_FLUSH,
+	REQUEST_CANCEL,
 } RequestKind;
 
 typedef enum RequestOutcome
@@ -97,6 +98,13 @@ typedef enum RequestOutcome
  */
 extern RequestOutcome request_reconcile(const pg_uuid_t *id, bool force, bool wait,
 										int64 *operation_id);
+
+/*
+ * Cancels a run of the repository and returns when it has ended; if it is not
+ * the one that goes on, at once.  Fills operation_id with the run that was
+ * cancelled, or 0.  Raises as request_reconcile().
+ */
+extern RequestOutcome request_cancel(const pg_uuid_t *id, int64 *operation_id);
 
 /* Barrier for one repository; timeout_ms < 0: none. */
 extern RequestOutcome request_flush(const pg_uuid_t *id, int64 timeout_ms);
@@ -124,6 +132,7 @@ typedef struct TakenRequest
 	RequestKind kind;
 	pg_uuid_t	repository;
 	bool		force;
+	int64		operation_id;	/* to be cancelled */
 } TakenRequest;
 
 /* Takes the next request to this database; false: none. */

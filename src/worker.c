@@ -52,6 +52,7 @@ static bool reload_wanted = true;
 static int64 reload_at = 0;
 static int	reload_backoff_ms = 0;
 static bool history_closed = false;
+static bool settled = false;	/* the repositories were read once */
 static int64 prune_at = 0;
 
 static WaitEventSet *wait_set = NULL;
@@ -251,6 +252,7 @@ add_repository(RepositoryRow *row)
 	initStringInfo(&repository->identity);
 	initStringInfo(&repository->mounts);
 	repository->event_position = -1;
+	repository->resumed = settled;
 
 	MemoryContextSwitchTo(worker_context);
 	repositories = lappend(repositories, repository);
@@ -301,7 +303,15 @@ follow_rows(List *rows)
 		{
 			RepositoryRow *row = lfirst(lc);
 
-			kept |= row->active && memcmp(&row->id, &repository->row->id, sizeof(row->id)) == 0;
+			if (!row->active || memcmp(&row->id, &repository->row->id, sizeof(row->id)) != 0)
+				continue;
+			kept = !row->paused;
+			if (row->paused && !runs_pause(repository))
+			{
+				kept = true;
+				reload_wanted = true;
+				reload_at = clock_ms() + RETRY_MIN_MS;
+			}
 		}
 		if (!kept)
 			remove_repository(repository);
@@ -311,7 +321,7 @@ follow_rows(List *rows)
 		RepositoryRow *row = lfirst(lc);
 		WorkerRepository *repository = find_repository(&row->id);
 
-		if (!row->active)
+		if (!row->active || (row->paused && repository == NULL))
 			continue;
 		if (repository != NULL)
 			follow_row(repository, row);
@@ -407,7 +417,10 @@ reload(int64 now)
 	if (work.nothing_to_do || repositories == NIL)
 		end_for_lack_of_work();
 	else
+	{
+		settled = true;
 		registry_worker_settled();
+	}
 }
 
 /* ---------------------------------------------------------------------
@@ -452,6 +465,8 @@ hand_out_requests(void)
 			requests_answer(request->ref, OUTCOME_UNKNOWN, 0);
 		else if (request->kind == REQUEST_RECONCILE)
 			runs_want_for_request(repository, request);
+		else if (request->kind == REQUEST_CANCEL)
+			runs_cancel(repository, request);
 		else
 			runs_add_flush(repository, request->ref);
 		requests = foreach_delete_current(requests, lc);

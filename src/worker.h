@@ -75,6 +75,7 @@ typedef struct Run
 {
 	RunPhase	phase;
 	bool		heals;
+	bool		cancelled;		/* somebody called fsync_cancel() */
 	char		reason[STATUS_TEXT_LEN];
 	List	   *waiters;
 	int64		operation_id;	/* also its scan_id */
@@ -120,6 +121,7 @@ typedef struct WorkerRepository
 	int64		started_at;
 	int			start_backoff_ms;
 	bool		started_before;
+	bool		resumed;		/* it came back to a running worker */
 	bool		at_end;			/* the stream has ended; its last frames wait */
 	bool		reported;		/* it has said more than that it starts */
 	int64		ended_at;
@@ -241,6 +243,8 @@ extern void runs_count(WorkerRepository *repository, const ApplyResult *result,
 extern bool runs_flushed(WorkerRepository *repository, int64 token);
 extern void runs_add_flush(WorkerRepository *repository, RequestRef ref);
 extern bool runs_flush_outstanding(const WorkerRepository *repository);
+extern void runs_cancel(WorkerRepository *repository, const TakenRequest *request);
+extern bool runs_pause(WorkerRepository *repository);
 extern void runs_dismiss(WorkerRepository *repository);
 
 /* worker_state.c */

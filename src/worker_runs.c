@@ -127,6 +127,8 @@ runs_process_started(WorkerRepository *repository)
 			repository->trouble.reason : "fsync-tree was started again";
 	else if (repository->row->last_complete_generation == 0)
 		reason = "first scan";
+	else if (repository->resumed)
+		reason = "tracking was resumed";
 	else
 		reason = "the worker started";
 	runs_want(repository, !repository->started_before, true, false, reason, 0);
@@ -271,6 +273,13 @@ after_failure(WorkerRepository *repository, const Run *run)
 		repository->tree_state == PROTO_STATE_UNAVAILABLE)
 		return;
 
+	if (run->cancelled)
+	{
+		if (run->heals)
+			worker_set_condition(&repository->scan_trouble, run->failure.reason,
+								 "Until a reconciliation completes, the table may differ from the disk: run fsync_reconcile(repository_id).");
+		return;
+	}
 	repository->scan_trouble = run->failure;
 	if (run->result == PROTO_SCAN_MASS_DELETE)
 	{
@@ -298,6 +307,7 @@ runs_finish(WorkerRepository *repository)
 	work.end.id = run->operation_id;
 	work.end.generation = run->generation;
 	work.end.completed = completed;
+	work.end.cancelled = run->cancelled && run->result == PROTO_SCAN_CANCELLED;
 	work.end.error = completed ? NULL : run->failure.reason;
 	work.end.files_scanned = run->files_done;
 	work.end.bytes_hashed = run->bytes_done;
@@ -361,6 +371,33 @@ runs_process_ended(WorkerRepository *repository)
 		end_run(repository, PROTO_SCAN_FAILED, &repository->trouble);
 		(void) runs_finish(repository);
 	}
+}
+
+/*
+ * A user does not want the run any more.  Who asked is answered when it has
+ * ended, or now where it is not the one that goes on.
+ */
+void
+runs_cancel(WorkerRepository *repository, const TakenRequest *request)
+{
+	Run		   *run = &repository->run;
+	MemoryContext old;
+
+	if (run->phase != RUN_RUNNING || run->operation_id != request->operation_id)
+	{
+		requests_answer(request->ref, OUTCOME_DONE, 0);
+		return;
+	}
+	old = MemoryContextSwitchTo(repository->context);
+	run->waiters = lappend(run->waiters, copy_ref(repository, request->ref));
+	MemoryContextSwitchTo(old);
+	if (run->cancelled)
+		return;
+	run->cancelled = true;
+	proto_begin(&repository->tree.out, PROTO_SCAN_CANCEL);
+	proto_put_i64(&repository->tree.out, run->operation_id);
+	proto_end(&repository->tree.out);
+	process_send(repository);
 }
 
 /* ---------------------------------------------------------------------
@@ -561,6 +598,28 @@ runs_flushed(WorkerRepository *repository, int64 token)
 			waiter->token = 0;	/* events were lost meanwhile: once more */
 	}
 	return true;
+}
+
+/*
+ * Closes what sync_operations has open of a repository that is not to be
+ * tracked for a while.  False when the database did not take it; then this is
+ * called again.
+ */
+bool
+runs_pause(WorkerRepository *repository)
+{
+	Run		   *run = &repository->run;
+
+	if (!close_burst(repository))
+		return false;
+	if (run->phase == RUN_RUNNING)
+	{
+		Condition	paused = {.reason = "the repository was paused"};
+
+		run->cancelled = true;
+		end_run(repository, PROTO_SCAN_CANCELLED, &paused);
+	}
+	return run->phase == RUN_NONE || runs_finish(repository);
 }
 
 /* The repository is gone: tells everybody who waits for it. */

@@ -251,6 +251,7 @@ extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *n
 extern void inspect_links(Engine *engine, const Point *point);
 extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);
+extern void inspect_drop_scan(Engine *engine, int64_t scan_id);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
 
 /* moves.c */

@@ -444,13 +444,17 @@ drop_of_scan(Engine *engine, HashItem *item, void *arg)
 {
 	ScanUse    *use = arg;
 
-	if (item->scan_id == use->scan_id && item->epoch == EPOCH_NONE)
+	if (item->scan_id != use->scan_id)
+		return;
+	if (item->epoch == EPOCH_NONE)
 	{
 		hash_pool_cancel(engine->pool, &item->job);
 		item->superseded = true;
 	}
+	item->scan_id = 0;
 }
 
+/* The scan waits for no file any more; those that an event named go on. */
 void
 hashing_drop_scan(Engine *engine, int64_t scan_id)
 {

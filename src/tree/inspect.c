@@ -524,6 +524,15 @@ inspect_min_epoch(const Engine *engine)
 	return min;
 }
 
+/* The scan waits for no point any more. */
+void
+inspect_drop_scan(Engine *engine, int64_t scan_id)
+{
+	for (size_t i = 0; i < engine->n_points; i++)
+		if (engine->points[i].scan_id == scan_id)
+			engine->points[i].scan_id = 0;
+}
+
 bool
 inspect_has_scan(const Engine *engine, int64_t scan_id)
 {

@@ -288,6 +288,14 @@ pending_has_scan(const Pending *pending, int64_t scan_id)
 }
 
 void
+pending_drop_scan(Pending *pending, int64_t scan_id)
+{
+	for (PendingName *p = pending->retries.first; p != NULL; p = p->next)
+		if (p->scan_id == scan_id)
+			p->scan_id = 0;
+}
+
+void
 pending_renew(Pending *pending, uint64_t epoch)
 {
 	for (PendingName *p = pending->retries.first; p != NULL; p = p->next)

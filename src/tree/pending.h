@@ -115,6 +115,9 @@ extern int64_t pending_due(const Pending *pending, const PendingRule *rule);
 extern uint64_t pending_min_epoch(const Pending *pending);
 extern bool pending_has_scan(const Pending *pending, int64_t scan_id);
 
+/* The scan waits for no name any more. */
+extern void pending_drop_scan(Pending *pending, int64_t scan_id);
+
 /*
  * A flush waits for what was given up for the time being as well: one more
  * attempt, as of this epoch.

@@ -186,6 +186,8 @@ runs_cancel_scan(Engine *engine, int64_t scan_id)
 	engine->full.result = PROTO_SCAN_CANCELLED;
 	snprintf(engine->full.message, sizeof(engine->full.message), "cancelled");
 	hashing_drop_scan(engine, scan_id);
+	inspect_drop_scan(engine, scan_id);
+	pending_drop_scan(&engine->pending, scan_id);
 }
 
 /* Starts the partial scan of places that changed, when they are quiet. */
@@ -447,7 +449,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		if (finding == NULL)
 			break;
 		if (run->result == PROTO_SCAN_CANCELLED)
-			;
+			;					/* nobody wants it */
 		else if (finding->kind == FINDING_ADDED)
 			hashing_new_file(engine, finding, run->epoch, run->id);
 		else

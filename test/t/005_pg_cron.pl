@@ -1,7 +1,8 @@
 #
 # pg_cron really calls fsync_reconcile_all(), in both of its modes: over a
 # connection, and in a background worker.  A job leaves a completed
-# reconciliation; where a reconciliation fails, the job has failed.
+# reconciliation; where a reconciliation fails, the job has failed.  The jobs
+# are made by fsync_schedule(), or as it says.
 #
 # pg_cron starts jobs at full minutes, so this test takes up to a minute.
 
@@ -54,14 +55,19 @@ max_worker_processes = 20
 
 	my $last = latest_operation($node, $id);
 
+	# Where pg_cron is, the function makes the job; elsewhere it says what to do.
+	$node->safe_psql('postgres', "SELECT fsync_schedule('0 0 1 1 *', 'good')");
+	$node->safe_psql('postgres', "SELECT fsync_schedule('* * * * *', 'good')");
+	my ($rc, $out, $err) = $node->psql('bad', "SELECT fsync_schedule('* * * * *', 'bad')");
+	isnt($rc, 0, "$name: fsync_schedule() where pg_cron is not: an error");
+	ok($err =~ /HINT:\s+Run there: (SELECT .*;)/, "$name: with the statement to run")
+	  or diag($err);
+	$node->safe_psql('postgres', $1);
+
 	# pg_cron connects to localhost unless told otherwise; the test's server
 	# has nothing but its socket.
 	$node->safe_psql(
-		'postgres', qq(
-SELECT cron.schedule_in_database('good', '* * * * *', 'CALL fsync_reconcile_all()', 'postgres');
-SELECT cron.schedule_in_database('bad', '* * * * *', 'CALL fsync_reconcile_all()', 'bad');
-UPDATE cron.job SET nodename = '@{[ $node->host ]}', nodeport = @{[ $node->port ]};
-));
+		'postgres', qq(UPDATE cron.job SET nodename = '@{[ $node->host ]}', nodeport = @{[ $node->port ]}));
 	$setup{$name} = [ $node, $root, $id, $bad, $last ];
 }
 
