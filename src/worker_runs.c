@@ -307,7 +307,7 @@ runs_finish(WorkerRepository *repository)
 	work.end.id = run->operation_id;
 	work.end.generation = run->generation;
 	work.end.completed = completed;
-	work.end.cancelled = run->cancelled && run->result == PROTO_SCAN_CANCELLED;
+	work.end.cancelled = run->cancelled;
 	work.end.error = completed ? NULL : run->failure.reason;
 	work.end.files_scanned = run->files_done;
 	work.end.bytes_hashed = run->bytes_done;
