@@ -420,9 +420,10 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 	uint64_t	placed;
 	bool		done;
 
-	queue_unread(tree);
 	do
 	{
+		/* again when something got a place: no event need come after it */
+		queue_unread(tree);
 		placed = tree->placed;
 		done = resolve_touches(tree, rootfd, stop) && resolve_rescans(tree, rootfd, stop);
 	}

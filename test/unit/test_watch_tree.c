@@ -499,6 +499,29 @@ test_tangles(void)
 }
 
 /*
+ * Fails if a new directory whose place was lost before it was read stays unread
+ * when its place is found by reading another, of which no event tells.
+ */
+static void
+test_unread(void)
+{
+	begin(1000);
+	mkdirs("a");
+	settle();
+	mkdirs("a/new/inner");
+	read_events();
+	EQUALS(watch_tree_resolve(tree, rootfd, -1), false);
+	mkdirs("other");
+	rename_in("a", "other/a");
+	read_events();
+	EQUALS(watch_tree_resolve(tree, rootfd, LONG_TIME), true);
+	HOLDS(watch_tree_knows(tree, "other/a/new/inner", strlen("other/a/new/inner")));
+	settle();
+	EQUALS(contradictions(), 0);
+	end();
+}
+
+/*
  * Fails if a directory that took the name (and, as file systems give them out
  * again at once, the inode number) of a removed one is taken for it.
  */
@@ -728,6 +751,7 @@ main(void)
 	test_rename();
 	test_out_and_in();
 	test_tangles();
+	test_unread();
 	test_again();
 	test_ignored();
 	test_limit();
