@@ -16,9 +16,10 @@ ALTER TABLE fsync_repositories
 	ADD COLUMN max_size bigint CHECK (max_size >= 0),
 	ADD COLUMN on_missing text NOT NULL DEFAULT 'delete'
 		CHECK (on_missing IN ('delete', 'mark')),
-	ADD COLUMN missing_retention interval,
-	ADD COLUMN on_type_change text NOT NULL DEFAULT 'delete'
-		CHECK (on_type_change IN ('delete', 'mark')),
+	ADD COLUMN missing_retention interval
+		CHECK (missing_retention BETWEEN '0' AND '1000 years'),
+	ADD COLUMN on_type_change text NOT NULL DEFAULT 'missing'
+		CHECK (on_type_change IN ('missing', 'delete', 'mark')),
 	ADD COLUMN change_feed boolean NOT NULL DEFAULT false;
 
 COMMENT ON COLUMN fsync_repositories.paused IS 'True while nothing is watched, scanned or written, until fsync_resume() is called';
@@ -29,7 +30,7 @@ COMMENT ON COLUMN fsync_repositories.min_size IS 'Smaller files are not tracked,
 COMMENT ON COLUMN fsync_repositories.max_size IS 'Larger files are not tracked, in bytes; NULL: no limit';
 COMMENT ON COLUMN fsync_repositories.on_missing IS 'What becomes of the row of a file that is gone: delete, or mark (it stays, with missing_since)';
 COMMENT ON COLUMN fsync_repositories.missing_retention IS 'How long marked rows are kept; NULL: for ever';
-COMMENT ON COLUMN fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of something else than a file: delete, or mark';
+COMMENT ON COLUMN fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of a directory, a symbolic link or the like: missing (as on_missing says), delete, or mark';
 COMMENT ON COLUMN fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
 -- The columns that the worker itself writes are not among these.
@@ -128,6 +129,38 @@ REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean,
 --
 -- Missing files and duplicates
 --
+
+ALTER TABLE file_records ADD COLUMN missing_since timestamptz;
+
+COMMENT ON COLUMN file_records.missing_since IS 'When the file was found to be gone; NULL while it is there. Only where on_missing or on_type_change of the repository is mark';
+COMMENT ON TABLE file_records IS
+'One row for each tracked file and, where the repository marks missing files, for those that are gone. The disk is the truth and fsync''s worker the only writer; applications read, and may reference id.';
+
+-- Nearly always empty: whether there is any, and which are to be purged.
+CREATE INDEX file_records_missing_idx
+	ON file_records (repository_id, missing_since, id) WHERE missing_since IS NOT NULL;
+
+CREATE OR REPLACE VIEW fsync_files AS
+SELECT f.id,
+	   f.repository_id,
+	   r.watch_root || '/' || f.file_path AS absolute_path,
+	   f.file_path,
+	   f.file_size,
+	   f.mod_time,
+	   encode(f.content_hash, 'hex') AS content_hash,
+	   CASE WHEN f.missing_since IS NULL
+		   THEN greatest(f.last_scanned, r.last_complete_scan)
+		   ELSE f.last_scanned END AS last_scanned,
+	   CASE WHEN f.missing_since IS NULL
+		   THEN greatest(f.scan_generation, r.last_complete_generation)
+		   ELSE f.scan_generation END AS scan_generation,
+	   f.created_at,
+	   f.updated_at,
+	   f.missing_since
+FROM file_records f
+JOIN fsync_repositories r USING (repository_id);
+
+COMMENT ON COLUMN fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
 
 --
 -- Operation and monitoring

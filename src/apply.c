@@ -54,11 +54,23 @@ typedef struct CarefulRun
 	int			sqlerrcode;		/* of the first */
 } CarefulRun;
 
+/* The strategies are read with it, so that a change of them counts at once. */
 static SessionPlan lock_repository_plan = {
-	.sql = "SELECT 1 FROM %1$s.fsync_repositories WHERE repository_id = $1"
-	" FOR KEY SHARE",
+	.sql = "SELECT on_missing = 'mark',"
+	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark'"
+	" FROM %1$s.fsync_repositories WHERE repository_id = $1 FOR KEY SHARE",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
+};
+
+/* The order makes it the small index on just these rows. */
+static SessionPlan any_missing_plan = {
+	.sql = "SELECT 1 FROM %1$s.file_records"
+	" WHERE repository_id = $1 AND missing_since IS NOT NULL"
+	" ORDER BY missing_since LIMIT 1",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+	.index_only = true,
 };
 
 
@@ -252,6 +264,9 @@ write_with_care(ApplyRun *run)
 	ApplyPlan  *plan = run->plan;
 	ListCell   *lc;
 
+	careful_phase(&careful, rows_purge, plan->purges.items, plan->purges.n);
+	if (plan->purges.n > 0)
+		problems_clear_purged(run->objects, run->repository_id);
 	careful_phase(&careful, rows_remove, plan->removals.items, plan->removals.n);
 	careful_phase(&careful, rows_move, plan->moves.items, plan->moves.n);
 	careful_phase(&careful, rows_remove, plan->late_removals.items,
@@ -266,6 +281,7 @@ write_with_care(ApplyRun *run)
 						refusal->problem, refusal->message);
 		run->result->problems_changed = true;
 	}
+	run->refused = list_length(careful.refusals);
 }
 
 static void
@@ -273,6 +289,11 @@ write_at_once(ApplyRun *run)
 {
 	ApplyPlan  *plan = run->plan;
 
+	if (plan->purges.n > 0)
+	{
+		rows_purge(run, plan->purges.items, plan->purges.n);
+		problems_clear_purged(run->objects, run->repository_id);
+	}
 	if (plan->removals.n > 0)
 		rows_remove(run, plan->removals.items, plan->removals.n);
 	if (plan->moves.n > 0)
@@ -300,12 +321,31 @@ write_problems(ApplyRun *run)
 	}
 }
 
+/* Locks the repository's row and reads what rows depend on; false: it is gone. */
+static bool
+look_at_repository(ApplyRun *run)
+{
+	Datum		values[1];
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	if (session_execute(run->objects, &lock_repository_plan, values, NULL,
+						SPI_OK_SELECT) != 1)
+		return false;
+	run->mark_missing = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+												   SPI_tuptable->tupdesc, 1, &isnull));
+	run->mark_type_change = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+													   SPI_tuptable->tupdesc, 2, &isnull));
+	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
+									   SPI_OK_SELECT) == 1;
+	return true;
+}
+
 /* One transaction; false when the repository or the extension is gone. */
 static bool
 write_message(ApplyRun *run, bool with_care)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Datum		values[1];
 	bool		found;
 
 	MemSet(run->result, 0, sizeof(*run->result));
@@ -315,9 +355,7 @@ write_message(ApplyRun *run, bool with_care)
 	run->now = GetCurrentTransactionStartTimestamp();
 	run->trusting = !with_care;
 
-	values[0] = UUIDPGetDatum(run->repository_id);
-	found = session_execute(run->objects, &lock_repository_plan, values, NULL,
-							SPI_OK_SELECT) == 1;
+	found = look_at_repository(run);
 	if (found)
 	{
 		write_problems(run);
@@ -386,5 +424,46 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
+	return found;
+}
+
+static ApplyPlan *
+purge_plan_create(const ApplyPurge *rows, int n)
+{
+	ApplyPlan  *plan = palloc0(sizeof(ApplyPlan));
+	ApplyItem  *items = palloc0(sizeof(ApplyItem) * n);
+
+	plan->purges.items = palloc(sizeof(ApplyItem *) * n);
+	for (int i = 0; i < n; i++)
+	{
+		items[i].obs.id = rows[i].id;
+		items[i].obs.path = rows[i].path;
+		items[i].chain = i;
+		plan->purges.items[plan->purges.n++] = &items[i];
+	}
+	return plan;
+}
+
+bool
+apply_purge(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+			const ApplyPurge *rows, int n, int *refused)
+{
+	ApplyResult result;
+	ApplyRun	run = {0};
+	bool		found = false;
+	ErrorData  *error;
+
+	run.objects = objects;
+	run.repository_id = repository_id;
+	run.result = &result;
+	run.plan = purge_plan_create(rows, n);
+	error = try_at_once(&run, &found);
+	if (error != NULL)
+	{
+		if (session_error_is_transient(error->sqlerrcode))
+			ReThrowError(error);
+		found = write_message(&run, true);
+	}
+	*refused = run.refused;
 	return found;
 }

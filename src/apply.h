@@ -26,6 +26,7 @@ typedef struct ApplyResult
 	ApplyCounts scan;			/* any other: a repository has one scan at a
 								 * time */
 	bool		problems_changed;
+	bool		marked;			/* rows of missing files, to be purged later */
 } ApplyResult;
 
 /*
@@ -47,6 +48,21 @@ extern bool apply_observations(const ExtensionObjects *objects,
 							   const pg_uuid_t *repository_id,
 							   int64 generation, ProtoReader body,
 							   ApplyResult *result);
+
+/* A row of a missing file. */
+typedef struct ApplyPurge
+{
+	int64		id;
+	ProtoStr	path;
+} ApplyPurge;
+
+/*
+ * Deletes such rows for good, as apply_observations() would: those that the
+ * database refuses to delete stay and become problems.  refused: how many.
+ */
+extern bool apply_purge(const ExtensionObjects *objects,
+						const pg_uuid_t *repository_id, const ApplyPurge *rows,
+						int n, int *refused);
 
 /* Deletes problems of the repository that were last seen before this time;
  * within the session that the caller has begun. */

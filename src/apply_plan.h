@@ -38,6 +38,7 @@ typedef struct ApplyList
  */
 typedef struct ApplyPlan
 {
+	ApplyList	purges;			/* of rows of missing files; not from a message */
 	ApplyList	removals;
 	ApplyList	moves;
 	ApplyList	late_removals;	/* of rows at the path they were moved to */

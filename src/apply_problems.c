@@ -56,11 +56,29 @@ static SessionPlan record_plan = {
 	.argtypes = {UUIDOID, BYTEAOID, TEXTOID, TEXTOID, TEXTOID},
 };
 
+/* Of a problem that the database has with a row; NULL: it has gone. */
+#define ROW_OF_PROBLEM \
+	"(SELECT f.missing_since IS NOT NULL FROM %1$s.file_records f" \
+	" WHERE f.repository_id = p.repository_id" \
+	" AND f.file_path = convert_from(p.path, getdatabaseencoding()))"
+
+/* A scan says nothing of missing files: what keeps their rows is kept. */
 static SessionPlan expire_plan = {
-	.sql = "DELETE FROM %1$s.fsync_problems"
-	" WHERE repository_id = $1 AND last_seen < $2",
+	.sql = "DELETE FROM %1$s.fsync_problems p"
+	" WHERE repository_id = $1 AND last_seen < $2"
+	" AND CASE WHEN problem IN ('still referenced', 'rejected by the database')"
+	" THEN " ROW_OF_PROBLEM " IS NOT TRUE ELSE true END",
 	.nargs = 2,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID},
+};
+
+static SessionPlan clear_purged_plan = {
+	.sql = "DELETE FROM %1$s.fsync_problems p"
+	" WHERE repository_id = $1"
+	" AND CASE WHEN problem = 'still referenced'"
+	" THEN " ROW_OF_PROBLEM " IS NULL ELSE false END",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
 };
 
 static Datum
@@ -182,6 +200,15 @@ problems_record(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	else
 		nulls[4] = 'n';
 	(void) session_execute(objects, &record_plan, values, nulls, SPI_OK_INSERT);
+}
+
+void
+problems_clear_purged(const ExtensionObjects *objects, const pg_uuid_t *repository_id)
+{
+	Datum		values[1];
+
+	values[0] = UUIDPGetDatum(repository_id);
+	(void) session_execute(objects, &clear_purged_plan, values, NULL, SPI_OK_DELETE);
 }
 
 void

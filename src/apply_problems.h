@@ -21,4 +21,8 @@ extern void problems_record(const ExtensionObjects *objects,
 							const pg_uuid_t *repository_id, ProtoStr path,
 							uint8 problem, ProtoStr message);
 
+/* Rows were purged: deletes the problems of those that could not be before. */
+extern void problems_clear_purged(const ExtensionObjects *objects,
+								  const pg_uuid_t *repository_id);
+
 #endif							/* FSYNC_APPLY_PROBLEMS_H */

@@ -12,6 +12,11 @@
  * first step aside to a path that no file can have: "/" and the row's id.
  * Other moves take one step, and triggers see nothing but their two paths.
  *
+ * Where the repository marks missing files, a row whose file is gone stays and
+ * is marked.  What is found at its path later, whatever it contains, is the
+ * file come back: it has that row again.  A marked row gives way to a row that
+ * moves onto its path.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -33,18 +38,36 @@ static SessionPlan remove_plan = {
 	.sql = "DELETE FROM %1$s.file_records f"
 	" USING unnest($2, $3, $4) AS u (ord, id, file_path)"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
-	" AND (f.id = u.id OR u.id = 0) RETURNING u.ord",
+	" AND (f.id = u.id OR u.id = 0) RETURNING u.ord, f.missing_since IS NULL",
 	.nargs = 4,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
+};
+
+static SessionPlan mark_plan = {
+	.sql = "UPDATE %1$s.file_records f SET missing_since = $5"
+	" FROM unnest($2, $3, $4) AS u (ord, id, file_path)"
+	" WHERE f.repository_id = $1 AND f.file_path = u.file_path AND f.id = u.id"
+	" AND f.missing_since IS NULL RETURNING u.ord, true",
+	.nargs = 5,
+	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID},
+};
+
+static SessionPlan purge_plan = {
+	.sql = "DELETE FROM %1$s.file_records f"
+	" USING unnest($2, $3) AS u (id, file_path)"
+	" WHERE f.repository_id = $1 AND f.file_path = u.file_path AND f.id = u.id"
+	" AND f.missing_since IS NOT NULL",
+	.nargs = 3,
+	.argtypes = {UUIDOID, INT8ARRAYOID, TEXTARRAYOID},
 };
 
 static SessionPlan left_plan = {
 	.sql = "SELECT 1 FROM %1$s.file_records f"
 	" JOIN unnest($2, $3) AS u (id, file_path)"
 	" ON f.file_path = u.file_path AND (f.id = u.id OR u.id = 0)"
-	" WHERE f.repository_id = $1 LIMIT 1",
-	.nargs = 3,
-	.argtypes = {UUIDOID, INT8ARRAYOID, TEXTARRAYOID},
+	" WHERE f.repository_id = $1 AND (f.missing_since IS NOT NULL) = $4 LIMIT 1",
+	.nargs = 4,
+	.argtypes = {UUIDOID, INT8ARRAYOID, TEXTARRAYOID, BOOLOID},
 };
 
 static SessionPlan step_aside_plan = {
@@ -61,7 +84,7 @@ static SessionPlan overwrite_plan = {
 	" %1$s.file_records s"
 	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
 	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
-	" RETURNING u.ord",
+	" RETURNING u.ord, t.missing_since IS NULL",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
@@ -71,7 +94,7 @@ static SessionPlan move_plan = {
 	" file_size = u.file_size, mod_time = u.mod_time,"
 	" content_hash = u.content_hash, last_scanned = $2, scan_generation = $3,"
 	" updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
-	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns"
+	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns, missing_since = NULL"
 	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 	" AS u (ord, id, old_path, " STAT_COLUMNS ")"
 	" WHERE f.repository_id = $1 AND f.file_path = u.old_path AND f.id = u.id"
@@ -91,7 +114,22 @@ static SessionPlan touch_plan = {
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
 	" AND f.file_size = u.file_size AND f.mod_time = u.mod_time"
 	" AND f.content_hash IS NOT DISTINCT FROM u.content_hash"
-	" RETURNING u.ord",
+	" AND f.missing_since IS NULL RETURNING u.ord",
+	.nargs = 12,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, STAT_TYPES},
+};
+
+/* A file that was missing is there again, as it was or not. */
+static SessionPlan revive_plan = {
+	.sql = "UPDATE %1$s.file_records f SET missing_since = NULL,"
+	" file_size = u.file_size, mod_time = u.mod_time,"
+	" content_hash = u.content_hash, last_scanned = $2, scan_generation = $3,"
+	" updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
+	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	" AS u (ord, " STAT_COLUMNS ")"
+	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
+	" AND f.missing_since IS NOT NULL RETURNING u.ord",
 	.nargs = 12,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, STAT_TYPES},
 };
@@ -304,6 +342,16 @@ returned_ordinal(uint64 row)
 									   SPI_tuptable->tupdesc, 1, &isnull));
 }
 
+/* The second column of a row of RETURNING u.ord, ... */
+static bool
+returned_flag(uint64 row)
+{
+	bool		isnull;
+
+	return DatumGetBool(SPI_getbinval(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, 2, &isnull));
+}
+
 static ApplyCounts *
 counts_of(ApplyRun *run, const ApplyItem *item)
 {
@@ -328,34 +376,104 @@ row_left_out(void)
  * there, which is fine, or because a trigger left them out.
  */
 static void
-check_not_left(ApplyRun *run, Datum row_ids, Datum row_paths)
+check_not_left(ApplyRun *run, Datum row_ids, Datum row_paths, bool marked)
 {
-	Datum		values[3];
+	Datum		values[4];
 
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = row_ids;
 	values[2] = row_paths;
+	values[3] = BoolGetDatum(marked);
 	if (session_execute(run->objects, &left_plan, values, NULL, SPI_OK_SELECT) > 0)
 		row_left_out();
+}
+
+/* Counts what RETURNING u.ord, ... says; a file is gone only once. */
+static void
+count_removed(ApplyRun *run, ApplyItem **items, uint64 returned)
+{
+	for (uint64 i = 0; i < returned; i++)
+	{
+		if (returned_flag(i))
+			counts_of(run, items[returned_ordinal(i)])->removed++;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Deletes the rows, or marks them. */
+static void
+remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
+{
+	Datum		values[5];
+	uint64		removed;
+
+	if (n == 0)
+		return;
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = ordinals(n);
+	values[2] = ids(items, n);
+	values[3] = paths(items, n);
+	values[4] = TimestampTzGetDatum(run->now);
+	removed = session_execute(run->objects, mark ? &mark_plan : &remove_plan, values,
+							  NULL, mark ? SPI_OK_UPDATE_RETURNING :
+							  SPI_OK_DELETE_RETURNING);
+	count_removed(run, items, removed);
+	if (removed < (uint64) n)
+		check_not_left(run, values[2], values[3], false);
+}
+
+/* A file that was overwritten, or is not to be tracked, is not missing. */
+static bool
+is_to_be_marked(const ApplyRun *run, const ApplyItem *item)
+{
+	if (item->obs.id == APPLY_ANY_ID)
+		return false;
+	switch (item->obs.gone)
+	{
+		case PROTO_GONE_ABSENT:
+			return run->mark_missing;
+		case PROTO_GONE_TYPE:
+			return run->mark_type_change;
+		default:
+			return false;
+	}
 }
 
 void
 rows_remove(ApplyRun *run, ApplyItem **items, int n)
 {
-	Datum		values[4];
-	uint64		removed;
+	ApplyItem **deleted = palloc(sizeof(ApplyItem *) * n);
+	ApplyItem **marked = palloc(sizeof(ApplyItem *) * n);
+	int			n_deleted = 0;
+	int			n_marked = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (is_to_be_marked(run, items[i]))
+			marked[n_marked++] = items[i];
+		else
+			deleted[n_deleted++] = items[i];
+	}
+	remove_rows(run, deleted, n_deleted, false);
+	remove_rows(run, marked, n_marked, true);
+	if (n_marked > 0)
+	{
+		run->has_missing = true;
+		run->result->marked = true;
+	}
+}
+
+void
+rows_purge(ApplyRun *run, ApplyItem **items, int n)
+{
+	Datum		values[3];
 
 	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = ordinals(n);
-	values[2] = ids(items, n);
-	values[3] = paths(items, n);
-	removed = session_execute(run->objects, &remove_plan, values, NULL,
-							  SPI_OK_DELETE_RETURNING);
-	for (uint64 i = 0; i < removed; i++)
-		counts_of(run, items[returned_ordinal(i)])->removed++;
-	SPI_freetuptable(SPI_tuptable);
-	if (removed < (uint64) n)
-		check_not_left(run, values[2], values[3]);
+	values[1] = ids(items, n);
+	values[2] = paths(items, n);
+	if (session_execute(run->objects, &purge_plan, values, NULL, SPI_OK_DELETE) <
+		(uint64) n)
+		check_not_left(run, values[1], values[2], true);
 }
 
 static void
@@ -392,9 +510,7 @@ remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
 	values[4] = paths(items, n);
 	removed = session_execute(run->objects, &overwrite_plan, values, NULL,
 							  SPI_OK_DELETE_RETURNING);
-	for (uint64 i = 0; i < removed; i++)
-		counts_of(run, items[returned_ordinal(i)])->removed++;
-	SPI_freetuptable(SPI_tuptable);
+	count_removed(run, items, removed);
 }
 
 void
@@ -425,7 +541,7 @@ rows_move(ApplyRun *run, ApplyItem **items, int n)
 	}
 	SPI_freetuptable(SPI_tuptable);
 	if (moved < (uint64) n)
-		check_not_left(run, values[4], old_paths(items, n, false));
+		check_not_left(run, values[4], old_paths(items, n, false), false);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -435,24 +551,24 @@ rows_move(ApplyRun *run, ApplyItem **items, int n)
 }
 
 /*
- * Writes bookkeeping of files that a reader sees unchanged.  Moves what is
- * left to be written in full to the end of rest, and returns its new length.
+ * Writes rows that are there by touch_plan or revive_plan.  Moves what is left
+ * to be written to the end of rest, and returns its new length.
  */
 static int
-touch(ApplyRun *run, ApplyItem **items, int n, ApplyItem **rest, int n_rest)
+update_rows(ApplyRun *run, SessionPlan *plan, ApplyItem **items, int n, ApplyItem **rest,
+			int n_rest)
 {
 	Datum		values[4 + STAT_COUNT];
 	bool	   *done = palloc0(sizeof(bool) * n);
-	uint64		touched;
+	uint64		updated;
 
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
 	values[3] = ordinals(n);
 	put_columns(&values[4], items, n);
-	touched = session_execute(run->objects, &touch_plan, values, NULL,
-							  SPI_OK_UPDATE_RETURNING);
-	for (uint64 i = 0; i < touched; i++)
+	updated = session_execute(run->objects, plan, values, NULL, SPI_OK_UPDATE_RETURNING);
+	for (uint64 i = 0; i < updated; i++)
 		done[returned_ordinal(i)] = true;
 	SPI_freetuptable(SPI_tuptable);
 
@@ -488,6 +604,15 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 	Datum		values[3 + STAT_COUNT];
 	uint64		written;
 
+	if (n > 0 && run->has_missing)
+	{
+		ApplyItem **rest = palloc(sizeof(ApplyItem *) * n);
+		int			n_rest = update_rows(run, &revive_plan, items, n, rest, 0);
+
+		counts->added += n - n_rest;
+		items = rest;
+		n = n_rest;
+	}
 	if (n == 0)
 		return;
 	values[0] = UUIDPGetDatum(run->repository_id);
@@ -536,7 +661,7 @@ rows_write(ApplyRun *run, ApplyItem **items, int n)
 			full[n_full++] = items[i];
 	}
 	if (n_touched > 0)
-		n_full = touch(run, touched, n_touched, full, n_full);
+		n_full = update_rows(run, &touch_plan, touched, n_touched, full, n_full);
 
 	/* What a statement inserts is counted as a whole: one for each count. */
 	for (int i = 0; i < n_full; i++)

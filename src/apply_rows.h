@@ -21,13 +21,21 @@ typedef struct ApplyRun
 	TimestampTz now;			/* of the transaction */
 	bool		trusting;		/* what is said to be new is inserted, and
 								 * fails if it is not */
+	bool		mark_missing;	/* the repository's strategies */
+	bool		mark_type_change;
+	bool		has_missing;	/* it has rows of missing files */
 	ApplyPlan  *plan;
 	ApplyResult *result;		/* counts what was written */
+	int			refused;		/* items that the database refused */
 } ApplyRun;
 
 typedef void (*ApplyPhase) (ApplyRun *run, ApplyItem **items, int n);
 
+/* Deletes or marks, as the repository's strategies say. */
 extern void rows_remove(ApplyRun *run, ApplyItem **items, int n);
+
+/* Deletes marked rows, and no others. */
+extern void rows_purge(ApplyRun *run, ApplyItem **items, int n);
 
 /* items are whole chains.  Those without a row are added to plan->upserts. */
 extern void rows_move(ApplyRun *run, ApplyItem **items, int n);

@@ -10,6 +10,9 @@
  * valid in the database's encoding.  They are only compared with file_path,
  * whose collation compares bytes, and are never stored or shown.
  *
+ * The row of a missing file is no belief: fsync-tree does not look for what is
+ * known to be gone, and whatever comes to its path is new.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -31,7 +34,8 @@
 
 #define BELIEF_COLUMNS \
 	"id, file_path, file_size, inode, mtime_ns, ctime_ns, btime_ns," \
-	" last_scanned, content_hash FROM %1$s.file_records WHERE repository_id = $1"
+	" last_scanned, content_hash FROM %1$s.file_records WHERE repository_id = $1" \
+	" AND missing_since IS NULL"
 
 static SessionPlan after_plan = {
 	.sql = "SELECT " BELIEF_COLUMNS " AND file_path > $2"

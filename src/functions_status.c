@@ -62,7 +62,7 @@ static SessionPlan status_plan = {
 	" FROM %1$s.fsync_repositories r"
 	" CROSS JOIN LATERAL (SELECT count(*) AS total_files,"
 	" coalesce(sum(file_size), 0) AS total_bytes FROM %1$s.file_records"
-	" WHERE repository_id = r.repository_id) f"
+	" WHERE repository_id = r.repository_id AND missing_since IS NULL) f"
 	" CROSS JOIN LATERAL (SELECT count(*) AS problems FROM %1$s.fsync_problems"
 	" WHERE repository_id = r.repository_id) p"
 	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations"

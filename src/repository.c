@@ -27,7 +27,8 @@ static SessionPlan load_plan = {
 	" last_complete_generation, last_complete_scan, paused, ignore_case,"
 	" include_hidden, use_ignore_files, coalesce(min_size, 0),"
 	" coalesce(max_size, 9223372036854775807), on_missing = 'mark',"
-	" on_type_change = 'mark', missing_retention, change_feed"
+	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
+	" missing_retention, change_feed"
 	" FROM %1$s.fsync_repositories ORDER BY created_at, repository_id",
 	.nargs = 1,
 	.argtypes = {OIDOID},

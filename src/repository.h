@@ -38,7 +38,7 @@ typedef struct RepositoryRow
 	int64		min_size;		/* bytes */
 	int64		max_size;		/* bytes; PG_INT64_MAX: no limit */
 	bool		mark_missing;	/* on_missing = mark */
-	bool		mark_type_change;	/* on_type_change = mark */
+	bool		mark_type_change;	/* on_type_change = mark, or as the former */
 	Interval   *missing_retention;	/* NULL: for ever */
 	bool		change_feed;
 } RepositoryRow;

@@ -40,6 +40,7 @@
 #define RETRY_ODD_MAX_MS	60000
 
 #define PRUNE_INTERVAL_MS	(3600 * 1000)
+#define PURGE_RETRY_MS		(60 * 1000)
 
 ExtensionObjects worker_objects;
 
@@ -281,6 +282,7 @@ follow_row(WorkerRepository *repository, RepositoryRow *row)
 
 	own_row(repository, row);
 	repository_free(old);
+	repository->purge_at = 0;
 	if (restart)
 	{
 		wait_set_stale = true;
@@ -559,6 +561,46 @@ prune_history(int64 now)
 						MyDatabaseId, error->message)));
 }
 
+typedef struct PurgeWork
+{
+	int64		next;
+} PurgeWork;
+
+static void
+purge_work(WorkerRepository *repository, void *arg)
+{
+	PurgeWork  *work = arg;
+
+	work->next = missing_purge(&worker_objects, &repository->row->id,
+							   &repository->purge_cursor);
+}
+
+/* Rows of missing files whose time is over; a page a turn. */
+static void
+purge_missing(WorkerRepository *repository, int64 now, int64 *deadline)
+{
+	PurgeWork	work = {0};
+	ErrorData  *error;
+
+	if (!repository->stalled && now >= repository->purge_at)
+	{
+		error = worker_try(repository, purge_work, &work);
+		if (error != NULL)
+		{
+			memset(&repository->purge_cursor, 0, sizeof(repository->purge_cursor));
+			repository->purge_at = now + PURGE_RETRY_MS;
+			ereport(LOG,
+					(errcode(error->sqlerrcode),
+					 errmsg("could not purge rows of missing files of repository \"%s\": %s",
+							repository->row->root, error->message)));
+		}
+		else
+			repository->purge_at = work.next < 0 ? NEVER : now + work.next;
+	}
+	if (!repository->stalled)
+		lower_deadline(deadline, repository->purge_at);
+}
+
 /* ---------------------------------------------------------------------
  * The loop
  * ---------------------------------------------------------------------
@@ -667,6 +709,7 @@ advance(WorkerRepository *repository, int64 *deadline)
 	process_advance(repository, now, deadline);
 	runs_advance(repository, now, deadline);
 	process_watch(repository, now, deadline);
+	purge_missing(repository, now, deadline);
 	state_refresh(repository, now, deadline);
 	if (repository->stalled)
 		lower_deadline(deadline, repository->retry_at);

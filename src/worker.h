@@ -27,12 +27,16 @@
 #include "storage/latch.h"
 
 #include "apply.h"
+#include "missing.h"
 #include "operations.h"
 #include "repository.h"
 #include "requests.h"
 #include "tree_client.h"
 
 #define NEVER				INT64_MAX
+
+/* Rows were marked: when to look which are to be purged. */
+#define PURGE_DELAY_MS		1000
 
 /* A message and what the user can do about it; valid in the database's
  * encoding. */
@@ -169,6 +173,10 @@ typedef struct WorkerRepository
 	Condition	scan_trouble;	/* of the last scan */
 	Burst		burst;
 	List	   *flushes;		/* FlushWaiter * */
+
+	/* rows of missing files (worker.c) */
+	int64		purge_at;
+	MissingCursor purge_cursor;
 
 	/* state (worker_state.c) */
 	RepositoryStatus published;

@@ -64,6 +64,8 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 		runs_count(repository, &work.result, body);
 	else
 		worker_request_reload();
+	if (work.result.marked)
+		repository->purge_at = Min(repository->purge_at, clock_ms() + PURGE_DELAY_MS);
 
 	proto_begin(&repository->tree.out, PROTO_APPLIED);
 	proto_put_i64(&repository->tree.out, session_cpu_us() - begin_us);

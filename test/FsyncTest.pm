@@ -266,7 +266,8 @@ sub run_bytes
 	return $out;
 }
 
-# The rows of a repository in the same form, with the id as a fifth value.
+# The rows of a repository's files in the same form, with the id as a fifth
+# value; those of missing files are left out.
 sub table_files
 {
 	my ($node, $id, %opt) = @_;
@@ -276,7 +277,7 @@ sub table_files
 SELECT encode(convert_to(file_path, getdatabaseencoding()), 'hex'), file_size,
 	   (extract(epoch FROM mod_time) * 1000000)::bigint, mtime_ns,
 	   coalesce(encode(content_hash, 'hex'), 'NULL'), id
-FROM file_records WHERE repository_id = '$id'));
+FROM file_records WHERE repository_id = '$id' AND missing_since IS NULL));
 
 	foreach my $row (split /\n/, $rows)
 	{
@@ -614,7 +615,7 @@ sub said
 	return grep { $_ =~ $pattern } map { s/^.*?\b(?=(?:LOG|WARNING|ERROR|HINT):)//r } split /\n/, $log;
 }
 
-# Number of rows of a repository.
+# Number of rows of a repository; those of missing files too.
 sub rows_of
 {
 	my ($node, $id, %opt) = @_;

@@ -52,6 +52,7 @@ typedef struct Point
 	ProtoBelief belief;			/* its path is this path */
 
 	int			error;			/* of stat; ENOENT: there is no such file */
+	ProtoGone	gone;			/* ... and why */
 	bool		stale;			/* the directory is not here any more */
 	bool		settled;		/* nothing more to be done */
 	bool		moved_away;		/* its row has gone to another path */
@@ -283,8 +284,8 @@ extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len
 extern void report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 						 const char *path, size_t len, const ProtoStat *stat,
 						 const uint8_t *hash, int64_t scan_id);
-extern void report_removed(Engine *engine, int64_t id, const char *path, size_t len,
-						   int64_t scan_id);
+extern void report_removed(Engine *engine, int64_t id, ProtoGone gone, const char *path,
+						   size_t len, int64_t scan_id);
 extern void report_problem(Engine *engine, ProtoProblem problem, int error,
 						   const char *path, size_t len, int64_t scan_id);
 extern void report_cured(Engine *engine, const char *path, size_t len, int64_t scan_id);

@@ -314,6 +314,7 @@ stat_point(Engine *engine, Point *p, DirectoryCache *cache)
 			watch_tree_touch(engine->watches, p->path, p->len);
 			changes_must_resolve(engine);
 		}
+		p->gone = S_ISREG(p->info.mode) ? PROTO_GONE_EXCLUDED : PROTO_GONE_TYPE;
 		p->error = ENOENT;
 	}
 }
@@ -413,7 +414,7 @@ decide(Engine *engine, Point *p)
 		hashing_gone(engine, p->path, p->len);
 		if (p->has_belief && !p->moved_away)
 		{
-			report_removed(engine, p->belief.id, p->path, p->len, p->scan_id);
+			report_removed(engine, p->belief.id, p->gone, p->path, p->len, p->scan_id);
 			problems_forget(&engine->problems, p->path, p->len);
 		}
 		else if (problems_forget(&engine->problems, p->path, p->len))

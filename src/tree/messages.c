@@ -360,6 +360,7 @@ proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
 			break;
 		case PROTO_OP_REMOVED:
 			proto_put_i64(buf, m->id);
+			proto_put_u8(buf, m->gone);
 			break;
 		case PROTO_OP_PROBLEM:
 			proto_put_u8(buf, m->problem);
@@ -398,6 +399,7 @@ proto_get_observation(ProtoReader *r, ProtoObservation *m)
 		case PROTO_OP_REMOVED:
 			m->path = get_path(r, 1, LONG_PATH_MAX);
 			m->id = proto_get_i64(r);
+			m->gone = get_enum(r, PROTO_GONE_ABSENT, PROTO_GONE_EXCLUDED);
 			break;
 		case PROTO_OP_PROBLEM:
 			m->path = get_path(r, 0, LONG_PATH_MAX);

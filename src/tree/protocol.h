@@ -212,7 +212,8 @@ typedef enum ProtoOp
 	 * overlap: exchanges, d/d/x to d/x).
 	 */
 	PROTO_OP_MOVED = 'M',
-	PROTO_OP_REMOVED = 'R',		/* the row with this id and path goes */
+	PROTO_OP_REMOVED = 'R',		/* the row with this id and path has no file
+								 * any more; gone says why */
 
 	PROTO_OP_PROBLEM = 'P',		/* problem, message, path, stat unused */
 	PROTO_OP_CLEAR = 'C',		/* the problem of path is gone */
@@ -235,6 +236,14 @@ typedef enum ProtoProblem
 	PROTO_PROBLEM_REJECTED,		/* worker: the database refused the row */
 } ProtoProblem;
 
+/* Why there is no file at a path. */
+typedef enum ProtoGone
+{
+	PROTO_GONE_ABSENT = 0,		/* there is no such name */
+	PROTO_GONE_TYPE,			/* the name is that of something else */
+	PROTO_GONE_EXCLUDED,		/* there is one, and it is not to be tracked */
+} ProtoGone;
+
 typedef struct ProtoObservation
 {
 	uint8_t		op;
@@ -245,6 +254,7 @@ typedef struct ProtoObservation
 	ProtoStat	stat;			/* added, updated, touched, moved */
 	bool		has_hash;		/* false: content_hash is NULL */
 	uint8_t		hash[PROTO_HASH_LEN];
+	uint8_t		gone;			/* removed: ProtoGone */
 	uint8_t		problem;		/* ProtoProblem */
 	ProtoStr	message;		/* problem: in words, may be empty */
 } ProtoObservation;

@@ -130,11 +130,13 @@ report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 }
 
 void
-report_removed(Engine *engine, int64_t id, const char *path, size_t len, int64_t scan_id)
+report_removed(Engine *engine, int64_t id, ProtoGone gone, const char *path, size_t len,
+			   int64_t scan_id)
 {
 	ProtoObservation o = observation(PROTO_OP_REMOVED, path, len, scan_id);
 
 	o.id = id;
+	o.gone = gone;
 	put(engine, &o);
 }
 

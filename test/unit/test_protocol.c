@@ -190,6 +190,8 @@ random_observation(Message *m)
 		o->id = random_i64();
 	if (o->op == 'M')
 		o->old_path = random_str(1, 300, false);
+	if (o->op == 'R')
+		o->gone = (uint8_t) unit_below(PROTO_GONE_EXCLUDED + 1);
 	if (strchr("AUTM", o->op))
 	{
 		o->stat.size = random_i64();
@@ -340,7 +342,7 @@ same(const Kind *kind, const Message *a, const Message *b)
 		return EQ(observation.op) && EQ(observation.scan_id) && EQ(observation.id) &&
 			EQ_STR(observation.path) && EQ_STR(observation.old_path) &&
 			same_stat(&a->observation.stat, &b->observation.stat) &&
-			EQ(observation.has_hash) && EQ(observation.problem) &&
+			EQ(observation.has_hash) && EQ(observation.gone) && EQ(observation.problem) &&
 			EQ_STR(observation.message) &&
 			memcmp(a->observation.hash, b->observation.hash, PROTO_HASH_LEN) == 0;
 	if (kind->get == get_state)
@@ -504,6 +506,8 @@ test_ranges(void)
 			"negative nanoseconds");
 	REFUSES(OBSERVATION, (m.observation.op = 'M', m.observation.old_path = str("", 0)),
 			"a move from nowhere");
+	REFUSES(OBSERVATION, (m.observation.op = 'R', m.observation.gone = 3),
+			"a removal for no known reason");
 	REFUSES(OBSERVATION, (m.observation.op = 'P', m.observation.problem = 0), "problem 0");
 	REFUSES(OBSERVATION, (m.observation.op = 'P', m.observation.problem = 99), "problem 99");
 	REFUSES(OBSERVATION, (m.observation.op = 'P', m.observation.problem = 1,
