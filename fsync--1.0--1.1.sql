@@ -17,7 +17,7 @@ ALTER TABLE fsync_repositories
 	ADD COLUMN on_missing text NOT NULL DEFAULT 'delete'
 		CHECK (on_missing IN ('delete', 'mark')),
 	ADD COLUMN missing_retention interval
-		CHECK (missing_retention BETWEEN '0' AND '1000 years'),
+		CHECK (missing_retention <= '1000 years'),
 	ADD COLUMN on_type_change text NOT NULL DEFAULT 'missing'
 		CHECK (on_type_change IN ('missing', 'delete', 'mark')),
 	ADD COLUMN change_feed boolean NOT NULL DEFAULT false;

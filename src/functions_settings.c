@@ -143,10 +143,13 @@ check_strategy(const Settings *settings, int which)
 	if (settings->nulls[which])
 		return;
 	word = TextDatumGetCString(settings->values[which]);
-	if (strcmp(word, "delete") != 0 && strcmp(word, "mark") != 0)
+	if (strcmp(word, "delete") != 0 && strcmp(word, "mark") != 0 &&
+		(which != SETTING_ON_TYPE_CHANGE || strcmp(word, "missing") != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for %s: \"%s\"", columns[which], word),
+				 which == SETTING_ON_TYPE_CHANGE ?
+				 errhint("It is \"missing\", \"delete\" or \"mark\".") :
 				 errhint("It is either \"delete\" or \"mark\".")));
 }
 
