@@ -1,11 +1,11 @@
 #!/bin/bash
 #
-# setup.sh [build|check|fuzz]
+# setup.sh [build|check|bench|fuzz]
 #		Installs the Debian packages that are missing, and nothing else.
 #
 # build is what "make" and "make try" need, check what the tests need as
-# well, fuzz adds clang's fuzzer.  Needs root, or sudo, only if something is
-# missing.
+# well, bench what fsync is compared with, fuzz adds clang's fuzzer.  Needs
+# root, or sudo, only if something is missing.
 #
 # Installing postgresql-15 normally creates and starts a cluster "main".  That
 # is the administrator's choice and not ours, so it is switched off while this
@@ -19,8 +19,9 @@ packages=(gcc libc6-dev make libssl-dev postgresql-15 postgresql-server-dev-15)
 case "${1:-build}" in
 	build) ;;
 	check) packages+=(postgresql-15-cron libipc-run-perl perl valgrind) ;;
+	bench) packages+=(inotify-tools openssl perl watchman) ;;
 	fuzz) packages+=(clang libclang-rt-dev) ;;
-	*) echo "usage: $0 [build|check|fuzz]" >&2; exit 2 ;;
+	*) echo "usage: $0 [build|check|bench|fuzz]" >&2; exit 2 ;;
 esac
 
 # Which of the packages are not installed, one a line.
