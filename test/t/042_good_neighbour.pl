@@ -164,6 +164,13 @@ reconcile_finds_nothing($node, $id, 'after a limited scan');
 # ---- a scan that nobody wants any more ----
 
 set(reconcile_cpu_limit => 1);
+$operation = start_scan($id);
+$node->safe_psql('postgres', "SELECT fsync_cancel($operation)");
+$node->poll_query_until('postgres',
+	"SELECT status = 'cancelled' FROM sync_operations WHERE id = $operation")
+  or die 'the scan was not cancelled';
+write_file("$root/after.txt", 'after');
+wait_ok($node, $id, 'after a limited scan was cancelled');
 start_scan($id);
 $node->safe_psql('postgres', "SELECT fsync_remove_repository('$id')");
 foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
