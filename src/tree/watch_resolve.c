@@ -53,7 +53,7 @@ close_cached(WatchTree *tree)
 
 /*
  * A descriptor of the node's directory (valid until the next call), or -1
- * where the tree's place for it is not where it is.
+ * where the tree's place for it is not where it is, or cannot be reached.
  */
 static int
 open_node(WatchTree *tree, int rootfd, const WatchNode *node)
@@ -280,6 +280,12 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 						O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
 				return false;
+			if (fd < 0 && (errno == EACCES || errno == EPERM))
+			{
+				/* that it may be searched again is a change, and then it is read */
+				parent->readable = false;
+				return new_only;
+			}
 		}
 	}
 	if (fd >= 0)
@@ -309,11 +315,14 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 	struct dirent *entry;
 
 	if (fd >= 0)
-		fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 && (errno == EACCES || errno == EPERM))
 	{
-		node->unread = false;	/* the walk reports it */
-		return;
+		fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0 && (errno == EACCES || errno == EPERM))
+		{
+			/* the walk reports it; that it may be read again is a change */
+			node->unread = node->readable = false;
+			return;
+		}
 	}
 	if (fd >= 0 && (dir = fdopendir(fd)) == NULL)
 		close(fd);

@@ -498,6 +498,75 @@ test_tangles(void)
 	end();
 }
 
+static void
+set_mode(const char *path, mode_t mode)
+{
+	FILES_MUST(fchmodat(rootfd, path, mode, 0) == 0);
+}
+
+/*
+ * Fails if what could not be looked at, because a directory could not be read
+ * or searched for a moment, is not looked at when it can be again.
+ */
+static void
+test_closed_for_a_moment(void)
+{
+	begin(1000);
+	if (geteuid() == 0)
+	{
+		SKIP("directories closed for a moment", "nothing is closed to root");
+		end();
+		return;
+	}
+
+	/* new, and closed before it was read */
+	mkdirs("a/new/inner");
+	read_events();
+	EQUALS(watch_tree_resolve(tree, rootfd, -1), false);
+	set_mode("a", 0);
+	EQUALS(watch_tree_resolve(tree, rootfd, LONG_TIME), true);
+	set_mode("a", 0755);
+	settle();
+	EQUALS(contradictions(), 0);
+
+	/* the one above it is closed */
+	mkdirs("a/next/inner");
+	read_events();
+	EQUALS(watch_tree_resolve(tree, rootfd, -1), false);
+	set_mode("a", 0);
+	EQUALS(watch_tree_resolve(tree, rootfd, LONG_TIME), true);
+	set_mode("a", 0755);
+	settle();
+	EQUALS(contradictions(), 0);
+
+	/* one that may be read and not searched; a new name in it, and an old one */
+	for (int i = 0; i < 2; i++)
+	{
+		mkdirs(i == 0 ? "a/third/inner" : "a/new/another");
+		if (i == 1)
+			set_mode("a/new", 0700);
+		read_events();
+		set_mode("a", 0400);
+		EQUALS(watch_tree_resolve(tree, rootfd, LONG_TIME), true);
+		set_mode("a", 0755);
+		settle();
+		EQUALS(contradictions(), 0);
+	}
+
+	/* closed while it is read, and for good: only what it is itself is known */
+	mkdirs("closed/inner");
+	settle();
+	set_mode("closed", 0);
+	settle();
+	mkdirs("another");
+	settle();
+	HOLDS(watch_tree_knows(tree, "another", strlen("another")));
+	set_mode("closed", 0755);
+	settle();
+	EQUALS(contradictions(), 0);
+	end();
+}
+
 /*
  * Fails if a new directory whose place was lost before it was read stays unread
  * when its place is found by reading another, of which no event tells.
@@ -752,6 +821,7 @@ main(void)
 	test_out_and_in();
 	test_tangles();
 	test_unread();
+	test_closed_for_a_moment();
 	test_again();
 	test_ignored();
 	test_limit();
