@@ -330,6 +330,54 @@ beneath_stat(int rootfd, const char *path, size_t len, FileInfo *info)
 	return result;
 }
 
+void
+beneath_end(LastDirectory *last)
+{
+	if (last->fd >= 0)
+		close(last->fd);
+	beneath_begin(last);
+}
+
+/* Makes the directory at path the last one. */
+static void
+enter(int rootfd, const char *path, size_t len, LastDirectory *last)
+{
+	if (last->valid && last->len == len && memcmp(last->path, path, len) == 0)
+		return;
+	beneath_end(last);
+	last->fd = beneath_open_directory(rootfd, path, len, O_PATH);
+	last->error = errno;
+	if (last->fd >= 0 && beneath_stat_fd(last->fd, &last->info) < 0)
+	{
+		last->error = errno;
+		close(last->fd);
+		last->fd = -1;
+	}
+	last->valid = len < sizeof(last->path);
+	last->len = len;
+	if (last->valid)
+		memcpy(last->path, path, len);
+}
+
+int
+beneath_stat_near(int rootfd, const char *path, size_t len, LastDirectory *last,
+				  FileInfo *info)
+{
+	const char *slash = memrchr(path, '/', len);
+	const char *name = slash ? slash + 1 : path;
+
+	if (len == 0 || !normal_form(path, len))
+	{
+		errno = ENOENT;
+		return -1;
+	}
+	enter(rootfd, path, slash ? (size_t) (slash - path) : 0, last);
+	if (last->fd >= 0)
+		return beneath_stat_at(last->fd, name, info);
+	errno = last->error == ENOTDIR || last->error == ELOOP ? ENOENT : last->error;
+	return -1;
+}
+
 /*
  * Opens for reading what an O_PATH descriptor stands for: the very object
  * that was examined, whatever its path names by now.

@@ -48,6 +48,39 @@ extern int	beneath_stat_fd(int fd, FileInfo *info);
 extern int	beneath_stat(int rootfd, const char *path, size_t len, FileInfo *info);
 
 /*
+ * The directory in which a path was looked at last: of many paths in order
+ * most are in the directory of the one before.  To be kept for one round of
+ * looks only, since a directory may be renamed.
+ */
+typedef struct LastDirectory
+{
+	int			fd;				/* O_PATH; -1: there is none */
+	int			error;			/* why there is none */
+	FileInfo	info;			/* of the directory, where fd is one */
+	size_t		len;
+	char		path[PROTO_PATH_MAX + 1];
+	bool		valid;
+} LastDirectory;
+
+/* Nothing is open; what path holds does not matter. */
+static inline void
+beneath_begin(LastDirectory *last)
+{
+	last->fd = -1;
+	last->valid = false;
+}
+
+/*
+ * As beneath_stat() of a terminated path that is not empty, by way of the last
+ * directory where that is path's.
+ */
+extern int	beneath_stat_near(int rootfd, const char *path, size_t len,
+							  LastDirectory *last, FileInfo *info);
+
+/* Closes what is open. */
+extern void beneath_end(LastDirectory *last);
+
+/*
  * A descriptor to read the regular file at path, and what stat says of it, or
  * -1 with errno: EINVAL when it is not a regular file (nothing was opened),
  * EAGAIN when another process holds a lease.  O_NOATIME where permitted.

@@ -520,6 +520,8 @@ engine_run(int socket)
 	problems_init(&engine->problems);
 	table_init(&engine->items);
 	throttle_init(&engine->throttle, NULL);
+	table_init(&engine->items_by_name);
+	table_init(&engine->points_by_name);
 	if (engine->wake_fd < 0)
 		return EXIT_FAILURE;
 	proto_begin(&engine->out, PROTO_HELLO);

@@ -26,6 +26,7 @@
 #include "events.h"
 #include "hash.h"
 #include "links.h"
+#include "names.h"
 #include "pending.h"
 #include "problems.h"
 #include "root.h"
@@ -42,6 +43,7 @@ typedef struct Point
 	char	   *path;			/* terminated, owned */
 	size_t		len;
 	uint64_t	node;			/* its directory in the watch tree, or 0 */
+	NameLink	by_name;		/* in points_by_name, while inspecting */
 	unsigned	hints;			/* HINT_* */
 	unsigned	retries;
 	int64_t		put_off_us;
@@ -68,6 +70,7 @@ typedef struct HashItem
 	TableLink	link;
 	bool		superseded;		/* its result is not wanted any more */
 	uint64_t	node;
+	NameLink	by_name;
 	FileInfo	info;			/* of the file when it was submitted */
 	unsigned	hints;
 	unsigned	retries;
@@ -157,6 +160,7 @@ typedef struct Engine
 	Throttle	throttle;		/* of the full scan */
 	Table		items;			/* HashItems in the pool, by path */
 	size_t		scan_items;		/* of these, not urgent */
+	Table		items_by_name;	/* ... and by node and name */
 	uint64_t	epoch;			/* of what happens now; a flush ends it */
 	FlushWait  *flushes;
 
@@ -180,8 +184,11 @@ typedef struct Engine
 	Point	   *points;
 	size_t		n_points;
 	size_t		points_capacity;
+	Table		points_by_name;
 	size_t		points_asked;	/* beliefs were asked for up to here */
 	size_t		points_answered;
+	uint32_t	points_page;	/* rows of the next range */
+	bool		points_sparse;	/* the last range held few of the points' rows */
 	uint64_t	points_moves_seen;	/* when they were taken */
 	bool		inspecting;
 

@@ -113,6 +113,8 @@ hashing_submit(Engine *engine, const Point *p)
 	}
 	if (before != NULL)
 		supersede(engine, before, item);
+	names_insert(&engine->items_by_name, &item->by_name, item->node,
+				 item->job.path, item->job.len);
 	item->job.urgent = item->epoch != EPOCH_NONE || item->scan_id == 0;
 	if (!item->job.urgent)
 		engine->scan_items++;
@@ -201,18 +203,12 @@ hashing_due(const Engine *engine, const char *path, size_t len)
 unsigned
 hashing_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
 {
-	for (size_t i = 0; i < engine->items.n_buckets; i++)
-		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
-		{
-			const HashItem *item = table_container(link, HashItem, link);
-			const HashJob *job = &item->job;
+	unsigned	hints = 0;
 
-			if (item->node == node && job->len >= len &&
-				memcmp(job->path + job->len - len, name, len) == 0 &&
-				(job->len == len || job->path[job->len - len - 1] == '/'))
-				return item->hints | HINT_CONTENT;
-		}
-	return 0;
+	for (NameLink *link = names_first(&engine->items_by_name, node, name, len);
+		 link; link = names_next(link))
+		hints |= table_container(link, HashItem, by_name)->hints | HINT_CONTENT;
+	return hints;
 }
 
 /* ---- hashes that come back ---- */
@@ -307,7 +303,7 @@ written_since(const Engine *engine, const HashItem *item)
 }
 
 static void
-hash_done(Engine *engine, const HashItem *item)
+hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 {
 	const HashJob *job = &item->job;
 	const ProtoBelief *b = &item->belief;
@@ -322,7 +318,7 @@ hash_done(Engine *engine, const HashItem *item)
 		return;
 	}
 	if (job->result != HASH_DONE ||
-		beneath_stat(engine->root.fd, job->path, job->len, &now) < 0 ||
+		beneath_stat_near(engine->root.fd, job->path, job->len, last, &now) < 0 ||
 		!beneath_same_state(&now, &job->info) || written_since(engine, item))
 	{
 		hash_failed(engine, item);
@@ -347,6 +343,7 @@ hashing_collect(Engine *engine)
 	int64_t		clock = throttle_clock(&engine->throttle);
 	size_t		files = 0;
 	size_t		of_scan = 0;
+	LastDirectory last;
 
 	if (engine->inspecting)
 		return;
@@ -361,6 +358,7 @@ hashing_collect(Engine *engine)
 		events_drain(engine->reader);
 		changes_process_events(engine);
 	}
+	beneath_begin(&last);
 	while (job != NULL)
 	{
 		HashItem   *item = job->owner;
@@ -376,13 +374,15 @@ hashing_collect(Engine *engine)
 		{
 			if (item->scan_id != 0 && item->scan_id == engine->full.id)
 				engine->full.bytes_hashed += job->bytes;
-			hash_done(engine, item);
+			hash_done(engine, item, &last);
 		}
 		table_remove(&engine->items, &item->link);
+		names_remove(&engine->items_by_name, &item->by_name);
 		free(item->job.path);
 		free(item);
 		job = next;
 	}
+	beneath_end(&last);
 	throttle_charge_since(&engine->throttle, clock, of_scan, files);
 }
 
@@ -485,8 +485,8 @@ hashing_renew(Engine *engine, uint64_t epoch)
 static void
 forget_node(Engine *engine, HashItem *item, void *arg)
 {
-	(void) engine;
 	(void) arg;
+	names_remove(&engine->items_by_name, &item->by_name);
 	item->node = 0;
 }
 
@@ -496,5 +496,8 @@ hashing_forget_nodes(Engine *engine)
 {
 	for_each(engine, forget_node, NULL);
 	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		names_remove(&engine->points_by_name, &engine->points[i].by_name);
 		engine->points[i].node = 0;
+	}
 }

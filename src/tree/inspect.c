@@ -28,6 +28,15 @@
 #define INSPECT_PATHS_PAGE	1000
 
 /*
+ * From so many points on, rows are asked for by ranges of paths; so many in the
+ * first page and in the last.  They are worth it if one in so many is a point's.
+ */
+#define INSPECT_RANGE_POINTS	100
+#define INSPECT_RANGE_FIRST		1250
+#define INSPECT_RANGE_LAST		20000
+#define INSPECT_RANGE_WORTH		4
+
+/*
  * A hash taken this soon after the mtime may not have seen all that was
  * written: a mapping leaves no trace in the times, and within one write(2) they
  * do not move.
@@ -68,16 +77,12 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 unsigned
 inspect_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
 {
-	for (size_t i = 0; i < engine->n_points; i++)
-	{
-		const Point *p = &engine->points[i];
+	unsigned	hints = 0;
 
-		if (p->node == node && p->len >= len &&
-			memcmp(p->path + p->len - len, name, len) == 0 &&
-			(p->len == len || p->path[p->len - len - 1] == '/'))
-			return p->hints;
-	}
-	return 0;
+	for (NameLink *link = names_first(&engine->points_by_name, node, name, len);
+		 link; link = names_next(link))
+		hints |= table_container(link, Point, by_name)->hints;
+	return hints;
 }
 
 static int
@@ -156,9 +161,9 @@ untrackable(const Engine *engine, const Point *p)
 
 /* ---- beliefs ---- */
 
-/* Asks for the beliefs of the next points; false when all are known. */
+/* Asks for the beliefs of just the next points' paths. */
 static bool
-ask(Engine *engine)
+ask_paths(Engine *engine)
 {
 	ProtoBuf	paths;
 	ProtoBeliefsRequest request = {.kind = PROTO_BELIEFS_PATHS};
@@ -186,6 +191,70 @@ ask(Engine *engine)
 	return n > 0;
 }
 
+/*
+ * Asks for the rows from the next point's path to the last one's, so many of
+ * them as a page has.
+ */
+static void
+ask_range(Engine *engine)
+{
+	const Point *first = &engine->points[engine->points_answered];
+	const Point *last = &engine->points[engine->n_points - 1];
+	ProtoBeliefsRequest request = {.kind = PROTO_BELIEFS_RANGE, .inclusive = true};
+	char		before[PROTO_PATH_MAX + 1];
+
+	engine->points_asked = engine->n_points;
+	engine->points_request = request.request_id = ++engine->last_request;
+	request.after.data = first->path;
+	request.after.len = first->len;
+	if (last->len <= PROTO_PATH_MAX)
+	{
+		/* the next path after the last one's, as none holds a byte less than 1 */
+		memcpy(before, last->path, last->len);
+		before[last->len] = '\001';
+		request.before.data = before;
+		request.before.len = last->len + 1;
+	}
+	request.limit = engine->points_page;
+	report_request_beliefs(engine, &request);
+}
+
+/*
+ * Asks for the beliefs of the next points; false when all are known.
+ *
+ * Of a directory that was renamed, all rows of the old place are wanted, and
+ * there is none at the new one: there pages of rows in path order are much
+ * cheaper than naming each path.  Each range begins at the next point, so rows
+ * between two points that lie apart are read once, and if there were too many
+ * of them, the next points are asked for by path.
+ */
+static bool
+ask(Engine *engine)
+{
+	while (engine->points_answered < engine->n_points &&
+		   untrackable(engine, &engine->points[engine->points_answered]) != 0)
+		engine->points_answered++;
+	if (engine->n_points - engine->points_answered < INSPECT_RANGE_POINTS ||
+		engine->points_sparse)
+	{
+		engine->points_sparse = false;
+		return ask_paths(engine);
+	}
+	ask_range(engine);
+	return true;
+}
+
+/* The answer to a range had so many rows, for so many points. */
+static void
+choose_next_page(Engine *engine, uint32_t rows, size_t points)
+{
+	engine->points_sparse = rows / INSPECT_RANGE_WORTH > points;
+	if (engine->points_sparse)
+		engine->points_page = INSPECT_RANGE_FIRST;
+	else if (engine->points_page < INSPECT_RANGE_LAST)
+		engine->points_page *= 2;
+}
+
 static void examine(Engine *engine);
 
 void
@@ -202,9 +271,14 @@ inspect_start(Engine *engine)
 		return;
 	}
 	merge_points(engine);
+	for (size_t i = 0; i < engine->n_points; i++)
+		names_insert(&engine->points_by_name, &engine->points[i].by_name,
+					 engine->points[i].node, engine->points[i].path, engine->points[i].len);
 	engine->points_moves_seen = engine->moves_seen;
 	engine->inspecting = true;
 	engine->points_answered = 0;
+	engine->points_page = INSPECT_RANGE_FIRST;
+	engine->points_sparse = false;
 	if (!ask(engine))
 		examine(engine);
 }
@@ -239,9 +313,12 @@ inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader bo
 			break;
 		}
 	}
-	engine->points_answered = header->last ? engine->points_asked : at;
-	if (!header->last && header->count == 0)
+	if (header->last)
+		at = engine->points_asked;
+	else if (header->count == 0)
 		return false;
+	choose_next_page(engine, header->count, at - engine->points_answered);
+	engine->points_answered = at;
 	if (!ask(engine))
 		examine(engine);
 	return true;
@@ -249,57 +326,20 @@ inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader bo
 
 /* ---- looking at the disk ---- */
 
-/* The directory of the point looked at last: points come in path order. */
-typedef struct DirectoryCache
-{
-	int			fd;
-	int			error;
-	FileInfo	info;
-	char	   *path;
-	size_t		len;
-	bool		valid;
-} DirectoryCache;
-
 static void
-open_directory_of(Engine *engine, const Point *p, DirectoryCache *cache, size_t len)
+stat_point(Engine *engine, Point *p, LastDirectory *last)
 {
-	if (cache->valid && cache->len == len && memcmp(cache->path, p->path, len) == 0)
-		return;
-	if (cache->valid && cache->fd >= 0)
-		close(cache->fd);
-	cache->path = p->path;
-	cache->len = len;
-	cache->valid = true;
-	cache->error = 0;
-	cache->fd = beneath_open_directory(engine->root.fd, p->path, len, O_PATH);
-	if (cache->fd < 0 || beneath_stat_fd(cache->fd, &cache->info) < 0)
-		cache->error = errno;
-}
-
-static void
-stat_point(Engine *engine, Point *p, DirectoryCache *cache)
-{
-	const char *slash = memrchr(p->path, '/', p->len);
-	const char *name = slash ? slash + 1 : p->path;
-
-	open_directory_of(engine, p, cache, slash ? (size_t) (slash - p->path) : 0);
-	if (cache->error != 0)
-		p->error = cache->error;
-	else if (beneath_stat_at(cache->fd, name, &p->info) < 0)
-		p->error = errno;
-	else
-		p->error = 0;
-	if (p->error == ENOTDIR || p->error == ELOOP)
-		p->error = ENOENT;
+	p->error = beneath_stat_near(engine->root.fd, p->path, p->len, last, &p->info) < 0 ?
+		errno : 0;
 
 	/*
 	 * The event spoke of a name in a directory, which may have moved on since
 	 * its path was computed: then this is another file.
 	 */
 	if (p->node != 0 && engine->watches != NULL &&
-		(cache->error == 0 ?
-		 !watch_tree_is_at(engine->watches, p->node, cache->info.dev,
-						   (ino_t) cache->info.stat.inode) :
+		(last->fd >= 0 ?
+		 !watch_tree_is_at(engine->watches, p->node, last->info.dev,
+						   (ino_t) last->info.stat.inode) :
 		 p->error == ENOENT && !(p->hints & HINT_DELETED)))
 		p->stale = true;
 
@@ -432,6 +472,7 @@ clear_points(Engine *engine)
 {
 	for (size_t i = 0; i < engine->n_points; i++)
 		free(engine->points[i].path);
+	table_clear(&engine->points_by_name);
 	engine->n_points = 0;
 	engine->inspecting = false;
 	if (engine->points_capacity > 8192)
@@ -454,23 +495,23 @@ mounts_changed(const Root *root)
 static void
 examine(Engine *engine)
 {
-	DirectoryCache cache = {.fd = -1};
+	LastDirectory last;
 	RootTrouble trouble = root_verify(&engine->root);
 
+	beneath_begin(&last);
 	for (size_t i = 0; trouble == ROOT_OK && i < engine->n_points; i++)
 	{
 		Point	   *p = &engine->points[i];
 		ProtoProblem problem = untrackable(engine, p);
 
-		stat_point(engine, p, &cache);
+		stat_point(engine, p, &last);
 		if (problem != 0 && p->error == 0)
 		{
 			report_problem(engine, problem, 0, p->path, p->len, p->scan_id);
 			p->settled = true;
 		}
 	}
-	if (cache.valid && cache.fd >= 0)
-		close(cache.fd);
+	beneath_end(&last);
 	if (mounts_changed(&engine->root))
 		changes_read_mounts(engine);
 	if (trouble == ROOT_OK)

@@ -18,10 +18,28 @@
 static char *base;				/* holds root/ and outside/ */
 static int	rootfd;
 
+/* By each of the two ways, which must agree: the second time, by the directory
+ * of the first. */
 static int
 stat_path(const char *path, FileInfo *info)
 {
-	return beneath_stat(rootfd, path, strlen(path), info);
+	size_t		len = strlen(path);
+	int			result = beneath_stat(rootfd, path, len, info);
+	int			error = errno;
+	LastDirectory last;
+
+	beneath_begin(&last);
+	for (int i = 0; len > 0 && i < 2; i++)
+	{
+		FileInfo	near;
+		bool		same = beneath_stat_near(rootfd, path, len, &last, &near) == result;
+
+		CHECK(same && (result == 0 ? beneath_same_state(&near, info) : errno == error),
+			  "\"%s\" is the same from near by", path);
+	}
+	beneath_end(&last);
+	errno = error;
+	return result;
 }
 
 static int
@@ -249,7 +267,7 @@ test_symlink_race(void)
 	{
 		int			fd;
 
-		if (stat_path("swap/secret", &info) == 0)
+		if (beneath_stat(rootfd, "swap/secret", 11, &info) == 0)
 		{
 			inside++;
 			wrong += info.stat.inode == secret.stat.inode;
@@ -386,6 +404,37 @@ test_ns(void)
 	HOLDS(beneath_ns(INT64_C(-9223372037), 145224194) == PROTO_NO_TIME + 2);
 }
 
+/* Fails if a path is looked for in another's directory. */
+static void
+test_near(void)
+{
+	static const struct
+	{
+		const char *path;
+		int			size;		/* -1: there is nothing */
+	}			looks[] = {
+		{"d/e/file", 7}, {"d/e/absent", -1}, {"top", 1}, {"d/file", -1}, {"d/e/file", 7},
+		{"d/f/file", -1}, {"d/f/file", -1}, {"out/secret", -1}, {"d/e/file", 7}, {"e/file", -1},
+	};
+	LastDirectory last;
+	FileInfo	info;
+	FileInfo	directory;
+
+	beneath_begin(&last);
+	for (size_t i = 0; i < sizeof(looks) / sizeof(looks[0]); i++)
+	{
+		int			result = beneath_stat_near(rootfd, looks[i].path, strlen(looks[i].path),
+											   &last, &info);
+
+		CHECK(looks[i].size < 0 ? result == -1 && errno == ENOENT :
+			  result == 0 && info.stat.size == looks[i].size,
+			  "\"%s\" is found where it is, or nowhere", looks[i].path);
+	}
+	HOLDS(beneath_stat_near(rootfd, "d/e/file", 8, &last, &info) == 0);
+	HOLDS(stat_path("d/e", &directory) == 0 && last.info.stat.inode == directory.stat.inode);
+	beneath_end(&last);
+}
+
 /* Fails if a descriptor is lost on some way. */
 static void
 test_no_descriptor_leak(void)
@@ -396,6 +445,7 @@ test_no_descriptor_leak(void)
 	close(before);
 	test_reaches_inside();
 	test_never_outside();
+	test_near();
 	after = dup(rootfd);
 	close(after);
 	EQUALS(after, before);
@@ -410,6 +460,7 @@ resolving_tests(void)
 	test_fifo_writer_stays_blocked();
 	test_long_paths();
 	test_symlink_race();
+	test_near();
 	test_as_other_user();
 	test_no_descriptor_leak();
 }
