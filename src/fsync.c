@@ -91,8 +91,8 @@ define_settings(void)
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("fsync.max_concurrency",
-							"Files of a repository that are hashed at the same time.",
-							NULL,
+							"Threads of a repository that hash files.",
+							"Each may hash several files in step.",
 							&setting_max_concurrency,
 							4, 1, 64,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);

@@ -73,12 +73,24 @@ tree_client_program(void)
 	return program;
 }
 
+/* "name=value" of our own environment, or NULL. */
+static char *
+environment_entry(const char *name)
+{
+	size_t		len = strlen(name);
+
+	for (char **entry = environ; *entry != NULL; entry++)
+		if (strncmp(*entry, name, len) == 0 && (*entry)[len] == '=')
+			return *entry;
+	return NULL;
+}
+
 /* posix_spawn of the program with its socket; an errno, or 0. */
 static int
 spawn_program(int socket, pid_t *pid)
 {
 	char	   *argv[] = {"fsync-tree", "worker", NULL};
-	char	   *env[] = {"LC_ALL=C", NULL};
+	char	   *env[] = {"LC_ALL=C", NULL, NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t	none;
@@ -87,6 +99,9 @@ spawn_program(int socket, pid_t *pid)
 
 	sigemptyset(&none);
 	sigfillset(&all);
+
+	/* which instructions not to use, for libcrypto as for ourselves */
+	env[1] = environment_entry("OPENSSL_ia32cap");
 
 	if ((error = posix_spawn_file_actions_init(&actions)) != 0)
 		return error;

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * hash.h
- *		Hashing files on threads of their own: SHA-256 (FIPS 180-4) through
- *		libcrypto's EVP interface.
+ *		Hashing files on threads of their own: SHA-256 (FIPS 180-4).
  *
  * A result is either the hash of one state of the file or a reason why there
  * is none, never a hash that was not once the content: the file is examined
@@ -10,8 +9,15 @@
  * before the clock tick in which it was examined, since a second write within
  * one tick leaves no trace in any time stamp on many file systems.
  *
- * Large files have a thread of their own with low priority, so that they
- * delay nobody, and can be cancelled.
+ * Each thread hashes as many files in step as the processor's vectors have
+ * lanes (hash_lanes.h).  Large files have a thread of their own with low
+ * priority, so that they delay nobody, and can be cancelled.
+ *
+ *		hash.c			jobs, and the hash of a single file
+ *		hash_pool.c		threads, and who does what
+ *		hash_lanes.c	the files that one thread has in work
+ *		hash_file.c		one file: its state before and after, its content
+ *		sha256_lanes.c	SHA-256 of many messages at once
  *
  *-------------------------------------------------------------------------
  */
@@ -96,31 +102,13 @@ extern void hash_pool_cancel(HashPool *pool, HashJob *job);
 extern void hash_pool_destroy(HashPool *pool);
 
 /*
- * What a thread that hashes keeps from file to file: a buffer and a digest
- * context.  NULL with errno on failure.
+ * Hashes one file of any size as the pool does, in the calling thread; of the
+ * job, path and len are set.
  */
-typedef struct HashScratch HashScratch;
+extern void hash_file(int rootfd, HashJob *job);
 
-extern HashScratch *hash_scratch_create(void);
-extern void hash_scratch_free(HashScratch *scratch);
-
-/* Is called after each piece of a file and may sleep; NULL: nothing is. */
-typedef void (*HashPause) (void *arg);
-
-extern void hash_scratch_set_pause(HashScratch *scratch, HashPause pause, void *arg);
-
-/*
- * The pool's work.  A file of limit bytes or more is not read: it is
- * HASH_CHANGED, with its size in info.
- */
-extern HashResult hash_with_scratch(HashScratch *scratch, int rootfd, const char *path,
-									size_t len, int64_t limit,
-									const volatile int *cancelled, FileInfo *info,
-									uint8_t hash[PROTO_HASH_LEN], int64_t *bytes, int *error);
-
-/* Hashes one file as above, of any size; for fsync-tree scan. */
-extern HashResult hash_file(int rootfd, const char *path, size_t len,
-							const volatile int *cancelled, FileInfo *info,
-							uint8_t hash[PROTO_HASH_LEN], int64_t *bytes, int *error);
+/* CLOCK_MONOTONIC in microseconds, and sleeping until then. */
+extern int64_t hash_now_us(void);
+extern void hash_sleep_until(int64_t due_us);
 
 #endif							/* FSYNC_HASH_H */

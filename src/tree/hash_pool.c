@@ -8,17 +8,23 @@
  * Threads come into being when there is work for them and then wait on a
  * condition without a timeout, so that an idle pool wakes nobody.
  *
+ * A thread with room for more files takes them only as far as idle threads
+ * leave them: two processors that hash one file each are faster than one that
+ * hashes two.
+ *
  * One mutex guards everything; it is held for a few instructions at a time,
  * never while a file is touched.  A file that proves large when it is opened
  * by the small lane is handed over.
  *
- * A throttle holds up jobs that are not urgent: the small lane does not begin
- * one, the large one pauses within it.  A thread that waits for that waits on
- * its lane's condition, and so an urgent job is never behind it.
+ * A throttle holds up files that are not urgent: none is begun, and those in
+ * work rest.  A thread that waits for that waits on its lane's condition, and
+ * so an urgent job is never behind it.
  *
  *-------------------------------------------------------------------------
  */
 #include "hash.h"
+
+#include "hash_lanes.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -55,7 +61,7 @@ typedef struct Lane
 	pthread_cond_t work;
 	int			wanted;			/* threads allowed */
 	int			running;		/* threads that exist */
-	int			idle;			/* of these, waiting */
+	int			idle;			/* of these, waiting or about to take a job */
 	size_t		queued;
 	bool		large;
 } Lane;
@@ -64,10 +70,10 @@ typedef struct Worker
 {
 	struct HashPool *pool;
 	Lane	   *lane;
+	HashLanes  *lanes;			/* the thread's, once it runs */
+	ThrottleMeter meter;
 	pthread_t	thread;
 	WorkerState state;
-	HashJob    *job;			/* in work */
-	ThrottleMeter meter;
 } Worker;
 
 struct HashPool
@@ -157,44 +163,6 @@ notify(const HashPool *pool)
  * ---------------------------------------------------------------------
  */
 
-static int64_t
-monotonic_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-/*
- * The thread's work on one job, unlocked.  True when the job is done, false
- * when it belongs to the large lane.
- */
-static bool
-run_job(HashScratch *scratch, HashJob *job, bool large)
-{
-	int64_t		start = monotonic_us();
-
-	if (scratch == NULL)
-	{
-		job->result = HASH_ERROR;
-		job->error = ENOMEM;
-		return true;
-	}
-	/* without a root nothing can be said of the file, so say nothing */
-	if (job->rootfd < 0)
-	{
-		job->result = HASH_CANCELLED;
-		return true;
-	}
-	job->result = hash_with_scratch(scratch, job->rootfd, job->path, job->len,
-									large ? INT64_MAX : HASH_LARGE_FILE,
-									&job->cancelled, &job->info, job->hash,
-									&job->bytes, &job->error);
-	job->duration_us = monotonic_us() - start;
-	return large || job->result != HASH_CHANGED || job->info.stat.size < HASH_LARGE_FILE;
-}
-
 static JobList *
 list_of(Lane *lane, const HashJob *job)
 {
@@ -203,59 +171,120 @@ list_of(Lane *lane, const HashJob *job)
 
 static void enqueue_locked(HashPool *pool, Lane *lane, HashJob *job, bool *wake);
 
-/* Waits for work, or so many nanoseconds; 0: without end. */
-static void
-wait_locked(HashPool *pool, Lane *lane, int64_t ns)
+/*
+ * How long files that are not urgent have to rest, in nanoseconds; 0: not at
+ * all.  With a limit they also rest while a thread has urgent ones, so that
+ * each step is either charged or not.
+ */
+static int64_t
+rest_locked(HashPool *pool, const HashLanes *lanes)
 {
-	struct timespec until;
-
-	lane->idle++;
-	if (ns == 0)
-		pthread_cond_wait(&lane->work, &pool->lock);
-	else
-	{
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += ns < THROTTLE_SLEEP_NS ? ns : THROTTLE_SLEEP_NS;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		(void) pthread_cond_timedwait(&lane->work, &pool->lock, &until);
-	}
-	lane->idle--;
+	if (pool->throttle == NULL || throttle_clock(pool->throttle) < 0)
+		return 0;
+	if (hash_lanes_urgent(lanes) > 0)
+		return THROTTLE_SLEEP_NS;
+	return throttle_delay_ns(pool->throttle);
 }
 
-/* The next job; or NULL, and how long to wait for it. */
+/*
+ * The next job for a thread with these in work, or NULL.  One that is
+ * cancelled need not wait.
+ */
 static HashJob *
-take_locked(HashPool *pool, Lane *lane, int64_t *wait_ns)
+take_locked(Lane *lane, const HashLanes *lanes, bool resting)
 {
-	HashJob    *job = list_take(&lane->urgent);
+	HashJob    *job = NULL;
 
-	*wait_ns = 0;
-	if (job == NULL && lane->queue.head != NULL && pool->throttle != NULL &&
-		__atomic_load_n(&lane->queue.head->cancelled, __ATOMIC_RELAXED) == 0)
-		*wait_ns = throttle_delay_ns(pool->throttle);
-	if (job == NULL && *wait_ns == 0)
+	if (lane->running > lane->wanted)
+		return NULL;
+	if (hash_lanes_room(lanes, true))
+		job = list_take(&lane->urgent);
+	if (job == NULL && lane->queue.head != NULL && hash_lanes_room(lanes, false) &&
+		(!resting || __atomic_load_n(&lane->queue.head->cancelled, __ATOMIC_RELAXED) != 0))
 		job = list_take(&lane->queue);
+	if (job != NULL)
+		lane->queued--;
 	return job;
 }
 
-/* Between two pieces of a large file.  Who waits behind it ends the pause. */
-static void
-pause_large(void *arg)
+/* Hands over what has ended; true when the owner is to be notified. */
+static bool
+finish_all_locked(HashPool *pool, Lane *lane, HashLanes *lanes)
 {
-	Worker	   *worker = arg;
-	HashPool   *pool = worker->pool;
-	int64_t		wait_ns = throttle_used(&worker->meter);
+	bool		notify_owner = false;
+	HashJob    *job;
 
-	if (wait_ns == 0)
-		return;
-	pthread_mutex_lock(&pool->lock);
-	while (wait_ns > 0 && worker->lane->urgent.head == NULL && !pool->stopping &&
-		   __atomic_load_n(&worker->job->cancelled, __ATOMIC_RELAXED) == 0)
+	while ((job = hash_lanes_take_done(lanes)) != NULL)
 	{
-		wait_locked(pool, worker->lane, wait_ns);
-		wait_ns = throttle_delay_ns(pool->throttle);
+		bool		wake = false;
+
+		if (lane->large || job->result != HASH_CHANGED ||
+			job->info.stat.size < HASH_LARGE_FILE)
+			wake = finish_locked(pool, job);
+		else if (__atomic_load_n(&job->cancelled, __ATOMIC_RELAXED) != 0)
+		{
+			/* the large lane's queue is no place for it, see hash_pool_cancel() */
+			job->result = HASH_CANCELLED;
+			wake = finish_locked(pool, job);
+		}
+		else
+			enqueue_locked(pool, &pool->large, job, &wake);
+		notify_owner |= wake;
 	}
-	pthread_mutex_unlock(&pool->lock);
+	return notify_owner;
+}
+
+/*
+ * Waits until there may be a job, or until a file in work is due, or rested
+ * for so many nanoseconds.  False when there is something to do at once.
+ */
+static bool
+wait_locked(HashPool *pool, Lane *lane, const HashLanes *lanes, int64_t rest_ns)
+{
+	int64_t		due = hash_lanes_due(lanes, rest_ns > 0);
+	struct timespec until;
+
+	if (rest_ns > 0 && (hash_lanes_count(lanes) > 0 || lane->queued > 0))
+	{
+		int64_t		rested = hash_now_us() + 1 +
+			(rest_ns < THROTTLE_SLEEP_NS ? rest_ns : THROTTLE_SLEEP_NS) / 1000;
+
+		due = rested < due ? rested : due;
+	}
+	if (due <= hash_now_us())
+		return false;
+	if (!hash_lanes_room(lanes, true))
+	{
+		/* the signal for a new job is for a thread that can take it */
+		pthread_mutex_unlock(&pool->lock);
+		hash_sleep_until(due);
+		pthread_mutex_lock(&pool->lock);
+		return true;
+	}
+	until.tv_sec = due / 1000000;
+	until.tv_nsec = due % 1000000 * 1000;
+	lane->idle++;
+	if (due == INT64_MAX)
+		pthread_cond_wait(&lane->work, &pool->lock);
+	else
+		(void) pthread_cond_timedwait(&lane->work, &pool->lock, &until);
+	lane->idle--;
+	return true;
+}
+
+/* The thread's next piece of work, unlocked: a new file, or a step of all. */
+static void
+work(Worker *worker, HashJob *job, Throttle *throttle, bool urgent_only)
+{
+	HashLanes  *lanes = worker->lanes;
+	bool		urgent = job != NULL ? job->urgent : hash_lanes_urgent(lanes) > 0;
+
+	throttle_begin(&worker->meter, urgent ? NULL : throttle);
+	if (job != NULL)
+		hash_lanes_add(lanes, job);
+	else
+		hash_lanes_step(lanes, urgent_only);
+	throttle_end(&worker->meter);
 }
 
 static void *
@@ -264,61 +293,48 @@ worker_main(void *arg)
 	Worker	   *worker = arg;
 	HashPool   *pool = worker->pool;
 	Lane	   *lane = worker->lane;
-	HashScratch *scratch = hash_scratch_create();
+	HashLanes  *lanes = worker->lanes;
+	bool		woken = true;
 
 	/* Linux has priorities for each thread; failing, it is only less polite */
 	if (lane->large)
-	{
 		(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), LARGE_NICE);
-		if (scratch != NULL)
-			hash_scratch_set_pause(scratch, pause_large, worker);
-	}
 
 	pthread_mutex_lock(&pool->lock);
-	while (!pool->stopping && lane->running <= lane->wanted)
+	lane->idle--;
+	while (!pool->stopping &&
+		   (lane->running <= lane->wanted || hash_lanes_count(lanes) > 0))
 	{
-		int64_t		wait_ns;
-		HashJob    *job = take_locked(pool, lane, &wait_ns);
+		int64_t		rest_ns = rest_locked(pool, lanes);
 		Throttle   *throttle = pool->throttle;
-		bool		done;
-		bool		wake = false;
+		HashJob    *job = NULL;
 
-		if (job == NULL)
+		if (woken || lane->queued > (size_t) lane->idle)
+			job = take_locked(lane, lanes, rest_ns > 0);
+		woken = false;
+		if (job == NULL && wait_locked(pool, lane, lanes, rest_ns))
 		{
-			wait_locked(pool, lane, wait_ns);
+			woken = true;
 			continue;
 		}
-		lane->queued--;
-		worker->job = job;
 		pthread_mutex_unlock(&pool->lock);
 
-		throttle_begin(&worker->meter, job->urgent ? NULL : throttle);
-		done = run_job(scratch, job, lane->large);
-		throttle_end(&worker->meter);
+		work(worker, job, throttle, rest_ns > 0);
 
 		pthread_mutex_lock(&pool->lock);
-		worker->job = NULL;
-		if (!done && __atomic_load_n(&job->cancelled, __ATOMIC_RELAXED) != 0)
-		{
-			/* the large lane's queue is no place for it, see hash_pool_cancel() */
-			job->result = HASH_CANCELLED;
-			done = true;
-		}
-		if (done)
-			wake = finish_locked(pool, job);
-		else
-			enqueue_locked(pool, &pool->large, job, &wake);
-		if (wake)
+		if (finish_all_locked(pool, lane, lanes))
 		{
 			pthread_mutex_unlock(&pool->lock);
 			notify(pool);
 			pthread_mutex_lock(&pool->lock);
 		}
 	}
+	hash_lanes_cancel(lanes);
+	(void) finish_all_locked(pool, lane, lanes);
 	lane->running--;
 	worker->state = WORKER_ENDED;
 	pthread_mutex_unlock(&pool->lock);
-	hash_scratch_free(scratch);
+	hash_lanes_free(lanes);
 	return NULL;
 }
 
@@ -349,13 +365,19 @@ start_worker_locked(HashPool *pool, Lane *lane)
 	if (worker == NULL)
 		return EAGAIN;
 
-	error = pthread_attr_init(&attr);
-	if (error != 0)
-		return error;
 	worker->pool = pool;
 	worker->lane = lane;
-	worker->job = NULL;
+	worker->lanes = hash_lanes_create(sha256_kernel(),
+									  lane->large ? INT64_MAX : HASH_LARGE_FILE);
+	if (worker->lanes == NULL)
+		return ENOMEM;
 	memset(&worker->meter, 0, sizeof(worker->meter));
+	error = pthread_attr_init(&attr);
+	if (error != 0)
+	{
+		hash_lanes_free(worker->lanes);
+		return error;
+	}
 
 	/* a refused size leaves the default, which only costs address space */
 	(void) pthread_attr_setstacksize(&attr, THREAD_STACK);
@@ -366,12 +388,15 @@ start_worker_locked(HashPool *pool, Lane *lane)
 	error = pthread_create(&worker->thread, &attr, worker_main, worker);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
-	if (error == 0)
+	if (error != 0)
 	{
-		worker->state = WORKER_RUNNING;
-		lane->running++;
+		hash_lanes_free(worker->lanes);
+		return error;
 	}
-	return error;
+	worker->state = WORKER_RUNNING;
+	lane->running++;
+	lane->idle++;
+	return 0;
 }
 
 /*
@@ -416,7 +441,7 @@ HashPool *
 hash_pool_create(int threads, int notify_fd)
 {
 	HashPool   *pool = calloc(1, sizeof(HashPool));
-	pthread_condattr_t attr;
+	pthread_condattr_t monotonic;
 	int			error;
 
 	if (pool == NULL)
@@ -426,14 +451,17 @@ hash_pool_create(int threads, int notify_fd)
 	pool->large.large = true;
 	pool->rootfd = -1;
 	pool->notify_fd = notify_fd;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	error = pthread_mutex_init(&pool->lock, NULL);
 	if (error == 0)
-		error = pthread_cond_init(&pool->small.work, &attr);
+		error = pthread_condattr_init(&monotonic);
 	if (error == 0)
-		error = pthread_cond_init(&pool->large.work, &attr);
-	pthread_condattr_destroy(&attr);
+	{
+		pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+		error = pthread_cond_init(&pool->small.work, &monotonic);
+		if (error == 0)
+			error = pthread_cond_init(&pool->large.work, &monotonic);
+		pthread_condattr_destroy(&monotonic);
+	}
 	if (error != 0)
 	{
 		free(pool);
@@ -491,8 +519,16 @@ hash_pool_submit(HashPool *pool, HashJob *job)
 	pthread_mutex_lock(&pool->lock);
 	job->rootfd = pool->rootfd;
 	pool->outstanding++;
-	enqueue_locked(pool, job->expected_size >= HASH_LARGE_FILE ? &pool->large : &pool->small,
-				   job, &wake);
+	if (pool->rootfd < 0)
+	{
+		/* without a root nothing can be said of the file, so say nothing */
+		job->result = HASH_CANCELLED;
+		wake = finish_locked(pool, job);
+	}
+	else
+		enqueue_locked(pool,
+					   job->expected_size >= HASH_LARGE_FILE ? &pool->large : &pool->small,
+					   job, &wake);
 	pthread_mutex_unlock(&pool->lock);
 	if (wake)
 		notify(pool);
@@ -542,6 +578,10 @@ hash_pool_cancel(HashPool *pool, HashJob *job)
 		job->result = HASH_CANCELLED;
 		wake = finish_locked(pool, job);
 	}
+
+	/* it may wait for its stamps */
+	pthread_cond_broadcast(&pool->small.work);
+	pthread_cond_broadcast(&pool->large.work);
 	pthread_mutex_unlock(&pool->lock);
 	if (wake)
 		notify(pool);
@@ -568,11 +608,6 @@ hash_pool_destroy(HashPool *pool)
 		return;
 	pthread_mutex_lock(&pool->lock);
 	pool->stopping = true;
-	for (i = 0; i < MAX_WORKERS; i++)
-	{
-		if (pool->workers[i].state == WORKER_RUNNING && pool->workers[i].job != NULL)
-			__atomic_store_n(&pool->workers[i].job->cancelled, 1, __ATOMIC_RELAXED);
-	}
 	pthread_cond_broadcast(&pool->small.work);
 	pthread_cond_broadcast(&pool->large.work);
 	pthread_mutex_unlock(&pool->lock);

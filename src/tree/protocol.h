@@ -100,7 +100,7 @@ typedef struct ProtoConfig
 	int32_t		debounce_ms;	/* restarted by each event of a path */
 	int32_t		debounce_max_ms;	/* from the first event of a path */
 	int32_t		batch_size;		/* most observations in one message */
-	int32_t		max_concurrency;	/* files hashed at once */
+	int32_t		max_concurrency;	/* threads that hash */
 	bool		calculate_hashes;
 	int32_t		scan_cpu_ppm;	/* CPU time that a scan may take on both sides,
 								 * in millionths of a core; 0: no limit */

@@ -121,22 +121,19 @@ standalone_scan(const char *directory)
 		return 1;
 	while ((more = walk_next(walk, &entry)) == 1)
 	{
-		volatile int cancelled = 0;
-		FileInfo	info;
-		uint8_t		hash[PROTO_HASH_LEN];
-		int64_t		bytes;
-		int			hash_error;
-		HashResult	result = HASH_ERROR;
+		HashJob		job = {.result = HASH_ERROR};
 
 		if (entry.kind == WALK_FILE)
 		{
-			for (int tries = 0; tries < 3 && result != HASH_DONE && result != HASH_GONE; tries++)
-				result = hash_file(rootfd, entry.path, entry.len, &cancelled, &info,
-								   hash, &bytes, &hash_error);
-			if (result == HASH_GONE)
+			job.path = (char *) entry.path;
+			job.len = entry.len;
+			for (int tries = 0; tries < 3 && job.result != HASH_DONE && job.result != HASH_GONE;
+				 tries++)
+				hash_file(rootfd, &job);
+			if (job.result == HASH_GONE)
 				continue;
-			print_file(result == HASH_DONE ? &info.stat : &entry.info.stat,
-					   result == HASH_DONE ? hash : NULL, entry.path, entry.len);
+			print_file(job.result == HASH_DONE ? &job.info.stat : &entry.info.stat,
+					   job.result == HASH_DONE ? job.hash : NULL, entry.path, entry.len);
 			continue;
 		}
 		status = 1;

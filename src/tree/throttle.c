@@ -167,8 +167,7 @@ throttle_begin(ThrottleMeter *meter, Throttle *throttle)
 	meter->throttle = throttle;
 	set_io_priority(meter, throttle == NULL ? PROTO_IO_NONE :
 					atomic_load(&throttle->io_priority));
-	if (throttle != NULL)
-		meter->charged_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	meter->charged_ns = throttle != NULL ? throttle_clock(throttle) : -1;
 }
 
 int64_t
@@ -180,9 +179,10 @@ throttle_used(ThrottleMeter *meter)
 	if (throttle == NULL)
 		return 0;
 
-	/* Also without a limit: what was used before there is one is free. */
-	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	throttle_charge(throttle, cpu_ns - meter->charged_ns);
+	/* What was used before there is a limit is free. */
+	cpu_ns = throttle_clock(throttle);
+	if (cpu_ns >= 0 && meter->charged_ns >= 0)
+		throttle_charge(throttle, cpu_ns - meter->charged_ns);
 	meter->charged_ns = cpu_ns;
 	set_io_priority(meter, atomic_load(&throttle->io_priority));
 	return throttle_delay_ns(throttle);

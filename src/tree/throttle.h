@@ -60,7 +60,7 @@ extern void throttle_charge_since(Throttle *throttle, int64_t clock, size_t part
 typedef struct ThrottleMeter
 {
 	Throttle   *throttle;		/* NULL: it is not limited */
-	int64_t		charged_ns;		/* of the thread's CPU time */
+	int64_t		charged_ns;		/* of the thread's CPU time; -1: no limit yet */
 	int			io_priority;	/* as set for the thread */
 } ThrottleMeter;
 

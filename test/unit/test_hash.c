@@ -9,16 +9,11 @@
 #include "hash.h"
 
 #include <openssl/evp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <time.h>
-
-/* Longer than anything here takes, and shorter than to hash a terabyte. */
-#define PATIENCE_MS			120000
 
 static char *root;
 static int	rootfd;
@@ -41,49 +36,13 @@ one_shot(const void *data, size_t len, uint8_t hash[PROTO_HASH_LEN])
 static HashResult
 hash_path(const char *path, FileInfo *info, uint8_t hash[PROTO_HASH_LEN], int *error)
 {
-	int64_t		bytes;
+	HashJob		job = {.path = (char *) path, .len = strlen(path)};
 
-	return hash_file(rootfd, path, strlen(path), NULL, info, hash, &bytes, error);
-}
-
-static HashJob *
-new_job(const char *path, int64_t expected_size)
-{
-	HashJob    *job = calloc(1, sizeof(HashJob));
-
-	FILES_MUST(job != NULL);
-	job->path = strdup(path);
-	FILES_MUST(job->path != NULL);
-	job->len = strlen(path);
-	job->expected_size = expected_size;
-	return job;
-}
-
-static void
-free_job(HashJob *job)
-{
-	free(job->path);
-	free(job);
-}
-
-/* The next finished jobs, waiting at most so long; NULL when none came. */
-static HashJob *
-wait_collect(HashPool *pool, int notify_fd, int timeout_ms)
-{
-	int64_t		end = now_ms() + timeout_ms;
-
-	for (;;)
-	{
-		HashJob    *jobs = hash_pool_collect(pool);
-		struct pollfd pfd = {notify_fd, POLLIN, 0};
-		uint64_t	count;
-		int64_t		left = end - now_ms();
-
-		if (jobs != NULL || left <= 0)
-			return jobs;
-		if (poll(&pfd, 1, (int) left) == 1)
-			FILES_MUST(read(notify_fd, &count, sizeof(count)) == sizeof(count));
-	}
+	hash_file(rootfd, &job);
+	*info = job.info;
+	memcpy(hash, job.hash, PROTO_HASH_LEN);
+	*error = job.error;
+	return job.result;
 }
 
 /* ---------------------------------------------------------------------
@@ -143,8 +102,7 @@ test_reasons(void)
 	uint8_t		hash[PROTO_HASH_LEN];
 	FileInfo	info;
 	int			error;
-	int			cancelled = 1;
-	int64_t		bytes;
+	HashJob		job = {.path = "abc", .len = 3, .cancelled = 1};
 	int			fd;
 
 	FILES_MUST(mkfifoat(rootfd, "fifo", 0600) == 0);
@@ -154,10 +112,12 @@ test_reasons(void)
 	EQUALS(hash_path("absent", &info, hash, &error), HASH_GONE);
 	EQUALS(hash_path("abc/x", &info, hash, &error), HASH_GONE);
 	EQUALS(hash_path("", &info, hash, &error), HASH_GONE);
-	EQUALS(hash_file(rootfd, "abc", 3, &cancelled, &info, hash, &bytes, &error),
-				 HASH_CANCELLED);
-	EQUALS(hash_file(-1, "abc", 3, NULL, &info, hash, &bytes, &error), HASH_ERROR);
-	EQUALS(error, EBADF);
+	hash_file(rootfd, &job);
+	EQUALS(job.result, HASH_CANCELLED);
+	job.cancelled = 0;
+	hash_file(-1, &job);
+	EQUALS(job.result, HASH_ERROR);
+	EQUALS(job.error, EBADF);
 
 	signal(SIGIO, SIG_IGN);
 	fd = openat(rootfd, "abc", O_WRONLY);
@@ -349,229 +309,6 @@ test_growing(void)
 	unlinkat(rootfd, "growing", 0);
 }
 
-/* ---------------------------------------------------------------------
- * The pool
- * ---------------------------------------------------------------------
- */
-
-/* Fails if a job is lost, done twice, or mixed up with another. */
-static void
-test_pool_all_done(void)
-{
-	enum { files = 300, rounds = 3 };
-	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	HashPool   *pool = hash_pool_create(4, notify_fd);
-	int			seen[files] = {0};
-	int			wrong = 0;
-	int			round;
-	int			i;
-
-	FILES_MUST(pool != NULL);
-	hash_pool_set_root(pool, rootfd);
-	files_mkdir_at(rootfd, "many");
-	for (i = 0; i < files; i++)
-	{
-		char		name[32];
-
-		snprintf(name, sizeof(name), "many/%d", i);
-		files_write_at(rootfd, name, name, strlen(name));
-	}
-	for (round = 0; round < rounds; round++)
-	{
-		int			got = 0;
-
-		for (i = 0; i < files; i++)
-		{
-			char		name[32];
-
-			snprintf(name, sizeof(name), "many/%d", i);
-			hash_pool_submit(pool, new_job(name, (int64_t) strlen(name)));
-			if (i % 100 == 50)
-				hash_pool_resize(pool, 1 + (round * 3 + i / 100) % 8);
-		}
-		while (got < files)
-		{
-			HashJob    *job = wait_collect(pool, notify_fd, 20000);
-
-			HOLDS(job != NULL);
-			if (job == NULL)
-				break;
-			while (job != NULL)
-			{
-				HashJob    *next = job->next;
-				uint8_t		expected[PROTO_HASH_LEN];
-
-				one_shot(job->path, job->len, expected);
-				wrong += job->result != HASH_DONE ||
-					memcmp(job->hash, expected, PROTO_HASH_LEN) != 0 ||
-					job->bytes != (int64_t) job->len;
-				seen[atoi(job->path + 5)]++;
-				got++;
-				free_job(job);
-				job = next;
-			}
-		}
-		EQUALS(got, files);
-		EQUALS(hash_pool_outstanding(pool), 0);
-	}
-	for (i = 0; i < files; i++)
-		wrong += seen[i] != rounds;
-	EQUALS(wrong, 0);
-	hash_pool_destroy(pool);
-	close(notify_fd);
-}
-
-static void
-make_sparse(const char *name, int64_t size)
-{
-	int			fd = openat(rootfd, name, O_CREAT | O_WRONLY, 0644);
-
-	FILES_MUST(fd >= 0 && ftruncate(fd, size) == 0);
-	close(fd);
-}
-
-/*
- * Fails if a huge file cannot be cancelled, holds up small ones, or holds up
- * the cancelling of the large one behind it; also if a file that is larger
- * than it was said to be stays in the small lane.
- */
-static void
-test_pool_large(void)
-{
-	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	HashPool   *pool = hash_pool_create(1, notify_fd);
-	HashJob    *huge = new_job("huge", INT64_C(1) << 40);
-	HashJob    *second = new_job("huge", INT64_C(1) << 40);
-	HashJob    *sneaky = new_job("huge", 10);
-	HashJob    *small = new_job("abc", 3);
-	HashJob    *job;
-	int64_t		start;
-
-	FILES_MUST(pool != NULL);
-	make_sparse("huge", INT64_C(1) << 40);
-	hash_pool_set_root(pool, rootfd);
-	hash_pool_submit(pool, huge);
-	hash_pool_submit(pool, second);
-	hash_pool_submit(pool, sneaky);
-	hash_pool_submit(pool, small);
-
-	job = wait_collect(pool, notify_fd, PATIENCE_MS);
-	HOLDS(job == small && small->next == NULL);
-	EQUALS(small->result, HASH_DONE);
-
-	hash_pool_cancel(pool, second);
-	job = wait_collect(pool, notify_fd, PATIENCE_MS);
-	HOLDS(job == second && second->next == NULL);
-	EQUALS(second->result, HASH_CANCELLED);
-	hash_pool_cancel(pool, sneaky);
-	job = wait_collect(pool, notify_fd, PATIENCE_MS);
-	HOLDS(job == sneaky && sneaky->next == NULL);
-	EQUALS(sneaky->result, HASH_CANCELLED);
-	hash_pool_cancel(pool, huge);
-	job = wait_collect(pool, notify_fd, PATIENCE_MS);
-	HOLDS(job == huge);
-	EQUALS(huge->result, HASH_CANCELLED);
-	EQUALS(hash_pool_outstanding(pool), 0);
-	free_job(small);
-	free_job(second);
-	free_job(sneaky);
-	free_job(huge);
-
-	/* destroying ends what runs, and frees what nobody collected */
-	hash_pool_submit(pool, new_job("huge", INT64_C(1) << 40));
-	hash_pool_submit(pool, new_job("huge", INT64_C(1) << 40));
-	hash_pool_submit(pool, new_job("abc", 3));
-	usleep(20000);
-	start = now_ms();
-	hash_pool_destroy(pool);
-	HOLDS(now_ms() - start < PATIENCE_MS);
-	close(notify_fd);
-	unlinkat(rootfd, "huge", 0);
-}
-
-/* Fails if a change waits for all that a scan has queued before it. */
-static void
-test_pool_urgent(void)
-{
-	enum { queued = 400, size = 60 * 1024 * 1024 };
-	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	HashPool   *pool = hash_pool_create(1, notify_fd);
-	HashJob    *urgent = new_job("abc", 3);
-	int			before = 0;
-	bool		met = false;
-
-	FILES_MUST(pool != NULL);
-	make_sparse("slow", size);
-	hash_pool_set_root(pool, rootfd);
-	for (int i = 0; i < queued; i++)
-		hash_pool_submit(pool, new_job("slow", size));
-	urgent->urgent = true;
-	hash_pool_submit(pool, urgent);
-	while (!met)
-	{
-		HashJob    *job = wait_collect(pool, notify_fd, PATIENCE_MS);
-
-		FILES_MUST(job != NULL);
-		while (job != NULL)
-		{
-			HashJob    *next = job->next;
-
-			if (job == urgent)
-				met = true;
-			else if (!met)
-				before++;
-			free_job(job);
-			job = next;
-		}
-	}
-	HOLDS(before < queued / 2);
-	hash_pool_destroy(pool);
-	close(notify_fd);
-	unlinkat(rootfd, "slow", 0);
-}
-
-/* Fails if without a root something is said of a file. */
-static void
-test_pool_no_root(void)
-{
-	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	HashPool   *pool = hash_pool_create(2, notify_fd);
-	HashJob    *job;
-
-	FILES_MUST(pool != NULL);
-	hash_pool_submit(pool, new_job("abc", 3));
-	job = wait_collect(pool, notify_fd, PATIENCE_MS);
-	HOLDS(job != NULL && job->result == HASH_CANCELLED);
-	free_job(job);
-	hash_pool_destroy(pool);
-	close(notify_fd);
-}
-
-/* Fails if a pool that has nothing to do uses the processor. */
-static void
-test_pool_idle(void)
-{
-	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	HashPool   *pool = hash_pool_create(4, notify_fd);
-	struct timespec before;
-	struct timespec after;
-	HashJob    *job;
-
-	FILES_MUST(pool != NULL);
-	hash_pool_set_root(pool, rootfd);
-	hash_pool_submit(pool, new_job("abc", 3));
-	job = wait_collect(pool, notify_fd, PATIENCE_MS);
-	FILES_MUST(job != NULL);
-	free_job(job);
-	usleep(10000);
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
-	usleep(300000);
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
-	HOLDS((after.tv_sec - before.tv_sec) * 1000000000 + after.tv_nsec - before.tv_nsec < 20000000);
-	hash_pool_destroy(pool);
-	close(notify_fd);
-}
-
 int
 main(void)
 {
@@ -586,11 +323,6 @@ main(void)
 	test_rewritten(0);
 	test_rewritten(15000);
 	test_growing();
-	test_pool_all_done();
-	test_pool_large();
-	test_pool_urgent();
-	test_pool_no_root();
-	test_pool_idle();
 
 	close(rootfd);
 	files_remove_tree(root);
