@@ -208,13 +208,137 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION fsync_schedule(text, text) IS
 'Makes a job of pg_cron, or changes the one of this name, that reconciles all repositories of this database: schedule as in crontab. Returns its id. Where pg_cron is in another database or missing, the error says what to do.';
 
+CREATE FUNCTION fsync_get_progress(
+	repository_id uuid,
+	OUT operation_id bigint,
+	OUT worker_pid integer,
+	OUT files_done bigint,
+	OUT bytes_done bigint)
+AS 'MODULE_PATHNAME', 'fsync_get_progress'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION fsync_get_progress(uuid) IS
+'What the view fsync_progress takes from shared memory: the scan of a repository that goes on, and how far it is.';
+
+CREATE VIEW fsync_progress AS
+SELECT p.worker_pid AS pid,
+	   r.repository_id,
+	   r.watch_root,
+	   o.id AS operation_id,
+	   o.operation_type,
+	   o.reason,
+	   o.start_time,
+	   clock_timestamp() - o.start_time AS elapsed,
+	   l.files_scanned AS files_total,
+	   p.files_done,
+	   p.bytes_done,
+	   p.files_done / e.seconds AS files_per_second,
+	   p.bytes_done / e.seconds AS bytes_per_second,
+	   CASE WHEN p.files_done > 0
+			THEN greatest(l.files_scanned - p.files_done, 0) * e.seconds / p.files_done
+			* interval '1 second' END AS time_left
+FROM fsync_repositories r
+CROSS JOIN LATERAL fsync_get_progress(r.repository_id) p
+JOIN sync_operations o ON o.id = p.operation_id
+CROSS JOIN LATERAL (SELECT greatest(extract(epoch FROM clock_timestamp() - o.start_time)::float8,
+	0.001) AS seconds) e
+LEFT JOIN LATERAL (SELECT files_scanned FROM sync_operations
+	WHERE repository_id = r.repository_id AND operation_type = o.operation_type
+		AND status = 'completed'
+	ORDER BY id DESC LIMIT 1) l ON true;
+
+COMMENT ON VIEW fsync_progress IS
+'One row for each operation that goes on. To read it a role needs EXECUTE on fsync_get_progress() as well.';
+COMMENT ON COLUMN fsync_progress.pid IS 'Process of the worker';
+COMMENT ON COLUMN fsync_progress.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN fsync_progress.watch_root IS 'The directory that is watched';
+COMMENT ON COLUMN fsync_progress.operation_id IS 'The operation; see sync_operations, and fsync_cancel()';
+COMMENT ON COLUMN fsync_progress.operation_type IS 'As in sync_operations';
+COMMENT ON COLUMN fsync_progress.reason IS 'What caused it';
+COMMENT ON COLUMN fsync_progress.start_time IS 'When it began';
+COMMENT ON COLUMN fsync_progress.elapsed IS 'How long ago that is';
+COMMENT ON COLUMN fsync_progress.files_total IS 'Files that the last completed operation of this type looked at; NULL: there was none';
+COMMENT ON COLUMN fsync_progress.files_done IS 'Files that were compared';
+COMMENT ON COLUMN fsync_progress.bytes_done IS 'Bytes that were read for hashing';
+COMMENT ON COLUMN fsync_progress.files_per_second IS 'Mean rate since it began';
+COMMENT ON COLUMN fsync_progress.bytes_per_second IS 'Mean rate since it began';
+COMMENT ON COLUMN fsync_progress.time_left IS 'Estimate from files_total and the rate; NULL where there is none';
+
+CREATE FUNCTION fsync_get_stat(
+	repository_id uuid,
+	OUT events bigint,
+	OUT overflows bigint,
+	OUT inspections bigint,
+	OUT files_hashed bigint,
+	OUT bytes_hashed bigint,
+	OUT files_added bigint,
+	OUT files_updated bigint,
+	OUT files_moved bigint,
+	OUT files_removed bigint,
+	OUT commits bigint,
+	OUT errors bigint,
+	OUT queue_depth bigint,
+	OUT lag_count bigint,
+	OUT lag_p50_ms double precision,
+	OUT lag_p99_ms double precision,
+	OUT lag_max_ms double precision,
+	OUT stats_reset timestamptz)
+AS 'MODULE_PATHNAME', 'fsync_get_stat'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION fsync_get_stat(uuid) IS
+'What the view fsync_stat takes from shared memory: the counters of a repository.';
+
+CREATE VIEW fsync_stat AS
+SELECT r.repository_id, r.watch_root, s.*
+FROM fsync_repositories r
+CROSS JOIN LATERAL fsync_get_stat(r.repository_id) s;
+
+COMMENT ON VIEW fsync_stat IS
+'Counters of each repository since the server was started or fsync_stat_reset() was called. To read it a role needs EXECUTE on fsync_get_stat() as well.';
+COMMENT ON COLUMN fsync_stat.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN fsync_stat.watch_root IS 'The directory that is watched';
+COMMENT ON COLUMN fsync_stat.events IS 'inotify events that were read';
+COMMENT ON COLUMN fsync_stat.overflows IS 'Times that events were lost';
+COMMENT ON COLUMN fsync_stat.inspections IS 'Paths that were looked at because an event or a scan named them';
+COMMENT ON COLUMN fsync_stat.files_hashed IS 'Files that were read';
+COMMENT ON COLUMN fsync_stat.bytes_hashed IS 'Bytes that were read for it';
+COMMENT ON COLUMN fsync_stat.files_added IS 'Rows added to file_records';
+COMMENT ON COLUMN fsync_stat.files_updated IS 'Rows whose size, modification time or content changed';
+COMMENT ON COLUMN fsync_stat.files_moved IS 'Rows that kept their id under a new path';
+COMMENT ON COLUMN fsync_stat.files_removed IS 'Rows removed from file_records';
+COMMENT ON COLUMN fsync_stat.commits IS 'Batches of changes that were committed';
+COMMENT ON COLUMN fsync_stat.errors IS 'Times that the database did not take something; it is tried again';
+COMMENT ON COLUMN fsync_stat.queue_depth IS 'Changes that wait or are being looked at now; NULL: no worker is running';
+COMMENT ON COLUMN fsync_stat.lag_count IS 'Changes that an event told of and that were committed';
+COMMENT ON COLUMN fsync_stat.lag_p50_ms IS 'Median of the time from the first event of a change to its commit, the debounce included, in milliseconds, to 25 %';
+COMMENT ON COLUMN fsync_stat.lag_p99_ms IS 'The same, 99th percentile';
+COMMENT ON COLUMN fsync_stat.lag_max_ms IS 'The same, the longest; half a minute stands for more as well';
+COMMENT ON COLUMN fsync_stat.stats_reset IS 'When counting began; NULL: nothing was counted yet';
+
+CREATE FUNCTION fsync_stat_reset(repository_id uuid DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_stat_reset'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_stat_reset(uuid) IS
+'Sets the counters of a repository, or NULL: of all, to zero.';
+
+REVOKE ALL ON fsync_progress, fsync_stat FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION
 	fsync_pause(uuid),
 	fsync_resume(uuid),
 	fsync_cancel(bigint),
-	fsync_schedule(text, text)
+	fsync_schedule(text, text),
+	fsync_get_progress(uuid),
+	fsync_get_stat(uuid),
+	fsync_stat_reset(uuid)
 FROM PUBLIC;
 
 --
 -- Convenience
 --
+
+-- Rows are written in about the order of this column, so this index is tiny.
+CREATE INDEX file_records_updated_at_idx ON file_records USING brin (updated_at);

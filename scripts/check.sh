@@ -171,7 +171,7 @@ prepare_server()
 	[ -z "${pg_bin:-}" ] || return 0
 	build all
 	install_private "$work/pg"
-	cp -R sql expected test "$work/run/"
+	cp -R sql expected test examples "$work/run/"
 	pgxs_test=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
 	give_to_user
 }

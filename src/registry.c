@@ -47,7 +47,9 @@ requests_shmem_size(void)
 	Size		size = MAXALIGN(sizeof(SharedState));
 
 	size = add_size(size, MAXALIGN(mul_size(SHARED_DATABASES, sizeof(DatabaseSlot))));
-	size = add_size(size, mul_size(setting_max_repositories, sizeof(RepositoryStatus)));
+	size = add_size(size, MAXALIGN(mul_size(setting_max_repositories,
+											sizeof(RepositoryStatus))));
+	size = add_size(size, mul_size(setting_max_repositories, sizeof(RepositoryCounters)));
 	return size;
 }
 
@@ -69,6 +71,9 @@ requests_shmem_startup(void)
 		shared->databases = (DatabaseSlot *) rest;
 		shared->repositories = (RepositoryStatus *)
 			(rest + MAXALIGN(shared->n_databases * sizeof(DatabaseSlot)));
+		shared->counters = (RepositoryCounters *)
+			((char *) shared->repositories +
+			 MAXALIGN(shared->n_repositories * sizeof(RepositoryStatus)));
 		for (int i = 0; i < shared->n_databases; i++)
 			ConditionVariableInit(&shared->databases[i].ended);
 		for (int i = 0; i < SHARED_REQUESTS; i++)

@@ -15,6 +15,8 @@
 
 #include "fsync.h"
 
+#include "tree/lag.h"
+
 #define STATUS_TEXT_LEN		512
 
 /* shared memory; called by fsync.c's hooks */
@@ -50,6 +52,37 @@ extern bool status_get(const pg_uuid_t *id, RepositoryStatus *out);
 extern bool status_publish(const RepositoryStatus *status);
 extern void status_withdraw(const pg_uuid_t *id);
 extern void status_withdraw_all(void);	/* of this worker */
+
+/* ---- counters of a repository, from the start of the server or a reset ---- */
+
+typedef struct RepositoryCounters
+{
+	bool		used;
+	Oid			database;
+	pg_uuid_t	id;
+	TimestampTz reset;
+
+	uint64		events;			/* inotify's */
+	uint64		overflows;		/* times that events were lost */
+	uint64		inspections;	/* paths that were looked at */
+	uint64		files_hashed;
+	uint64		bytes_hashed;
+	uint64		files_added;
+	uint64		files_updated;
+	uint64		files_moved;
+	uint64		files_removed;
+	uint64		commits;		/* batches of changes */
+	uint64		errors;			/* what the database refused */
+	uint64		lag[LAG_BUCKETS];	/* from a change's first event to its
+									 * commit */
+} RepositoryCounters;
+
+/* worker: adds to the counters of a repository of this database */
+extern void counters_add(const pg_uuid_t *id, const RepositoryCounters *more);
+
+/* Copies them, or sets them to zero; false: nothing has been counted. */
+extern bool counters_get(const pg_uuid_t *id, RepositoryCounters *out);
+extern bool counters_reset(const pg_uuid_t *id);
 
 /* ---- waking ---- */
 

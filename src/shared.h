@@ -82,6 +82,7 @@ typedef struct SharedState
 	RequestSlot requests[SHARED_REQUESTS];
 	DatabaseSlot *databases;	/* n_databases */
 	RepositoryStatus *repositories; /* n_repositories */
+	RepositoryCounters *counters;	/* n_repositories */
 } SharedState;
 
 /* NULL where the library was not preloaded. */

@@ -174,6 +174,14 @@ worker_try(WorkerRepository *repository, DatabaseWork work, void *arg)
 	return error;
 }
 
+static void
+count_error(const WorkerRepository *repository)
+{
+	RepositoryCounters more = {.errors = 1};
+
+	counters_add(&repository->row->id, &more);
+}
+
 int
 worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 {
@@ -200,6 +208,7 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 	repository->stalled = true;
 	repository->retry_at = clock_ms() + repository->retry_ms;
 	memset(repository->database_trouble, 0, sizeof(repository->database_trouble));
+	count_error(repository);
 	strlcpy(repository->database_trouble, error->message,
 			sizeof(repository->database_trouble));
 	return error->sqlerrcode;

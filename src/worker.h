@@ -151,6 +151,7 @@ typedef struct WorkerRepository
 	int64		directories;
 	int64		pending;
 	TimestampTz last_event;
+	ProtoStatistics statistics; /* of this process, as last heard */
 
 	/* the database could not take something (worker.c) */
 	bool		stalled;		/* until retry_at; nothing is read */

@@ -47,6 +47,18 @@ apply_work(WorkerRepository *repository, void *arg)
 									 work->generation, work->body, &work->result);
 }
 
+static void
+count_commit(const WorkerRepository *repository, const ApplyResult *result)
+{
+	RepositoryCounters more = {.commits = 1};
+
+	more.files_added = result->scan.added + result->realtime.added;
+	more.files_updated = result->scan.updated + result->realtime.updated;
+	more.files_moved = result->scan.moved + result->realtime.moved;
+	more.files_removed = result->scan.removed + result->realtime.removed;
+	counters_add(&repository->row->id, &more);
+}
+
 static FrameResult
 take_observations(WorkerRepository *repository, ProtoReader body)
 {
@@ -61,7 +73,10 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 	if (error != 0)
 		return FRAME_STALLED;
 	if (work.found)
+	{
+		count_commit(repository, &work.result);
 		runs_count(repository, &work.result, body);
+	}
 	else
 		worker_request_reload();
 	if (work.result.marked)
@@ -182,6 +197,28 @@ take_progress(WorkerRepository *repository, ProtoReader body)
 	return FRAME_DONE;
 }
 
+/* Adds what has been counted since the last message. */
+static FrameResult
+take_statistics(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoStatistics now;
+	ProtoStatistics *before = &repository->statistics;
+	RepositoryCounters more = {0};
+
+	if (!proto_get_statistics(&body, &now))
+		return FRAME_BAD;
+	more.events = now.events - before->events;
+	more.overflows = now.overflows - before->overflows;
+	more.inspections = now.inspections - before->inspections;
+	more.files_hashed = now.files_hashed - before->files_hashed;
+	more.bytes_hashed = now.bytes_hashed - before->bytes_hashed;
+	for (int i = 0; i < LAG_BUCKETS; i++)
+		more.lag[i] = now.lag[i] - before->lag[i];
+	*before = now;
+	counters_add(&repository->row->id, &more);
+	return FRAME_DONE;
+}
+
 static FrameResult
 take_log(WorkerRepository *repository, ProtoReader body)
 {
@@ -250,6 +287,8 @@ take_frame(WorkerRepository *repository, uint8 type, ProtoReader body)
 			return take_observations(repository, body);
 		case PROTO_PROGRESS:
 			return take_progress(repository, body);
+		case PROTO_STATISTICS:
+			return take_statistics(repository, body);
 		case PROTO_SCAN_WANTED:
 			return take_scan_wanted(repository, body);
 		case PROTO_SCAN_DONE:

@@ -208,6 +208,7 @@ start_process(WorkerRepository *repository, int64 now)
 	send_init(repository);
 	runs_process_started(repository);
 	repository->started_before = true;
+	memset(&repository->statistics, 0, sizeof(repository->statistics));
 	process_send(repository);
 }
 

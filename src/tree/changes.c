@@ -280,6 +280,10 @@ changes_process_events(Engine *engine)
 		if (watch_tree_event(engine->watches, e, engine->batch.names + e->name))
 			changes_must_resolve(engine);
 	}
+	engine->statistics.counted.events += engine->batch.count;
+	engine->statistics.changed = true;
+	if (engine->batch.lost)
+		engine->statistics.counted.overflows++;
 	if (engine->batch.lost)
 		changes_heal(engine, "events were lost (the inotify queue overflowed)");
 	events_batch_free(&engine->batch);

@@ -31,6 +31,7 @@
 #include "problems.h"
 #include "root.h"
 #include "scan.h"
+#include "statistics.h"
 #include "throttle.h"
 #include "watch_tree.h"
 
@@ -47,6 +48,7 @@ typedef struct Point
 	unsigned	hints;			/* HINT_* */
 	unsigned	retries;
 	int64_t		put_off_us;
+	int64_t		since_us;		/* its first event; 0: a scan found it */
 	uint64_t	epoch;
 	int64_t		scan_id;
 
@@ -74,6 +76,7 @@ typedef struct HashItem
 	FileInfo	info;			/* of the file when it was submitted */
 	unsigned	hints;
 	unsigned	retries;
+	int64_t		since_us;
 	uint64_t	epoch;
 	int64_t		scan_id;
 	bool		has_belief;
@@ -97,6 +100,7 @@ typedef struct ScanRun
 	int64_t		id;				/* 0: of places that events named */
 	uint32_t	flags;
 	double		threshold;
+	int64_t		since_us;		/* the first event of its places */
 	uint64_t	epoch;
 	uint64_t	round;			/* of problems */
 	uint64_t	links_round;	/* of the search for other names; 0: none */
@@ -208,6 +212,8 @@ typedef struct Engine
 	uint32_t	unacknowledged; /* OBSERVATIONS not yet APPLIED */
 	double		scan_shares[REPORT_FRAMES]; /* of those, the last ones */
 	uint32_t	frames_sent;
+	Statistics	statistics;
+	int64_t		cause_us;		/* first event of what is reported now; or 0 */
 	int64_t		last_progress_us;
 	bool		progress_due;
 } Engine;

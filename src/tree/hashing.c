@@ -60,6 +60,8 @@ supersede(Engine *engine, HashItem *before, HashItem *item)
 		item->epoch = before->epoch;
 	if (item->scan_id == 0)
 		item->scan_id = before->scan_id;
+	if (before->since_us != 0 && (item->since_us == 0 || before->since_us < item->since_us))
+		item->since_us = before->since_us;
 
 	/* The file has changed; another look at the same state is no failure. */
 	if (before->retries > item->retries)
@@ -94,7 +96,7 @@ hashing_submit(Engine *engine, const Point *p)
 		free(item);
 		pending_retry(&engine->pending, 0, p->path, p->len, p->hints | HINT_CONTENT,
 					  engine_now_us() + (int64_t) engine->config.debounce_max_ms * 1000,
-					  p->epoch, p->scan_id);
+					  p->since_us, p->epoch, p->scan_id);
 		return;
 	}
 	item->job.len = p->len;
@@ -106,6 +108,7 @@ hashing_submit(Engine *engine, const Point *p)
 	item->epoch = p->epoch;
 	item->scan_id = p->scan_id;
 	item->retries = p->retries;
+	item->since_us = p->since_us;
 	if (p->has_belief && !p->moved_away)
 	{
 		item->has_belief = true;
@@ -233,7 +236,7 @@ look_again(Engine *engine, const HashItem *item, unsigned hints, int64_t delay_u
 	p = pending_retry(&engine->pending, item->node, name,
 					  item->job.len - (name - item->job.path),
 					  item->hints | hints,
-					  engine_now_us() + delay_us, epoch, scan_id);
+					  engine_now_us() + delay_us, item->since_us, epoch, scan_id);
 	if (p != NULL)
 		p->retries = item->retries + 1;
 }
@@ -374,7 +377,11 @@ hashing_collect(Engine *engine)
 		{
 			if (item->scan_id != 0 && item->scan_id == engine->full.id)
 				engine->full.bytes_hashed += job->bytes;
+			engine->statistics.counted.files_hashed++;
+			engine->statistics.counted.bytes_hashed += job->bytes;
+			engine->cause_us = item->since_us;
 			hash_done(engine, item, &last);
+			engine->cause_us = 0;
 		}
 		table_remove(&engine->items, &item->link);
 		names_remove(&engine->items_by_name, &item->by_name);

@@ -120,6 +120,8 @@ merge_point(Engine *engine, Point *into, const Point *p)
 		into->epoch = p->epoch;
 	if (p->scan_id != 0)
 		into->scan_id = p->scan_id;
+	if (into->since_us == 0 || (p->since_us != 0 && p->since_us < into->since_us))
+		into->since_us = p->since_us;
 	if (p->retries > into->retries)
 		into->retries = p->retries;
 	if (into->put_off_us == 0 || (p->put_off_us != 0 && p->put_off_us < into->put_off_us))
@@ -380,7 +382,7 @@ look_at_other_name(void *arg, const char *path, size_t len)
 		return false;
 	pending_retry(&engine->pending, 0, path, len,
 				  HINT_LINK | (others->point->hints & (HINT_CONTENT | HINT_CLOSED)),
-				  1, others->point->epoch, 0);
+				  1, others->point->since_us, others->point->epoch, 0);
 	return true;
 }
 
@@ -535,7 +537,12 @@ examine(Engine *engine)
 	}
 	moves_decide(engine);
 	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		engine->cause_us = engine->points[i].since_us;
 		decide(engine, &engine->points[i]);
+	}
+	engine->cause_us = 0;
+	engine->statistics.counted.inspections += engine->n_points;
 	clear_points(engine);
 }
 

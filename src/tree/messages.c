@@ -467,6 +467,31 @@ proto_get_progress(ProtoReader *r, ProtoProgress *m)
 }
 
 void
+proto_put_statistics(ProtoBuf *buf, const ProtoStatistics *m)
+{
+	put_u64(buf, m->events);
+	put_u64(buf, m->overflows);
+	put_u64(buf, m->inspections);
+	put_u64(buf, m->files_hashed);
+	put_u64(buf, m->bytes_hashed);
+	for (int i = 0; i < LAG_BUCKETS; i++)
+		put_u64(buf, m->lag[i]);
+}
+
+bool
+proto_get_statistics(ProtoReader *r, ProtoStatistics *m)
+{
+	m->events = get_u64(r);
+	m->overflows = get_u64(r);
+	m->inspections = get_u64(r);
+	m->files_hashed = get_u64(r);
+	m->bytes_hashed = get_u64(r);
+	for (int i = 0; i < LAG_BUCKETS; i++)
+		m->lag[i] = get_u64(r);
+	return reader_done(r);
+}
+
+void
 proto_put_scan_done(ProtoBuf *buf, const ProtoScanDone *m)
 {
 	proto_put_i64(buf, m->scan_id);

@@ -322,7 +322,11 @@ match(Engine *engine, bool waiting)
 	if (kept > 0)
 		report_end_frame(engine);
 	for (size_t i = 0; i < kept; i++)
+	{
+		engine->cause_us = pairs[i].to->since_us;
 		report_pair(engine, &pairs[i]);
+	}
+	engine->cause_us = 0;
 	if (kept > 0)
 		report_end_frame(engine);
 
@@ -352,7 +356,7 @@ put_off(Engine *engine, Point *p, unsigned hints)
 	PendingName *waiting;
 
 	waiting = pending_retry(&engine->pending, p->node, name, p->len - (name - p->path),
-							p->hints | hints, 1, p->epoch, p->scan_id);
+							p->hints | hints, 1, p->since_us, p->epoch, p->scan_id);
 	if (waiting != NULL)
 	{
 		if (p->retries > waiting->retries)

@@ -143,6 +143,8 @@ pending_note(Pending *pending, uint64_t node, const char *name, size_t len,
 		return NULL;
 	if (p->last_us == 0)
 		p->first_us = now_us;
+	if (p->since_us == 0)
+		p->since_us = now_us;
 	p->hints |= hints;
 	p->last_us = now_us;
 	if (epoch < p->epoch)
@@ -161,7 +163,8 @@ pending_hints(const Pending *pending, uint64_t node, const char *name, size_t le
 
 PendingName *
 pending_retry(Pending *pending, uint64_t node, const char *name, size_t len,
-			  unsigned hints, int64_t due_us, uint64_t epoch, int64_t scan_id)
+			  unsigned hints, int64_t due_us, int64_t since_us, uint64_t epoch,
+			  int64_t scan_id)
 {
 	PendingName *p = detached(pending, node, name, len);
 
@@ -171,6 +174,8 @@ pending_retry(Pending *pending, uint64_t node, const char *name, size_t len,
 	p->due_us = due_us > 0 ? due_us : 1;
 	if (epoch < p->epoch)
 		p->epoch = epoch;
+	if (since_us != 0 && (p->since_us == 0 || since_us < p->since_us))
+		p->since_us = since_us;
 	if (scan_id != 0)
 		p->scan_id = scan_id;
 	link_name(pending, p);

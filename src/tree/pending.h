@@ -40,6 +40,7 @@ typedef struct PendingName
 	struct PendingName *prev;
 	int64_t		first_us;		/* CLOCK_MONOTONIC */
 	int64_t		last_us;
+	int64_t		since_us;		/* the first event that was not reported yet */
 	int64_t		due_us;			/* a retry: not before; 0: debounced */
 	uint64_t	epoch;			/* a flush of this epoch or later waits for it */
 	int64_t		scan_id;		/* the scan that waits for it, or 0 */
@@ -83,12 +84,13 @@ extern unsigned pending_hints(const Pending *pending, uint64_t node,
 							  const char *name, size_t len);
 
 /*
- * A name or path that is to be looked at again, not before due_us.  The caller
+ * A name or path that is to be looked at again, not before due_us; since_us
+ * is the time of its first event, or 0.  The caller
  * sets what else is to be kept; NULL when out of memory.
  */
 extern PendingName *pending_retry(Pending *pending, uint64_t node, const char *name,
 								  size_t len, unsigned hints, int64_t due_us,
-								  uint64_t epoch, int64_t scan_id);
+								  int64_t since_us, uint64_t epoch, int64_t scan_id);
 
 typedef struct PendingRule
 {

@@ -32,6 +32,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "lag.h"
+
 #define PROTO_VERSION		2
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
 #define PROTO_HASH_LEN		32
@@ -71,6 +73,7 @@ typedef enum ProtoType
 	PROTO_BELIEFS_REQUEST = 'b',	/* ProtoBeliefsRequest */
 	PROTO_OBSERVATIONS = 'o',	/* uint32 count, then ProtoObservation each */
 	PROTO_PROGRESS = 'g',		/* ProtoProgress */
+	PROTO_STATISTICS = 't',		/* ProtoStatistics */
 	PROTO_SCAN_WANTED = 'w',	/* string reason: events were lost; the
 								 * worker answers with a PROTO_SCAN */
 	PROTO_SCAN_DONE = 'd',		/* ProtoScanDone */
@@ -291,6 +294,18 @@ typedef struct ProtoProgress
 	uint64_t	directories;	/* watched */
 } ProtoProgress;
 
+/* Counted since the process began; sent after a PROTO_PROGRESS. */
+typedef struct ProtoStatistics
+{
+	uint64_t	events;			/* inotify's */
+	uint64_t	overflows;		/* times that events were lost */
+	uint64_t	inspections;	/* paths that were looked at */
+	uint64_t	files_hashed;
+	uint64_t	bytes_hashed;
+	uint64_t	lag[LAG_BUCKETS];	/* from a change's first event to its
+									 * commit */
+} ProtoStatistics;
+
 typedef enum ProtoScanResult
 {
 	PROTO_SCAN_COMPLETE = 0,
@@ -418,6 +433,8 @@ extern void proto_put_state(ProtoBuf *buf, const ProtoState *m);
 extern bool proto_get_state(ProtoReader *r, ProtoState *m);
 extern void proto_put_progress(ProtoBuf *buf, const ProtoProgress *m);
 extern bool proto_get_progress(ProtoReader *r, ProtoProgress *m);
+extern void proto_put_statistics(ProtoBuf *buf, const ProtoStatistics *m);
+extern bool proto_get_statistics(ProtoReader *r, ProtoStatistics *m);
 extern void proto_put_scan_done(ProtoBuf *buf, const ProtoScanDone *m);
 extern bool proto_get_scan_done(ProtoReader *r, ProtoScanDone *m);
 

@@ -34,6 +34,7 @@ report_end_frame(Engine *engine)
 	engine->scan_shares[engine->frames_sent++ % REPORT_FRAMES] =
 		(double) engine->frame_of_scan / engine->frame_count;
 	engine->unacknowledged++;
+	statistics_frame_sent(&engine->statistics);
 }
 
 void
@@ -42,6 +43,8 @@ report_applied(Engine *engine, int64_t cpu_us)
 	uint32_t	frame = engine->frames_sent - engine->unacknowledged;
 
 	engine->unacknowledged--;
+	statistics_frame_applied(&engine->statistics, engine_now_us());
+	engine->progress_due |= engine->statistics.changed;
 	if (cpu_us > 0 && cpu_us < INT64_MAX / 1000)
 		throttle_charge(&engine->throttle,
 						cpu_us * 1000 * engine->scan_shares[frame % REPORT_FRAMES]);
@@ -76,6 +79,7 @@ put(Engine *engine, const ProtoObservation *o)
 	}
 	proto_put_observation(&engine->out, o);
 	engine->frame_count++;
+	statistics_change(&engine->statistics, o->scan_id == 0 ? engine->cause_us : 0);
 	if (o->scan_id != 0)
 		engine->frame_of_scan++;
 	if (o->op != PROTO_OP_MOVED &&
@@ -239,6 +243,10 @@ report_progress(Engine *engine)
 	proto_begin(&engine->out, PROTO_PROGRESS);
 	proto_put_progress(&engine->out, &m);
 	proto_end(&engine->out);
+	proto_begin(&engine->out, PROTO_STATISTICS);
+	proto_put_statistics(&engine->out, &engine->statistics.counted);
+	proto_end(&engine->out);
+	engine->statistics.changed = false;
 	engine->last_progress_us = engine_now_us();
 	engine->progress_due = false;
 }

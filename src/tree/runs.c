@@ -207,6 +207,7 @@ start_partial_scan(Engine *engine, const PendingRule *rule)
 		return;					/* the inspection that follows says so */
 	engine->partial.id = 0;
 	engine->partial.epoch = engine->places_epoch;
+	engine->partial.since_us = engine->places_first_us;
 	begin_run(engine, &engine->partial, places, engine->n_places);
 	engine->places = NULL;
 	engine->n_places = engine->places_capacity = 0;
@@ -359,6 +360,7 @@ take_name(void *arg, const PendingName *name)
 		return false;
 	p->node = name->node;
 	p->retries = name->retries;
+	p->since_us = name->since_us;
 	p->put_off_us = name->put_off_us;
 	return true;
 }
@@ -373,11 +375,16 @@ take_pending(Engine *engine, const PendingRule *rule, size_t max)
 static void
 add_candidate(Engine *engine, const ScanRun *run, const Candidate *c)
 {
-	if (c->path != NULL)
-		inspect_add(engine, c->path, c->len,
+	Point	   *p;
+
+	if (c->path == NULL)
+		return;
+	p = inspect_add(engine, c->path, c->len,
 					HINT_FOUND | ((run->flags & PROTO_SCAN_STARTUP) && run->id != 0 ?
 								  HINT_TRUSTED : 0),
 					run->epoch, run->id);
+	if (p != NULL)
+		p->since_us = run->since_us;
 }
 
 /* The next candidates become points; with the last go the pending moves. */

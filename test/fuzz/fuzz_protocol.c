@@ -89,6 +89,9 @@ one_frame(uint8_t type, ProtoReader *body)
 		case PROTO_PROGRESS:
 			AGAIN(progress, ProtoProgress);
 			break;
+		case PROTO_STATISTICS:
+			AGAIN(statistics, ProtoStatistics);
+			break;
 		case PROTO_SCAN_DONE:
 			AGAIN(scan_done, ProtoScanDone);
 			break;

@@ -46,7 +46,7 @@ static PendingName *
 retry(const char *name, unsigned hints, int64_t due_us, uint64_t epoch, int64_t scan_id)
 {
 	PendingName *p = pending_retry(&pending, 1, name, strlen(name), hints, due_us,
-								   epoch, scan_id);
+								   0, epoch, scan_id);
 
 	FILES_MUST(p != NULL);
 	return p;

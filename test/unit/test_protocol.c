@@ -30,6 +30,7 @@ typedef union Message
 	ProtoObservation observation;
 	ProtoState	state;
 	ProtoProgress progress;
+	ProtoStatistics statistics;
 	ProtoScanDone done;
 } Message;
 
@@ -247,6 +248,18 @@ random_done(Message *m)
 	m->done.hint = random_str(0, 50, true);
 }
 
+static void
+random_statistics(Message *m)
+{
+	m->statistics.events = unit_random();
+	m->statistics.overflows = unit_random();
+	m->statistics.inspections = unit_random();
+	m->statistics.files_hashed = unit_random();
+	m->statistics.bytes_hashed = unit_random();
+	for (int i = 0; i < LAG_BUCKETS; i++)
+		m->statistics.lag[i] = unit_random();
+}
+
 typedef struct Kind
 {
 	const char *name;
@@ -270,6 +283,7 @@ WRAP(beliefs_request, request)
 WRAP(observation, observation)
 WRAP(state, state)
 WRAP(progress, progress)
+WRAP(statistics, statistics)
 WRAP(scan_done, done)
 
 static const Kind kinds[] = {
@@ -283,6 +297,7 @@ static const Kind kinds[] = {
 	{"observation", PROTO_OBSERVATIONS, random_observation, put_observation, get_observation, false},
 	{"state", PROTO_STATE, random_state, put_state, get_state, true},
 	{"progress", PROTO_PROGRESS, random_progress, put_progress, get_progress, true},
+	{"statistics", PROTO_STATISTICS, random_statistics, put_statistics, get_statistics, true},
 	{"scan done", PROTO_SCAN_DONE, random_done, put_scan_done, get_scan_done, true},
 };
 
@@ -352,6 +367,10 @@ same(const Kind *kind, const Message *a, const Message *b)
 	if (kind->get == get_progress)
 		return EQ(progress.scan_id) && EQ(progress.files_done) && EQ(progress.bytes_hashed) &&
 			EQ(progress.pending) && EQ(progress.last_event_us) && EQ(progress.directories);
+	if (kind->get == get_statistics)
+		return EQ(statistics.events) && EQ(statistics.overflows) && EQ(statistics.inspections) &&
+			EQ(statistics.files_hashed) && EQ(statistics.bytes_hashed) &&
+			memcmp(a->statistics.lag, b->statistics.lag, sizeof(a->statistics.lag)) == 0;
 	return EQ(done.scan_id) && EQ(done.result) && EQ(done.files_scanned) &&
 		EQ(done.bytes_hashed) && EQ(done.removals) && EQ(done.believed) &&
 		EQ_STR(done.message) && EQ_STR(done.hint);
@@ -446,7 +465,8 @@ accepted(int kind, const Message *m)
 
 enum
 {
-	CONFIG, INIT, SCAN, HEADER, BELIEF, REQUEST, OBSERVATION, STATE, PROGRESS, DONE
+	CONFIG, INIT, SCAN, HEADER, BELIEF, REQUEST, OBSERVATION, STATE, PROGRESS,
+	STATISTICS, DONE
 };
 
 /* Makes a good message, spoils one field, and expects a refusal. */
