@@ -20,6 +20,11 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#if PG_VERSION_NUM >= 140000
+#include "utils/wait_event.h"
+#else
+#include "pgstat.h"
+#endif
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
@@ -46,6 +51,24 @@ mark_guc_prefix_reserved_compat(const char *prefix)
 	MarkGUCPrefixReserved(prefix);
 #else
 	EmitWarningsOnPlaceholders(prefix);
+#endif
+}
+
+/*
+ * The wait event of this name, which pg_stat_activity shows from 17 on; before
+ * there is one for all extensions.  *info keeps it, and is zero at first.
+ */
+static inline uint32
+wait_event_compat(uint32 *info, const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	if (*info == 0)
+		*info = WaitEventExtensionNew(name);
+	return *info;
+#else
+	(void) info;
+	(void) name;
+	return PG_WAIT_EXTENSION;
 #endif
 }
 

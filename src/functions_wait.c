@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "functions.h"
 #include "requests.h"
 
@@ -186,6 +187,7 @@ read_run(const ExtensionObjects *objects, int64 operation_id)
 static void
 wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
 {
+	static uint32 wait_event = 0;
 	for (;;)
 	{
 		RunResult	result = read_run(objects, run->operation_id);
@@ -195,7 +197,7 @@ wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
 		InvalidateCatalogSnapshotConditionally();
 		requests_check_deadlock(&run->id);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 POLL_MS, PG_WAIT_EXTENSION);
+						 POLL_MS, wait_event_compat(&wait_event, "FsyncReconcile"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -387,6 +387,7 @@ drop_idle_entries(void)
 void
 fsync_launcher_main(Datum arg)
 {
+	static uint32 wait_event = 0;
 	MemoryContext context;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -438,7 +439,8 @@ fsync_launcher_main(Datum arg)
 			flags |= WL_TIMEOUT;
 			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
 		}
-		(void) WaitLatch(MyLatch, flags, timeout, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, flags, timeout,
+						 wait_event_compat(&wait_event, "FsyncLauncherMain"));
 		ResetLatch(MyLatch);
 	}
 

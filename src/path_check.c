@@ -35,6 +35,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "path_check.h"
 #include "tree_client.h"
 
@@ -105,6 +106,7 @@ start_check(const char *path, int *fd)
 static bool
 read_answer(int fd, StringInfo answer)
 {
+	static uint32 wait_event = 0;
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													   CHECK_TIMEOUT_MS);
 
@@ -121,7 +123,8 @@ read_answer(int fd, StringInfo answer)
 		events = WaitLatchOrSocket(MyLatch,
 								   WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT |
 								   WL_EXIT_ON_PM_DEATH,
-								   fd, left, PG_WAIT_EXTENSION);
+								   fd, left,
+								   wait_event_compat(&wait_event, "FsyncPathCheck"));
 		if (events & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);

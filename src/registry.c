@@ -21,6 +21,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "shared.h"
 
 /* How long a statement waits for a worker to end. */
@@ -491,6 +492,7 @@ release_on_error(int code, Datum arg)
 static void
 wait_for_worker_to_end(DatabaseSlot *slot)
 {
+	static uint32 wait_event = 0;
 	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_TIMEOUT_MS);
 
 	ConditionVariablePrepareToSleep(&slot->ended);
@@ -505,7 +507,8 @@ wait_for_worker_to_end(DatabaseSlot *slot)
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), give_up);
 		if (ended || left <= 0)
 			break;
-		ConditionVariableTimedSleep(&slot->ended, left, PG_WAIT_EXTENSION);
+		ConditionVariableTimedSleep(&slot->ended, left,
+									wait_event_compat(&wait_event, "FsyncWorkerStop"));
 	}
 	ConditionVariableCancelSleep();
 }

@@ -25,6 +25,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "shared.h"
 
 /* How often a waiter looks around, and for how long it does without a worker. */
@@ -188,6 +189,7 @@ static RequestPhase
 wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms,
 				 RequestOutcome *outcome, int64 *operation_id)
 {
+	static uint32 wait_event = 0;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz seen_worker = start;
 	bool		had_worker = false;
@@ -237,7 +239,7 @@ wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms
 			return phase;
 		}
 		if (ConditionVariableTimedSleep(&request->changed, Min(left, TICK_MS),
-										PG_WAIT_EXTENSION))
+										wait_event_compat(&wait_event, "FsyncRequest")))
 			requests_check_deadlock(&request->repository);
 	}
 }

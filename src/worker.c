@@ -686,6 +686,7 @@ update_wait_set(void)
 static void
 wait_and_receive(int64 deadline)
 {
+	static uint32 wait_event = 0;
 	WaitEvent  *events;
 	int64		timeout = -1;
 	int			n;
@@ -694,7 +695,8 @@ wait_and_receive(int64 deadline)
 	if (deadline != NEVER)
 		timeout = Min(Max(deadline - clock_ms(), 0), INT_MAX);
 	events = palloc(wait_set_size * sizeof(WaitEvent));
-	n = WaitEventSetWait(wait_set, timeout, events, wait_set_size, PG_WAIT_EXTENSION);
+	n = WaitEventSetWait(wait_set, timeout, events, wait_set_size,
+						 wait_event_compat(&wait_event, "FsyncWorkerMain"));
 	for (int i = 0; i < n; i++)
 	{
 		WorkerRepository *repository = events[i].user_data;
@@ -765,6 +767,7 @@ fsync_worker_main(Datum arg)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	before_shmem_exit(kill_trees, (Datum) 0);
+	pgstat_report_appname("fsync worker");
 	session_pin_settings();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "fsync worker",

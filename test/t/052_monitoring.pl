@@ -99,6 +99,13 @@ stat_becomes('queue_depth >= 0', 'while changes wait');
 $node->safe_psql($db, 'DROP TRIGGER refuse ON file_records');
 wait_equal($node, $id, $root, 'taken in the end');
 
+is( $node->safe_psql($db, q(
+SELECT string_agg(DISTINCT backend_type || ', ' || application_name, '; ' ORDER BY backend_type || ', ' || application_name)
+FROM pg_stat_activity WHERE backend_type LIKE 'fsync%')),
+	'fsync launcher, fsync launcher; fsync worker, fsync worker', 'the processes have names');
+like($node->safe_psql($db, "SELECT query FROM pg_stat_activity WHERE backend_type = 'fsync worker'"),
+	qr/^fsync: \w+/, 'and say what they do');
+
 # ---- progress ----
 
 is($node->safe_psql($db, 'SELECT count(*) FROM fsync_progress'), '0', 'no operation, no progress');
