@@ -18,7 +18,7 @@ packages=(gcc libc6-dev make libssl-dev postgresql-15 postgresql-server-dev-15)
 
 case "${1:-build}" in
 	build) ;;
-	check) packages+=(postgresql-15-cron libipc-run-perl perl valgrind) ;;
+	check) packages+=(git postgresql-15-cron libipc-run-perl perl valgrind) ;;
 	bench) packages+=(inotify-tools openssl perl watchman) ;;
 	fuzz) packages+=(clang libclang-rt-dev) ;;
 	*) echo "usage: $0 [build|check|bench|fuzz]" >&2; exit 2 ;;

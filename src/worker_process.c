@@ -123,6 +123,11 @@ send_init(WorkerRepository *repository)
 	init.mounts.len = row->mounts_len;
 	init.include = pattern_list(&include, row->include, row->n_include);
 	init.exclude = pattern_list(&exclude, row->exclude, row->n_exclude);
+	init.ignore_case = row->ignore_case;
+	init.include_hidden = row->include_hidden;
+	init.use_ignore_files = row->use_ignore_files;
+	init.min_size = row->min_size;
+	init.max_size = row->max_size;
 	init.spool_dir.data = spool;
 	init.spool_dir.len = strlen(spool);
 

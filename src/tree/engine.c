@@ -174,10 +174,9 @@ static bool
 on_init(Engine *engine, ProtoReader body)
 {
 	ProtoInit	m;
+	FilterSettings settings = {0};
 	FilterPattern *include = NULL;
 	FilterPattern *exclude = NULL;
-	size_t		n_include;
-	size_t		n_exclude;
 	const char *error;
 
 	if (!proto_get_init(&body, &m) || m.version != PROTO_VERSION || engine->initialized)
@@ -187,9 +186,18 @@ on_init(Engine *engine, ProtoReader body)
 	engine->utf8 = m.utf8;
 	if (m.spool_dir.len > 0)
 		engine->spool_dir = strndup(m.spool_dir.data, m.spool_dir.len);
-	if (read_patterns(m.include, &include, &n_include) &&
-		read_patterns(m.exclude, &exclude, &n_exclude))
-		engine->filter = filter_create(include, n_include, exclude, n_exclude, &error);
+	settings.ignore_case = m.ignore_case;
+	settings.include_hidden = m.include_hidden;
+	settings.use_rules = m.use_ignore_files;
+	settings.min_size = m.min_size;
+	settings.max_size = m.max_size;
+	if (read_patterns(m.include, &include, &settings.n_include) &&
+		read_patterns(m.exclude, &exclude, &settings.n_exclude))
+	{
+		settings.include = include;
+		settings.exclude = exclude;
+		engine->filter = filter_create(&settings, &error);
+	}
 	free(include);
 	free(exclude);
 	if (engine->filter == NULL || root_init(&engine->root, m.root, m.identity, m.mounts) < 0)

@@ -1,12 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * filter.c
- *		Which names are tracked: default rules, exclude and include lists.
+ *		Which names are tracked: default rules, exclude and include lists, and
+ *		the rules of .fsyncignore files.
  *
- * Both lists ask the same question, "does this list match the path?", with
+ * All lists ask the same question, "does this list match the path?", with
  * gitignore's answer: the last pattern that matches decides, and once a
  * directory is matched everything below it is, so a later '!' cannot take
- * back what lies under it.  Excluded is what the exclude list matches;
+ * back what lies under it.  Excluded is what the exclude list matches, or,
+ * where that says nothing, the deepest .fsyncignore that says something;
  * included what the include list matches.
  *
  * The difference is in the directories above.  An excluded directory need not
@@ -17,22 +19,48 @@
  */
 #include "filter.h"
 
-#include <stdint.h>
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "glob.h"
+#include "presets.h"
 
-typedef struct GlobList
+/* A glob, or a preset. */
+typedef struct Pattern
 {
-	Glob	  **globs;
+	char	   *text;			/* as it was written, terminated */
+	Glob	   *glob;
+	const Preset *preset;
+	bool		negated;		/* of a preset */
+} Pattern;
+
+typedef struct PatternList
+{
+	Pattern    *patterns;
 	size_t		count;
-} GlobList;
+} PatternList;
 
 struct Filter
 {
-	GlobList	include;
-	GlobList	exclude;
+	PatternList include;
+	PatternList exclude;
+	bool		ignore_case;
+	bool		include_hidden;
+	bool		use_rules;
+	int64_t		min_size;
+	int64_t		max_size;
+};
+
+struct FilterRules
+{
+	atomic_uint users;
+	FilterRules *above;
+	PatternList list;
+	int			error;			/* the list is not known */
+	size_t		directory_len;
+	char		directory[];	/* terminated */
 };
 
 /* ---------------------------------------------------------------------
@@ -40,14 +68,60 @@ struct Filter
  * ---------------------------------------------------------------------
  */
 
+static void
+pattern_free(Pattern *pattern)
+{
+	free(pattern->text);
+	glob_free(pattern->glob);
+}
+
+/* False, with an error, for a pattern that is bad. */
 static bool
-list_create(GlobList *list, const FilterPattern *patterns, size_t count,
-			const char **error)
+pattern_compile(Pattern *pattern, const char *data, size_t len, bool ignore_case,
+				const char **error)
+{
+	static const char prefix[] = PRESET_PREFIX;
+	size_t		prefix_len = sizeof(prefix) - 1;
+	size_t		start = len > 0 && data[0] == '!';
+
+	memset(pattern, 0, sizeof(*pattern));
+	*error = NULL;
+	if (len - start >= prefix_len && memcmp(data + start, prefix, prefix_len) == 0)
+	{
+		pattern->negated = start != 0;
+		start += prefix_len;
+		pattern->preset = preset_find(data + start, len - start);
+		if (pattern->preset == NULL)
+		{
+			*error = "there is no such preset; there are " PRESET_NAMES
+				" (a file whose name begins like this is written with a backslash in front)";
+			return false;
+		}
+	}
+	else
+	{
+		pattern->glob = glob_compile(data, len, ignore_case, error);
+		if (pattern->glob == NULL)
+			return false;
+	}
+	pattern->text = strndup(data, len);
+	if (pattern->text == NULL)
+	{
+		*error = "out of memory";
+		pattern_free(pattern);
+		return false;
+	}
+	return true;
+}
+
+static bool
+list_create(PatternList *list, const FilterPattern *patterns, size_t count,
+			bool ignore_case, const char **error)
 {
 	if (count == 0)
 		return true;
-	list->globs = calloc(count, sizeof(*list->globs));
-	if (list->globs == NULL)
+	list->patterns = calloc(count, sizeof(Pattern));
+	if (list->patterns == NULL)
 	{
 		*error = "out of memory";
 		return false;
@@ -55,27 +129,24 @@ list_create(GlobList *list, const FilterPattern *patterns, size_t count,
 	for (; list->count < count; list->count++)
 	{
 		const FilterPattern *pattern = &patterns[list->count];
-		Glob	   *glob = glob_compile(pattern->data, pattern->len, error);
 
-		if (glob == NULL)
+		if (!pattern_compile(&list->patterns[list->count], pattern->data, pattern->len,
+							 ignore_case, error))
 			return false;
-		list->globs[list->count] = glob;
 	}
 	return true;
 }
 
 static void
-list_free(GlobList *list)
+list_free(PatternList *list)
 {
 	for (size_t i = 0; i < list->count; i++)
-		glob_free(list->globs[i]);
-	free(list->globs);
+		pattern_free(&list->patterns[i]);
+	free(list->patterns);
 }
 
 Filter *
-filter_create(const FilterPattern *include, size_t n_include,
-			  const FilterPattern *exclude, size_t n_exclude,
-			  const char **error)
+filter_create(const FilterSettings *settings, const char **error)
 {
 	Filter	   *filter = calloc(1, sizeof(*filter));
 
@@ -85,8 +156,15 @@ filter_create(const FilterPattern *include, size_t n_include,
 		*error = "out of memory";
 		return NULL;
 	}
-	if (!list_create(&filter->include, include, n_include, error) ||
-		!list_create(&filter->exclude, exclude, n_exclude, error))
+	filter->ignore_case = settings->ignore_case;
+	filter->include_hidden = settings->include_hidden;
+	filter->use_rules = settings->use_rules;
+	filter->min_size = settings->min_size;
+	filter->max_size = settings->max_size;
+	if (!list_create(&filter->include, settings->include, settings->n_include,
+					 settings->ignore_case, error) ||
+		!list_create(&filter->exclude, settings->exclude, settings->n_exclude,
+					 settings->ignore_case, error))
 	{
 		filter_free(filter);
 		return NULL;
@@ -108,9 +186,170 @@ const char *
 filter_check_pattern(const char *pattern, size_t len)
 {
 	const char *error;
+	Pattern		compiled;
 
-	glob_free(glob_compile(pattern, len, &error));
+	if (pattern_compile(&compiled, pattern, len, false, &error))
+		pattern_free(&compiled);
 	return error;
+}
+
+bool
+filter_accepts_size(const Filter *filter, int64_t size)
+{
+	return size >= filter->min_size && size <= filter->max_size;
+}
+
+bool
+filter_uses_rules(const Filter *filter)
+{
+	return filter->use_rules;
+}
+
+bool
+filter_depends_on_place(const Filter *filter)
+{
+	const PatternList *lists[] = {&filter->include, &filter->exclude};
+
+	for (int l = 0; l < 2; l++)
+	{
+		for (size_t i = 0; i < lists[l]->count; i++)
+		{
+			const Pattern *pattern = &lists[l]->patterns[i];
+
+			if (pattern->glob != NULL && glob_depends_on_place(pattern->glob))
+				return true;
+		}
+	}
+
+	/* A directory that is included includes what is below it. */
+	return filter->use_rules || filter->include.count > 0;
+}
+
+/* ---------------------------------------------------------------------
+ * Rules of .fsyncignore files
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * Spaces at the end mean nothing, unless the last of them is escaped; nor does
+ * the carriage return of a line that was written elsewhere.
+ */
+static size_t
+trimmed_len(const char *line, size_t len)
+{
+	size_t		end = 0;
+
+	if (len > 0 && line[len - 1] == '\r')
+		len--;
+	for (size_t i = 0; i < len; i++)
+	{
+		if (line[i] == '\\' && i + 1 < len)
+			i++;
+		else if (line[i] == ' ')
+			continue;
+		end = i + 1;
+	}
+	return end;
+}
+
+/* Adds what the lines say; false when out of memory. */
+static bool
+add_lines(PatternList *list, const char *p, const char *end, bool ignore_case)
+{
+	static const char byte_order_mark[] = "\xef\xbb\xbf";
+	size_t		capacity = 0;
+
+	if (end - p >= 3 && memcmp(p, byte_order_mark, 3) == 0)
+		p += 3;
+	while (p < end)
+	{
+		const char *newline = memchr(p, '\n', (size_t) (end - p));
+		const char *line_end = newline != NULL ? newline : end;
+		size_t		len = trimmed_len(p, (size_t) (line_end - p));
+		const char *error = NULL;
+
+		if (len > 0 && *p != '#')
+		{
+			if (list->count == capacity)
+			{
+				Pattern    *more;
+
+				capacity = capacity ? capacity * 2 : 8;
+				more = realloc(list->patterns, capacity * sizeof(Pattern));
+				if (more == NULL)
+					return false;
+				list->patterns = more;
+			}
+			if (pattern_compile(&list->patterns[list->count], p, len, ignore_case, &error))
+				list->count++;
+		}
+		p = line_end + 1;
+	}
+	return true;
+}
+
+FilterRules *
+filter_rules_add(const Filter *filter, FilterRules *above,
+				 const char *directory, size_t directory_len,
+				 const char *text, size_t len, int error)
+{
+	FilterRules *rules = calloc(1, sizeof(*rules) + directory_len + 1);
+
+	if (rules == NULL)
+		return NULL;
+	rules->users = 1;
+	rules->error = error;
+	rules->directory_len = directory_len;
+	memcpy(rules->directory, directory, directory_len);
+	if (error == 0 && !add_lines(&rules->list, text, text + len, filter->ignore_case))
+	{
+		filter_rules_release(rules);
+		return NULL;
+	}
+	rules->above = filter_rules_keep(above);
+	return rules;
+}
+
+FilterRules *
+filter_rules_keep(FilterRules *rules)
+{
+	if (rules != NULL)
+		atomic_fetch_add(&rules->users, 1);
+	return rules;
+}
+
+void
+filter_rules_release(FilterRules *rules)
+{
+	while (rules != NULL && atomic_fetch_sub(&rules->users, 1) == 1)
+	{
+		FilterRules *above = rules->above;
+
+		list_free(&rules->list);
+		free(rules);
+		rules = above;
+	}
+}
+
+bool
+filter_rules_unknown(const FilterRules *rules)
+{
+	while (rules != NULL && rules->error == 0)
+		rules = rules->above;
+	return rules != NULL;
+}
+
+const char *
+filter_rules_directory(const FilterRules *rules, size_t *len)
+{
+	*len = rules->directory_len;
+	return rules->directory;
+}
+
+int
+filter_rules_error(const FilterRules *rules)
+{
+	return rules->error;
 }
 
 /* ---------------------------------------------------------------------
@@ -126,126 +365,298 @@ ends_with(const char *name, size_t len, const char *suffix)
 	return len >= n && memcmp(name + len - n, suffix, n) == 0;
 }
 
-bool
-filter_ignores_name(const char *name, size_t len)
+/* By which default rule the name is ignored; FILTER_BY_NOTHING: by none. */
+static FilterSource
+ignored_by(const Filter *filter, const char *name, size_t len)
 {
 	static const char thumbs[] = "Thumbs.db";
+	static const char store[] = ".DS_Store";
 
 	if (len == 0)
-		return false;
+		return FILTER_BY_NOTHING;
+	if ((len == sizeof(thumbs) - 1 && memcmp(name, thumbs, len) == 0) ||
+		(len == sizeof(store) - 1 && memcmp(name, store, len) == 0) ||
+		name[len - 1] == '~' || ends_with(name, len, ".tmp") ||
+		ends_with(name, len, ".bak") || ends_with(name, len, ".swp"))
+		return FILTER_BY_DEFAULT;
+	if (name[0] != '.')
+		return FILTER_BY_NOTHING;
 
-	/* Among the names with a dot is ".DS_Store". */
-	if (name[0] == '.' || name[len - 1] == '~')
-		return true;
-	if (len == sizeof(thumbs) - 1 && memcmp(name, thumbs, len) == 0)
-		return true;
-	return ends_with(name, len, ".tmp") || ends_with(name, len, ".bak") ||
-		ends_with(name, len, ".swp");
+	/* In a directory itself these are no names. */
+	if (len == 1 || (len == 2 && name[1] == '.'))
+		return FILTER_BY_DEFAULT;
+	return filter->include_hidden ? FILTER_BY_NOTHING : FILTER_BY_HIDDEN;
 }
 
-/* What the list says of this very path, whatever it says of those above. */
+bool
+filter_ignores_name(const Filter *filter, const char *name, size_t len)
+{
+	return ignored_by(filter, name, len) != FILTER_BY_NOTHING;
+}
+
+static const char *
+last_name(const char *path, size_t len)
+{
+	const char *slash = memrchr(path, '/', len);
+
+	return slash != NULL ? slash + 1 : path;
+}
+
 static bool
-list_matches_here(const GlobList *list, const char *path, size_t len,
+pattern_matches(const Pattern *pattern, const char *path, size_t len, bool is_directory)
+{
+	const char *name;
+
+	if (pattern->preset == NULL)
+		return glob_matches(pattern->glob, path, len, is_directory);
+	name = last_name(path, len);
+	return !is_directory && preset_matches(pattern->preset, name, (size_t) (path + len - name));
+}
+
+static bool
+pattern_negated(const Pattern *pattern)
+{
+	return pattern->preset != NULL ? pattern->negated : glob_negated(pattern->glob);
+}
+
+/*
+ * The pattern that decides about this very path, whatever the list says of
+ * those above; NULL: none does.
+ */
+static const Pattern *
+list_decides_here(const PatternList *list, const char *path, size_t len,
 				  bool is_directory)
 {
 	for (size_t i = list->count; i > 0; i--)
 	{
-		const Glob *glob = list->globs[i - 1];
-
-		if (glob_matches(glob, path, len, is_directory))
-			return !glob_negated(glob);
+		if (pattern_matches(&list->patterns[i - 1], path, len, is_directory))
+			return &list->patterns[i - 1];
 	}
-	return false;
+	return NULL;
 }
 
-/* What the list says of the path, or of any directory above it. */
+/*
+ * Whether the list matches the path, or any directory above it.  *by becomes
+ * the pattern that decided, of the path's first *by_len bytes.
+ */
 static bool
-list_matches(const GlobList *list, const char *path, size_t len,
-			 bool is_directory)
+list_matches(const PatternList *list, const char *path, size_t len,
+			 bool is_directory, const Pattern **by, size_t *by_len)
 {
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i <= len; i++)
 	{
-		if (path[i] == '/' && list_matches_here(list, path, i, true))
+		const Pattern *pattern;
+
+		if (i < len && path[i] != '/')
+			continue;
+		pattern = list_decides_here(list, path, i, i < len || is_directory);
+		if (pattern == NULL)
+			continue;
+		*by = pattern;
+		*by_len = i;
+		if (!pattern_negated(pattern))
 			return true;
 	}
-	return list_matches_here(list, path, len, is_directory);
+	return false;
 }
 
 /* Whether something below a directory can be matched. */
 static bool
-list_matches_below(const GlobList *list, const char *path, size_t len)
+list_matches_below(const PatternList *list, const char *path, size_t len)
 {
 	for (size_t i = 0; i < list->count; i++)
 	{
-		if (!glob_negated(list->globs[i]) &&
-			glob_matches_below(list->globs[i], path, len))
+		const Pattern *pattern = &list->patterns[i];
+
+		if (!pattern_negated(pattern) &&
+			(pattern->preset != NULL || glob_matches_below(pattern->glob, path, len)))
 			return true;
 	}
 	return false;
 }
 
-/* The default rules and the exclude list, for the last component only. */
-static bool
-refused_here(const Filter *filter, const char *path, size_t len,
-			 bool is_directory)
+static void
+set_reason(FilterReason *reason, FilterVerdict verdict, FilterSource source,
+		   const Pattern *pattern, size_t decided_len)
 {
-	const char *slash = memrchr(path, '/', len);
-	const char *name = slash != NULL ? slash + 1 : path;
+	reason->verdict = verdict;
+	reason->source = source;
+	reason->rule = pattern != NULL ? pattern->text : NULL;
+	reason->decided_len = decided_len;
+	reason->directory = NULL;
+}
 
-	return filter_ignores_name(name, (size_t) (path + len - name)) ||
-		list_matches_here(&filter->exclude, path, len, is_directory);
+/*
+ * The default rules, the exclude list and the rules of the tree, for the last
+ * component only: whether one of them refuses it.  The reason is left alone
+ * where nothing speaks of it.
+ */
+static FilterVerdict
+judge_here(const Filter *filter, const FilterRules *rules, const char *path, size_t len,
+		   bool is_directory, FilterReason *reason)
+{
+	const char *name = last_name(path, len);
+	FilterSource source = ignored_by(filter, name, (size_t) (path + len - name));
+	const Pattern *pattern;
+
+	if (source != FILTER_BY_NOTHING)
+	{
+		set_reason(reason, FILTER_REFUSED, source, NULL, len);
+		return FILTER_REFUSED;
+	}
+	pattern = list_decides_here(&filter->exclude, path, len, is_directory);
+	if (pattern != NULL)
+	{
+		set_reason(reason, pattern_negated(pattern) ? FILTER_ACCEPTED : FILTER_REFUSED,
+				   FILTER_BY_EXCLUDE, pattern, len);
+		return reason->verdict;
+	}
+	for (; rules != NULL; rules = rules->above)
+	{
+		size_t		below = rules->directory_len ? rules->directory_len + 1 : 0;
+
+		/* A file says nothing about its own directory, nor of those above. */
+		if (below >= len)
+			continue;
+		if (rules->error != 0)
+		{
+			set_reason(reason, FILTER_UNSURE, FILTER_BY_RULES, NULL, len);
+			reason->directory = rules->directory;
+			return FILTER_UNSURE;
+		}
+		pattern = list_decides_here(&rules->list, path + below, len - below, is_directory);
+		if (pattern != NULL)
+		{
+			set_reason(reason, pattern_negated(pattern) ? FILTER_ACCEPTED : FILTER_REFUSED,
+					   FILTER_BY_RULES, pattern, len);
+			reason->directory = rules->directory;
+			return reason->verdict;
+		}
+	}
+	return FILTER_ACCEPTED;
 }
 
 /* The same for all directories above. */
-static bool
-refused_above(const Filter *filter, const char *path, size_t len)
+static FilterVerdict
+judge_above(const Filter *filter, const FilterRules *rules, const char *path, size_t len,
+			FilterReason *reason)
 {
+	FilterVerdict verdict = FILTER_ACCEPTED;
+
 	for (size_t i = 0; i < len; i++)
 	{
-		if (path[i] == '/' && refused_here(filter, path, i, true))
-			return true;
+		FilterReason here;
+
+		if (path[i] != '/')
+			continue;
+		switch (judge_here(filter, rules, path, i, true, &here))
+		{
+			case FILTER_REFUSED:
+				*reason = here;
+				return FILTER_REFUSED;
+			case FILTER_UNSURE:
+				if (verdict == FILTER_ACCEPTED)
+					*reason = here;
+				verdict = FILTER_UNSURE;
+				break;
+			case FILTER_ACCEPTED:
+				break;
+		}
 	}
-	return false;
+	return verdict;
 }
 
-bool
-filter_accepts_file_in(const Filter *filter, const char *path, size_t len)
+/* What is added by the last component of a path whose directory is accepted. */
+static FilterVerdict
+judge_in(const Filter *filter, const FilterRules *rules, const char *path, size_t len,
+		 bool is_directory, FilterReason *reason)
 {
-	if (len == 0 || refused_here(filter, path, len, false))
-		return false;
+	FilterVerdict verdict = judge_here(filter, rules, path, len, is_directory, reason);
+	const Pattern *by = NULL;
+	size_t		by_len = len;
+
+	if (verdict == FILTER_REFUSED)
+		return FILTER_REFUSED;
+	if (filter_rules_unknown(rules))
+		verdict = FILTER_UNSURE;
 
 	/*
 	 * An accepted directory need not be an included one, so the include list
 	 * is asked about the whole path here too.
 	 */
-	return filter->include.count == 0 ||
-		list_matches(&filter->include, path, len, false);
+	if (filter->include.count == 0)
+		return verdict;
+	if (list_matches(&filter->include, path, len, is_directory, &by, &by_len))
+	{
+		if (verdict == FILTER_ACCEPTED)
+			set_reason(reason, FILTER_ACCEPTED, FILTER_BY_INCLUDE, by, by_len);
+		return verdict;
+	}
+	if (is_directory && list_matches_below(&filter->include, path, len))
+		return verdict;
+	set_reason(reason, FILTER_REFUSED, FILTER_BY_INCLUDE, by, by_len);
+	return FILTER_REFUSED;
 }
 
-bool
-filter_accepts_directory_in(const Filter *filter, const char *path, size_t len)
+FilterVerdict
+filter_accepts_file_in(const Filter *filter, const FilterRules *rules,
+					   const char *path, size_t len)
 {
+	FilterReason reason;
+
 	if (len == 0)
-		return true;
-	if (refused_here(filter, path, len, true))
-		return false;
-	return filter->include.count == 0 ||
-		list_matches(&filter->include, path, len, true) ||
-		list_matches_below(&filter->include, path, len);
+		return FILTER_REFUSED;
+	return judge_in(filter, rules, path, len, false, &reason);
 }
 
-bool
-filter_accepts_file(const Filter *filter, const char *path, size_t len)
+FilterVerdict
+filter_accepts_directory_in(const Filter *filter, const FilterRules *rules,
+							const char *path, size_t len)
 {
-	return !refused_above(filter, path, len) &&
-		filter_accepts_file_in(filter, path, len);
+	FilterReason reason;
+
+	if (len == 0)
+		return FILTER_ACCEPTED;
+	return judge_in(filter, rules, path, len, true, &reason);
 }
 
-bool
-filter_accepts_directory(const Filter *filter, const char *path, size_t len)
+FilterVerdict
+filter_accepts_file(const Filter *filter, const FilterRules *rules,
+					const char *path, size_t len)
 {
-	return !refused_above(filter, path, len) &&
-		filter_accepts_directory_in(filter, path, len);
+	FilterReason reason;
+
+	filter_explain(filter, rules, path, len, &reason);
+	return reason.verdict;
+}
+
+FilterVerdict
+filter_accepts_directory(const Filter *filter, const FilterRules *rules,
+						 const char *path, size_t len)
+{
+	FilterReason reason;
+
+	if (judge_above(filter, rules, path, len, &reason) == FILTER_REFUSED)
+		return FILTER_REFUSED;
+	return filter_accepts_directory_in(filter, rules, path, len);
+}
+
+void
+filter_explain(const Filter *filter, const FilterRules *rules,
+			   const char *path, size_t len, FilterReason *reason)
+{
+	FilterReason above = {0};
+	FilterVerdict verdict = judge_above(filter, rules, path, len, &above);
+
+	memset(reason, 0, sizeof(*reason));
+	if (verdict == FILTER_REFUSED || len == 0)
+	{
+		*reason = above;
+		return;
+	}
+	reason->verdict = judge_in(filter, rules, path, len, false, reason);
+	if (reason->verdict != FILTER_REFUSED && verdict == FILTER_UNSURE)
+		*reason = above;
 }
 
 /* ---------------------------------------------------------------------

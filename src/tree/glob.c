@@ -43,6 +43,7 @@ struct Glob
 {
 	bool		negated;
 	bool		directory_only;
+	bool		ignore_case;
 	bool		basename;		/* no slash: looks at the last name only */
 	uint16_t	n_tokens;
 	uint16_t	n_components;
@@ -56,6 +57,12 @@ struct Glob
  * Compiling
  * ---------------------------------------------------------------------
  */
+
+static int
+lower_case(int c)
+{
+	return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
 
 /* ASCII only: a pattern means the same in every locale. */
 static bool
@@ -149,7 +156,7 @@ compile_named_class(CharClass *class, const char *p, const char *end)
  * error.  A ']' that comes first is a member.
  */
 static const char *
-compile_class(CharClass *class, const char *p, const char *end,
+compile_class(CharClass *class, const char *p, const char *end, bool ignore_case,
 			  const char **error)
 {
 	bool		negated = p < end && (*p == '!' || *p == '^');
@@ -199,6 +206,12 @@ compile_class(CharClass *class, const char *p, const char *end,
 		previous = c;
 	}
 
+	/* What is looked up are small letters. */
+	for (int c = 'A'; ignore_case && c <= 'Z'; c++)
+	{
+		if ((class->bits[c / 8] >> (c % 8)) & 1)
+			class_add(class, lower_case(c), lower_case(c));
+	}
 	if (negated)
 	{
 		for (size_t i = 0; i < sizeof(class->bits); i++)
@@ -269,7 +282,7 @@ compile_components(Glob *glob, const char *p, const char *end,
 		{
 			CharClass  *class = &glob->classes[glob->n_classes];
 
-			p = compile_class(class, p, end, error);
+			p = compile_class(class, p, end, glob->ignore_case, error);
 			if (p == NULL)
 				return false;
 			token = (uint16_t) (TOKEN_CLASS + glob->n_classes++);
@@ -286,13 +299,15 @@ compile_components(Glob *glob, const char *p, const char *end,
 		if (token == TOKEN_STAR && stars++ > 0 &&
 			glob->tokens[glob->n_tokens - 1] == TOKEN_STAR)
 			continue;
+		if (glob->ignore_case)
+			token = (uint16_t) lower_case(token);
 		glob->tokens[glob->n_tokens++] = token;
 	}
 	return end_component(glob, stars, error);
 }
 
 Glob *
-glob_compile(const char *pattern, size_t len, const char **error)
+glob_compile(const char *pattern, size_t len, bool ignore_case, const char **error)
 {
 	const char *p = pattern;
 	const char *end = pattern + len;
@@ -324,6 +339,7 @@ glob_compile(const char *pattern, size_t len, const char **error)
 		return NULL;
 	}
 
+	glob->ignore_case = ignore_case;
 	if (*p == '!')
 	{
 		glob->negated = true;
@@ -369,6 +385,12 @@ glob_negated(const Glob *glob)
 	return glob->negated;
 }
 
+bool
+glob_depends_on_place(const Glob *glob)
+{
+	return !glob->basename;
+}
+
 /* ---------------------------------------------------------------------
  * Matching
  * ---------------------------------------------------------------------
@@ -377,6 +399,8 @@ glob_negated(const Glob *glob)
 static bool
 token_matches(const Glob *glob, uint16_t token, unsigned char c)
 {
+	if (glob->ignore_case)
+		c = (unsigned char) lower_case(c);
 	if (token < 256)
 		return token == c;
 	if (token == TOKEN_ANY)

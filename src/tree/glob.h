@@ -5,7 +5,8 @@
  *
  * Unlike a line of a .gitignore file a pattern is a whole string: trailing
  * spaces and a leading '#' mean themselves.  Bytes are compared as bytes, so
- * '?' is one byte, as in git.
+ * '?' is one byte, as in git; with ignore_case the letters of ASCII as if all
+ * were small ones.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +24,8 @@ typedef struct Glob Glob;
  * NULL when out of memory or when the pattern is bad or can never match; error
  * then points to a static message.
  */
-extern Glob *glob_compile(const char *pattern, size_t len, const char **error);
+extern Glob *glob_compile(const char *pattern, size_t len, bool ignore_case,
+						  const char **error);
 extern void glob_free(Glob *glob);
 
 /* The pattern began with '!'. */
@@ -36,6 +38,9 @@ extern bool glob_negated(const Glob *glob);
  */
 extern bool glob_matches(const Glob *glob, const char *path, size_t len,
 						 bool is_directory);
+
+/* Its answer depends on where in the tree a name is, not on the name alone. */
+extern bool glob_depends_on_place(const Glob *glob);
 
 /* Whether it may match something below this directory. */
 extern bool glob_matches_below(const Glob *glob, const char *path, size_t len);

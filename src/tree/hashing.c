@@ -42,7 +42,7 @@ report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
 	FileInfo	info;
 
 	if (!has_row && beneath_stat(engine->root.fd, path, len, &info) == 0 &&
-		S_ISREG(info.mode))
+		S_ISREG(info.mode) && filter_accepts_size(engine->filter, info.stat.size))
 		report_file(engine, PROTO_OP_ADDED, path, len, &info.stat, NULL, scan_id);
 	report_problem(engine, problem, error, path, len, scan_id);
 }
@@ -190,7 +190,8 @@ hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t
 	if (engine->config.calculate_hashes)
 		hashing_submit(engine, &p);
 	else if (beneath_stat(engine->root.fd, p.path, p.len, &p.info) == 0 &&
-			 S_ISREG(p.info.mode))
+			 S_ISREG(p.info.mode) &&
+			 filter_accepts_size(engine->filter, p.info.stat.size))
 		report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, scan_id);
 }
 
@@ -314,9 +315,11 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 	FileInfo	now;
 
 	if (job->result == HASH_DONE &&
-		(s->inode != item->info.stat.inode || s->btime_ns != item->info.stat.btime_ns))
+		(s->inode != item->info.stat.inode || s->btime_ns != item->info.stat.btime_ns ||
+		 !filter_accepts_size(engine->filter, s->size)))
 	{
-		/* Another file has come to this name: whose row it has is not known. */
+		/* Another file has come to this name: whose row it has is not known.
+		 * Or its size has become one that is not tracked. */
 		look_again(engine, item, HINT_CONTENT | HINT_HALF, 0, item->epoch, item->scan_id);
 		return;
 	}

@@ -328,6 +328,26 @@ inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader bo
 
 /* ---- looking at the disk ---- */
 
+/*
+ * Whether the point is a file that is tracked; else why not.  A name that is
+ * refused is so whatever is there, and also where stat fails.
+ */
+static bool
+is_tracked(const Engine *engine, Point *p)
+{
+	if (filter_accepts_file(engine->filter, NULL, p->path, p->len) == FILTER_REFUSED)
+		p->gone = PROTO_GONE_EXCLUDED;
+	else if (p->error != 0)
+		return p->error != ENOENT;
+	else if (!S_ISREG(p->info.mode))
+		p->gone = PROTO_GONE_TYPE;
+	else if (!filter_accepts_size(engine->filter, p->info.stat.size))
+		p->gone = PROTO_GONE_EXCLUDED;
+	else
+		return true;
+	return false;
+}
+
 static void
 stat_point(Engine *engine, Point *p, LastDirectory *last)
 {
@@ -345,18 +365,16 @@ stat_point(Engine *engine, Point *p, LastDirectory *last)
 		 p->error == ENOENT && !(p->hints & HINT_DELETED)))
 		p->stale = true;
 
-	if (p->error == 0 &&
-		(!S_ISREG(p->info.mode) || !filter_accepts_file(engine->filter, p->path, p->len)))
+	if (!is_tracked(engine, p))
 	{
-		/* Not a file that is tracked.  A directory may be news to the watch
-		 * tree, if this name's events were mixed up with another's. */
-		if (S_ISDIR(p->info.mode) && engine->watches &&
+		/* A directory may be news to the watch tree, if this name's events
+		 * were mixed up with another's. */
+		if (p->error == 0 && S_ISDIR(p->info.mode) && engine->watches &&
 			!watch_tree_knows(engine->watches, p->path, p->len))
 		{
 			watch_tree_touch(engine->watches, p->path, p->len);
 			changes_must_resolve(engine);
 		}
-		p->gone = S_ISREG(p->info.mode) ? PROTO_GONE_EXCLUDED : PROTO_GONE_TYPE;
 		p->error = ENOENT;
 	}
 }

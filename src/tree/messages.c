@@ -187,6 +187,11 @@ proto_put_init(ProtoBuf *buf, const ProtoInit *m)
 	put_str(buf, m->mounts);
 	put_str(buf, m->include);
 	put_str(buf, m->exclude);
+	put_bool(buf, m->ignore_case);
+	put_bool(buf, m->include_hidden);
+	put_bool(buf, m->use_ignore_files);
+	proto_put_i64(buf, m->min_size);
+	proto_put_i64(buf, m->max_size);
 	put_str(buf, m->spool_dir);
 }
 
@@ -201,6 +206,13 @@ proto_get_init(ProtoReader *r, ProtoInit *m)
 	m->mounts = get_list(r);
 	m->include = get_list(r);
 	m->exclude = get_list(r);
+	m->ignore_case = get_bool(r);
+	m->include_hidden = get_bool(r);
+	m->use_ignore_files = get_bool(r);
+	m->min_size = proto_get_i64(r);
+	m->max_size = proto_get_i64(r);
+	if (m->min_size < 0 || m->max_size < 0)
+		return false;
 	m->spool_dir = get_path(r, 0, LONG_PATH_MAX);
 	return reader_done(r);
 }

@@ -124,8 +124,13 @@ typedef struct ProtoInit
 	ProtoStr	identity;		/* of the root at the last complete scan, as
 								 * fsync-tree reported it; empty: none yet */
 	ProtoStr	mounts;			/* list: as reported in ProtoState */
-	ProtoStr	include;		/* list of globs; empty: everything */
-	ProtoStr	exclude;		/* list of globs */
+	ProtoStr	include;		/* list of patterns; empty: everything */
+	ProtoStr	exclude;		/* list of patterns */
+	bool		ignore_case;	/* in patterns */
+	bool		include_hidden; /* names that begin with '.' are tracked */
+	bool		use_ignore_files;	/* the tree's .fsyncignore files count */
+	int64_t		min_size;		/* bytes, >= 0 */
+	int64_t		max_size;		/* bytes, >= 0; INT64_MAX: no limit */
 	ProtoStr	spool_dir;		/* where an unnamed temporary file may go */
 } ProtoInit;
 

@@ -260,8 +260,9 @@ end_run(Engine *engine, ScanRun *run)
 
 /*
  * More removals than are allowed: are they really?  Names that the walk only
- * missed, and files that were replaced, are looked at; the candidates are
- * copied, as they can be read once.
+ * missed, and files that were replaced, are looked at; what the filter refuses
+ * is not gone, but unwanted.  The candidates are copied, as they can be read
+ * once.
  */
 static bool
 too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
@@ -287,6 +288,7 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 		if (removed.path == NULL)
 			continue;
 		if (added.path == NULL &&
+			filter_accepts_file(engine->filter, NULL, removed.path, removed.len) != FILTER_REFUSED &&
 			(beneath_stat(engine->root.fd, removed.path, removed.len, &info) == 0 ?
 			 !S_ISREG(info.mode) : errno == ENOENT))
 			absent++;

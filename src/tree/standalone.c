@@ -103,7 +103,8 @@ int
 standalone_scan(const char *directory)
 {
 	const char *error;
-	WalkOptions options = {.filter = filter_create(NULL, 0, NULL, 0, &error), .utf8 = true};
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
+	WalkOptions options = {.filter = filter_create(&settings, &error), .utf8 = true};
 	Walk	   *walk;
 	WalkEntry	entry;
 	int			rootfd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -476,7 +477,7 @@ watch(Watcher *w, const char *directory, int debounce_ms)
 		.config = {.debounce_ms = debounce_ms, .debounce_max_ms = 10 * debounce_ms,
 		.batch_size = 1000,
 		.max_concurrency = 4, .calculate_hashes = true},
-		.utf8 = true
+		.utf8 = true, .max_size = INT64_MAX
 	};
 
 	init.root.data = directory;

@@ -254,10 +254,10 @@ take_entry(Walk *walk, Level *level, const struct dirent64 *entry)
 		return 0;
 
 	path_len = build_path(walk, level, name, len);
-	if (file && filter_accepts_file_in(walk->options.filter, walk->path, path_len) &&
+	if (file && filter_accepts_file_in(walk->options.filter, NULL, walk->path, path_len) &&
 		add_name(walk, level, name, len, false) < 0)
 		return -1;
-	if (directory && filter_accepts_directory_in(walk->options.filter, walk->path, path_len) &&
+	if (directory && filter_accepts_directory_in(walk->options.filter, NULL, walk->path, path_len) &&
 		add_name(walk, level, name, len, true) < 0)
 		return -1;
 	return 0;
@@ -442,7 +442,7 @@ enter_prefix(Walk *walk, WalkEntry *entry)
 	size_t		len = walk->prefix_len;
 	size_t		i;
 
-	if (!filter_accepts_directory(walk->options.filter, prefix, len))
+	if (!filter_accepts_directory(walk->options.filter, NULL, prefix, len))
 		return 0;
 	if (walk->options.utf8 && !filter_valid_utf8(prefix, len))
 		return yield(walk, entry, WALK_BAD_NAME, true, len, 0);
@@ -467,7 +467,8 @@ visit_file(Walk *walk, WalkEntry *entry, const char *name, size_t len, size_t pa
 		if (error == ENOENT)
 			return 0;
 	}
-	else if (!S_ISREG(entry->info.mode))
+	else if (!S_ISREG(entry->info.mode) ||
+			 !filter_accepts_size(walk->options.filter, entry->info.stat.size))
 		return 0;
 
 	if (walk->options.utf8 && !filter_valid_utf8(name, len))

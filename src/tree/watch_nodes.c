@@ -297,6 +297,28 @@ watch_node_queue_rescan(WatchTree *tree, WatchNode *node)
 }
 
 void
+watch_node_queue_recheck(WatchTree *tree, WatchNode *top)
+{
+	WatchNode  *node = top;
+
+	for (;;)
+	{
+		node->recheck = true;
+		watch_node_queue_rescan(tree, node);
+		if (node->children != NULL)
+			node = node->children;
+		else
+		{
+			while (node != top && node->next == NULL)
+				node = node->parent;
+			if (node == top)
+				return;
+			node = node->next;
+		}
+	}
+}
+
+void
 watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len)
 {
 	uint64_t	hash = table_hash(name, len, node->id);

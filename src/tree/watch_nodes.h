@@ -33,6 +33,7 @@ typedef struct WatchNode
 	bool		starved;		/* no watch left for it */
 	bool		readable;
 	bool		unread;			/* not yet looked through for directories */
+	bool		recheck;		/* ... and those known may be refused by now */
 	bool		queued;			/* in the rescan queue */
 	struct WatchNode *next_rescan;
 	size_t		name_len;
@@ -118,6 +119,9 @@ extern int	watch_add(WatchTree *tree, int fd);
 
 /* The node's directory is to be read for its sub-directories. */
 extern void watch_node_queue_rescan(WatchTree *tree, WatchNode *node);
+
+/* The same of all below it: which of them are accepted may have changed. */
+extern void watch_node_queue_recheck(WatchTree *tree, WatchNode *top);
 
 /* A name in the node's directory is to be looked at. */
 extern void watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len);

@@ -202,6 +202,8 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 		}
 		known->readable = readable;
 		tree->placed++;
+		if (filter_depends_on_place(tree->filter))
+			watch_node_queue_recheck(tree, known);
 		report_subtree(tree, known);
 		return;
 	}
@@ -274,7 +276,7 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 		memcpy(path + path_len, name, len);
 		path_len += len;
 		path[path_len] = '\0';
-		if (filter_accepts_directory(tree->filter, path, path_len))
+		if (filter_accepts_directory(tree->filter, NULL, path, path_len))
 		{
 			fd = openat(parent_fd, name,
 						O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -303,14 +305,16 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 }
 
 /*
- * Reads a newly watched directory for its sub-directories.  One that cannot be
- * reached has moved, which an event will tell: it remains unread.
+ * Reads a directory for its sub-directories: new ones, or all where they are
+ * to be judged anew.  One that cannot be reached has moved, which an event
+ * will tell: it remains unread.
  */
 static void
 rescan(WatchTree *tree, int rootfd, WatchNode *node)
 {
 	int			fd = open_node(tree, rootfd, node);
 	uint64_t	id = node->id;
+	bool		recheck = node->recheck;
 	DIR		   *dir = NULL;
 	struct dirent *entry;
 
@@ -331,17 +335,20 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 		tree->any_unread = true;
 		return;
 	}
-	node->unread = false;
+	node->unread = node->recheck = false;
 	while ((entry = readdir(dir)) != NULL)
 	{
 		size_t		len = strlen(entry->d_name);
 
 		if (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN)
 			continue;
-		if (filter_ignores_name(entry->d_name, len))
+		if (filter_ignores_name(tree->filter, entry->d_name, len))
 			continue;			/* "." and ".." too */
-		if (!look_at(tree, rootfd, node, entry->d_name, len, true))
+		if (!look_at(tree, rootfd, node, entry->d_name, len, !recheck))
+		{
 			node->unread = tree->any_unread = true;
+			node->recheck |= recheck;
+		}
 		node = watch_node_by_id(tree, id);	/* it may have been moved */
 		if (node == NULL)
 			break;

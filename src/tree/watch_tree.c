@@ -101,7 +101,7 @@ watch_tree_event(WatchTree *tree, const Event *event, const char *name)
 			watch_touch(tree, node->parent, node->name, node->name_len);
 		return true;
 	}
-	if (filter_ignores_name(name, event->name_len))
+	if (filter_ignores_name(tree->filter, name, event->name_len))
 		return false;
 	if (event->mask & IN_ISDIR)
 	{

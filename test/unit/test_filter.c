@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * test_filter.c
- *		Patterns and decisions of filter.c, and git as their judge.
+ *		Patterns and decisions of filter.c; test_filter_git.c compares them with
+ *		git's.
  *
  * What goes wrong when this fails: files that a user excluded are tracked, or
  * files that a user wants are not, or watch and walk disagree about a path.
@@ -12,9 +13,7 @@
 #include "glob.h"
 
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "unit.h"
 
@@ -22,7 +21,7 @@ static bool
 glob_says(const char *pattern, const char *path, bool is_directory)
 {
 	const char *error;
-	Glob	   *glob = glob_compile(pattern, strlen(pattern), &error);
+	Glob	   *glob = glob_compile(pattern, strlen(pattern), false, &error);
 	bool		result;
 
 	if (glob == NULL)
@@ -51,14 +50,19 @@ list_of(FilterPattern *list, const char *const *patterns)
 }
 
 static Filter *
-make_filter(const char *const *include, const char *const *exclude)
+make_filter_with(FilterSettings settings, const char *const *include,
+				 const char *const *exclude)
 {
 	FilterPattern inc[8];
 	FilterPattern exc[8];
 	const char *error;
-	Filter	   *filter = filter_create(inc, list_of(inc, include),
-									   exc, list_of(exc, exclude), &error);
+	Filter	   *filter;
 
+	settings.include = inc;
+	settings.n_include = list_of(inc, include);
+	settings.exclude = exc;
+	settings.n_exclude = list_of(exc, exclude);
+	filter = filter_create(&settings, &error);
 	if (filter == NULL)
 	{
 		printf("Bail out! a good filter was refused: %s\n", error);
@@ -67,18 +71,24 @@ make_filter(const char *const *include, const char *const *exclude)
 	return filter;
 }
 
+static Filter *
+make_filter(const char *const *include, const char *const *exclude)
+{
+	return make_filter_with((FilterSettings) FILTER_SETTINGS_DEFAULT, include, exclude);
+}
+
 #define LIST(...) ((const char *const[]) {__VA_ARGS__, NULL})
 
 static bool
 file(const Filter *f, const char *path)
 {
-	return filter_accepts_file(f, path, strlen(path));
+	return filter_accepts_file(f, NULL, path, strlen(path)) == FILTER_ACCEPTED;
 }
 
 static bool
 dir(const Filter *f, const char *path)
 {
-	return filter_accepts_directory(f, path, strlen(path));
+	return filter_accepts_directory(f, NULL, path, strlen(path)) == FILTER_ACCEPTED;
 }
 
 static void
@@ -142,6 +152,7 @@ test_bad_patterns(void)
 	char		longest[1026];
 	const char *error;
 	FilterPattern pattern = {"[", 1};
+	FilterSettings settings = {.exclude = &pattern, .n_exclude = 1};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		CHECK(filter_check_pattern(bad[i], strlen(bad[i])) != NULL,
@@ -153,7 +164,7 @@ test_bad_patterns(void)
 	memset(longest, '[', sizeof(longest));
 	CHECK(filter_check_pattern(longest, 1024) != NULL, "1024 open brackets are refused");
 	CHECK(filter_check_pattern("...", 3) == NULL, "three dots are a name");
-	CHECK(filter_create(NULL, 0, &pattern, 1, &error) == NULL && error != NULL,
+	CHECK(filter_create(&settings, &error) == NULL && error != NULL,
 		  "a filter with a bad pattern is refused with a reason");
 }
 
@@ -231,347 +242,213 @@ test_lists(void)
 }
 
 /* ---------------------------------------------------------------------
- * Random patterns, a fixed tree, and git
+ * Other settings
  * ---------------------------------------------------------------------
  */
 
-#define N_SETS		250
-#define MAX_SET		8
-#define MAX_PATHS	400
-
-static char *paths[MAX_PATHS];
-static bool path_is_dir[MAX_PATHS];
-static size_t n_paths = 0;
-
 static void
-run(const char *command)
+test_ignore_case(void)
 {
-	if (system(command) != 0)
-	{
-		printf("Bail out! failed: %s\n", command);
-		exit(1);
-	}
-}
+	Filter	   *f = make_filter_with((FilterSettings) {.ignore_case = true, .max_size = INT64_MAX},
+									 LIST("*.jpg", "Docs/", "[a-f]1", "[!g]2", "[[:upper:]]3"),
+									 LIST("RAW", "\303\204"));
 
-/* Makes a tree in the current directory, and the list of its paths. */
-static void
-make_tree(const char *above, int depth)
-{
-	static const char *const names[] = {
-		"a", "b", "c", "ab", "abc", "a.c", "b.c", "a b", "a-b", "[a]", "#a", "!b", "a*", "B1",
-	};
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-	{
-		char		path[256];
-		bool		is_dir = depth > 0 && unit_below(3) == 0;
-
-		if (n_paths == MAX_PATHS || (above[0] != '\0' && unit_below(2) == 0))
-			continue;
-		snprintf(path, sizeof(path), "%s%s%s", above, above[0] ? "/" : "", names[i]);
-		paths[n_paths] = strdup(path);
-		path_is_dir[n_paths++] = is_dir;
-		if (is_dir)
-		{
-			if (mkdir(path, 0700) == 0)
-				make_tree(path, depth - 1);
-		}
-		else
-			fclose(fopen(path, "w"));
-	}
+	CHECK(file(f, "a.JPG") && file(f, "A.jpg") && file(f, "a.Jpg"), "letters of any case match");
+	CHECK(file(f, "dOCS/x") && !dir(f, "raw") && !file(f, "x/Raw/a.jpg"), "in directories too");
+	CHECK(file(f, "F1") && file(f, "f1") && !file(f, "G1"), "in a range");
+	CHECK(file(f, "H2") && !file(f, "G2") && !file(f, "g2"), "in a negated class");
+	CHECK(file(f, "x3") && file(f, "X3") && !file(f, "13"), "in a named class");
+	CHECK(!file(f, "\303\204/a.jpg") && file(f, "\303\244/a.jpg"), "but only letters of ASCII");
+	CHECK(file(f, "a.TMP.jpg") && !file(f, "a.jpg.tmp"), "the default rules are not concerned");
+	filter_free(f);
+	f = make_filter(LIST("*.jpg", "[A-C]1"), NULL);
+	CHECK(!file(f, "a.JPG") && !file(f, "a1"), "unless it was asked for they do not");
+	filter_free(f);
 }
 
 static void
-random_pattern(char *out, size_t size)
+test_presets(void)
 {
-	static const char *const pieces[] = {
-		"a", "b", "c", "a", "b", "ab", ".c", "/", "/", "*", "*", "?", "[ab]", "[!a]",
-		"[a-c]", "[^b-]", "[]a]", "[[:alpha:]]", "[[:digit:]]", "[\\]a]", "\\*", "\\a", " ", "-", "#",
-		"[a/b]", "!", "[", "\\", "]", "B1", "[A-C1]",
-	};
-	static const char *const names[] = {
-		"a", "b", "ab", "**", "**", "*", "?", "a*", "*c", "[abc]*", "a.c", "*b*", "abc", "a*c",
-	};
-	size_t		n = 1 + unit_below(4);
+	Filter	   *f = make_filter(LIST("preset:images", "preset:videos"), NULL);
 
-	out[0] = '\0';
-	if (unit_below(4) == 0)
-		strcat(out, "!");
-	if (unit_below(5) == 0)
-		strcat(out, "/");
-	for (size_t i = 0; i < n && strlen(out) + 20 < size; i++)
-	{
-		/* Half of them name by name, half letter by letter. */
-		if (unit_random_state & 1)
-		{
-			strcat(out, names[unit_below(sizeof(names) / sizeof(names[0]))]);
-			if (i + 1 < n)
-				strcat(out, "/");
-		}
-		else
-			strcat(out, pieces[unit_below(sizeof(pieces) / sizeof(pieces[0]))]);
-	}
-	if (unit_below(5) == 0)
-		strcat(out, "/");
+	CHECK(file(f, "a.jpg") && file(f, "x/y.HEIC") && file(f, "v.Mp4"),
+		  "presets include their files, of any case");
+	CHECK(!file(f, "a.nef") && !file(f, "a.pdf") && !file(f, "jpg") && !file(f, "a.jpgx") &&
+		  !file(f, "a.") && !file(f, "a.jpg.x"), "and no others");
+	CHECK(file(f, "a.b.png"), "what follows the last dot counts");
+	CHECK(dir(f, "x") && dir(f, "x/y"), "directories are entered");
+	CHECK(dir(f, "x.jpg") && !file(f, "x.jpg/notes.txt"), "and not included for their names");
+	filter_free(f);
+
+	f = make_filter(NULL, LIST("preset:raw", "preset:documents", "!keep.pdf"));
+	CHECK(!file(f, "a.CR2") && !file(f, "a.docx") && file(f, "a.jpg"), "presets exclude");
+	CHECK(file(f, "keep.pdf") && !file(f, "other.pdf"), "and a later pattern takes back");
+	CHECK(dir(f, "x.raw") && file(f, "x.raw/a.jpg"), "no directory is excluded for its name");
+	filter_free(f);
+
+	f = make_filter(NULL, LIST("*.*", "!preset:images"));
+	CHECK(file(f, "a.jpg") && !file(f, "a.txt"), "'!' takes back a preset");
+	filter_free(f);
+
+	f = make_filter(LIST("\\preset:images"), NULL);
+	CHECK(file(f, "preset:images") && !file(f, "a.jpg"), "with a backslash it is a name");
+	filter_free(f);
+	CHECK(filter_check_pattern("preset:images", 13) == NULL, "a preset is a good pattern");
+	CHECK(filter_check_pattern("preset:image", 12) != NULL &&
+		  strstr(filter_check_pattern("preset:image", 12), "images, videos, raw, documents") != NULL,
+		  "an unknown one is refused, and the known ones named");
+	CHECK(filter_check_pattern("!preset:", 8) != NULL, "so is none");
 }
 
-/*
- * Left out are patterns that a file cannot say, and the few where git's code
- * does not do what its manual says: "**" that is only part of a name (git cuts
- * off the literal text before it, and then takes it for a whole one), and an
- * escaped slash.
+static void
+test_hidden(void)
+{
+	Filter	   *f = make_filter_with((FilterSettings) {.include_hidden = true, .max_size = INT64_MAX},
+									 NULL, LIST(".git/"));
+
+	CHECK(file(f, ".a") && file(f, ".config/a") && file(f, "..."), "hidden names on request");
+	CHECK(!file(f, ".git/config") && file(f, ".git"), "which patterns can exclude again");
+	CHECK(!file(f, ".DS_Store") && !file(f, ".a.swp") && !file(f, "a~") && !file(f, "x/.b.tmp/y"),
+		  "but nothing else that is ignored by default");
+	CHECK(filter_ignores_name(f, ".", 1) && filter_ignores_name(f, "..", 2),
+		  "\".\" and \"..\" are no names");
+	filter_free(f);
+}
+
+static void
+test_sizes(void)
+{
+	Filter	   *f = make_filter_with((FilterSettings) {.min_size = 10, .max_size = 20}, NULL, NULL);
+
+	CHECK(!filter_accepts_size(f, 9) && filter_accepts_size(f, 10) &&
+		  filter_accepts_size(f, 20) && !filter_accepts_size(f, 21), "both limits are inclusive");
+	filter_free(f);
+	f = make_filter(NULL, NULL);
+	CHECK(filter_accepts_size(f, 0) && filter_accepts_size(f, INT64_MAX), "there is no limit by default");
+	filter_free(f);
+}
+
+/* ---------------------------------------------------------------------
+ * The rules of .fsyncignore files
+ * ---------------------------------------------------------------------
  */
-static bool
-can_compare(const char *pattern)
-{
-	size_t		len = strlen(pattern);
 
-	if (len == 0 || pattern[len - 1] == ' ' || strstr(pattern, "\\/") != NULL)
-		return false;
-	for (size_t i = 2; i + 1 < len; i++)
-	{
-		if (pattern[i] == '*' && pattern[i + 1] == '*' &&
-			pattern[i - 1] != '/' && pattern[i - 1] != '*')
-			return false;
-	}
-	if (len > 2 && pattern[1] == '*' && pattern[2] == '*' &&
-		pattern[0] != '/' && pattern[0] != '!' && pattern[0] != '*')
-		return false;
-	return true;
+static FilterRules *
+add_rules(const Filter *f, FilterRules *above, const char *directory, const char *text, int error)
+{
+	FilterRules *rules = filter_rules_add(f, above, directory, strlen(directory),
+										  text, strlen(text), error);
+
+	filter_rules_release(above);
+	return rules;
 }
 
-/* Reads one field that ends in a zero byte. */
-static bool
-read_field(FILE *in, char *out, size_t size)
+static FilterVerdict
+with_rules(const Filter *f, const FilterRules *rules, const char *path)
 {
-	size_t		len = 0;
-	int			c;
-
-	while ((c = getc(in)) > 0 && len + 1 < size)
-		out[len++] = (char) c;
-	out[len] = '\0';
-	return c == 0;
-}
-
-/*
- * Asks git of all paths.  matched gets the pattern's number in the file, 0 for
- * none; the return value is git's pattern being no "!" pattern.
- */
-static bool
-ask_git(char (*patterns)[128], size_t n, bool *ignored, bool *any)
-{
-	FILE	   *out = fopen("../patterns", "w");
-	FILE	   *in;
-	char		source[512];
-	char		line[64];
-	char		pattern[512];
-	char		path[512];
-
-	for (size_t i = 0; i < n; i++)
-		fprintf(out, "%s%s\n", patterns[i][0] == '#' ? "\\" : "", patterns[i]);
-	fclose(out);
-
-	/* Exit status 1 is git's way to say that nothing is ignored. */
-	run("git -c core.excludesFile=\"$PWD/../patterns\" check-ignore --no-index"
-		" --stdin -z -v -n <../paths >../answers || test $? = 1");
-	in = fopen("../answers", "r");
-	*any = false;
-	for (size_t i = 0; i < n_paths; i++)
-	{
-		if (!read_field(in, source, sizeof(source)) ||
-			!read_field(in, line, sizeof(line)) ||
-			!read_field(in, pattern, sizeof(pattern)) ||
-			!read_field(in, path, sizeof(path)) || strcmp(path, paths[i]) != 0)
-		{
-			fclose(in);
-			return false;
-		}
-		ignored[i] = pattern[0] != '\0' && pattern[0] != '!';
-		*any |= pattern[0] != '\0';
-	}
-	fclose(in);
-	return true;
+	return filter_accepts_file(f, rules, path, strlen(path));
 }
 
 static void
-compare_with_git(void)
+test_rules(void)
 {
-	size_t		compared = 0;
-	size_t		excluded = 0;
-	size_t		wrong = 0;
-	size_t		unread = 0;
-	size_t		refused = 0;
-	size_t		refused_match = 0;
+	Filter	   *f = make_filter(NULL, LIST("never", "!always"));
+	FilterRules *top = add_rules(f, NULL, "",
+								 "\xef\xbb\xbf*.log\r\n# a comment\n\\#hash\n/anchored\nb/deep\n"
+								 "trailing   \nspace\\ \nalways\n!never\n[bad\n\nsub/*.c\n*.x", 0);
+	FilterRules *rules = add_rules(f, filter_rules_keep(top), "sub",
+								   "!keep.log\n/own\n!*.c\n", 0);
+	FilterRules *unknown;
 
-	for (int set = 0; set < N_SETS; set++)
-	{
-		char		patterns[MAX_SET][128];
-		char		bad[1][128];
-		FilterPattern list[MAX_SET];
-		bool		ignored[MAX_PATHS];
-		bool		any;
-		size_t		n = 0;
-		size_t		want = 1 + unit_below(MAX_SET);
-		bool		have_bad = false;
-		const char *error;
-		Filter	   *f;
+	CHECK(!with_rules(f, top, "a.log") && !with_rules(f, top, "sub2/a.log"), "a rule excludes below");
+	CHECK(with_rules(f, top, "# a comment") && !with_rules(f, top, "#hash"),
+		  "lines that begin with # are comments, unless escaped");
+	CHECK(!with_rules(f, top, "anchored") && with_rules(f, top, "y/anchored"), "a slash anchors");
+	CHECK(!with_rules(f, top, "trailing") && with_rules(f, top, "trailing   "),
+		  "spaces at the end mean nothing");
+	CHECK(!with_rules(f, top, "space ") && with_rules(f, top, "space"), "unless escaped");
+	CHECK(!with_rules(f, top, "a.x"), "the last line needs no end");
+	CHECK(with_rules(f, top, "[bad"), "a bad line is left out");
+	CHECK(with_rules(f, rules, "sub/keep.log") && !with_rules(f, rules, "sub/other.log"),
+		  "a deeper file wins");
+	CHECK(!with_rules(f, rules, "sub/own") && with_rules(f, rules, "sub/y/own"),
+		  "its slashes anchor to its own directory");
+	CHECK(with_rules(f, rules, "sub/a.c"), "a deeper file wins over a pattern with a slash");
+	CHECK(!with_rules(f, top, "never") && with_rules(f, top, "always"),
+		  "the exclude list wins over all of them");
 
-		while (n < want)
-		{
-			random_pattern(patterns[n], sizeof(patterns[n]));
-			if (!can_compare(patterns[n]))
-				continue;
-			if (filter_check_pattern(patterns[n], strlen(patterns[n])) != NULL)
-			{
-				strcpy(bad[0], patterns[n]);
-				have_bad = true;
-				continue;
-			}
-			list[n].data = patterns[n];
-			list[n].len = strlen(patterns[n]);
-			n++;
-		}
+	unknown = add_rules(f, filter_rules_keep(top), "sub", "", 13);
+	CHECK(filter_rules_unknown(unknown) && !filter_rules_unknown(top), "an unread file is unknown");
+	CHECK(with_rules(f, unknown, "sub/a.log") == FILTER_UNSURE &&
+		  with_rules(f, unknown, "sub/a.txt") == FILTER_UNSURE,
+		  "what it may speak of is unsure, also where an upper file excludes");
+	CHECK(with_rules(f, unknown, "sub/never") == FILTER_REFUSED &&
+		  with_rules(f, unknown, "sub/.a") == FILTER_REFUSED,
+		  "but not what a stronger rule refuses");
+	filter_rules_release(unknown);
 
-		/* What is refused must be of no use, or users would miss it. */
-		if (have_bad && bad[0][0] != '\0')
-		{
-			refused++;
-			if (!ask_git(bad, 1, ignored, &any))
-				unread++;
-			else if (any)
-			{
-				refused_match++;
-				printf("# refused, but git matches: \"%s\"\n", bad[0]);
-			}
-		}
-
-		f = filter_create(NULL, 0, list, n, &error);
-		if (!ask_git(patterns, n, ignored, &any))
-		{
-			unread++;
-			filter_free(f);
-			continue;
-		}
-		for (size_t i = 0; i < n_paths; i++)
-		{
-			bool		ours = path_is_dir[i] ? !dir(f, paths[i]) : !file(f, paths[i]);
-
-			compared++;
-			excluded += ignored[i];
-			if (ours == ignored[i])
-				continue;
-			if (wrong++ < 10)
-			{
-				printf("# \"%s\": git %s, we %s; patterns:", paths[i],
-					   ignored[i] ? "ignores" : "does not", ours ? "ignore" : "do not");
-				for (size_t j = 0; j < n; j++)
-					printf(" <%s>", patterns[j]);
-				printf("\n");
-			}
-		}
-		filter_free(f);
-	}
-	printf("# %zu decisions compared, %zu of them \"ignored\"; %zu refused patterns\n",
-		   compared, excluded, refused);
-	CHECK_EQ_INT(unread, 0, "git answered for every path");
-	CHECK_EQ_INT(wrong, 0, "git decides as we do");
-	CHECK_EQ_INT(refused_match, 0, "no refused pattern matches anything in git");
-	CHECK(excluded > compared / 20 && excluded < compared / 20 * 19,
-		  "the comparison saw both decisions often");
-	CHECK(refused > 10, "the comparison saw refused patterns");
-}
-
-/* The two variants, and files and the directories above them, must agree. */
-static void
-check_consistency(void)
-{
-	size_t		variant_differs = 0;
-	size_t		unreachable = 0;
-	size_t		accepted = 0;
-
-	for (int set = 0; set < 2000; set++)
-	{
-		char		patterns[4][128];
-		FilterPattern list[4];
-		const char *error;
-		Filter	   *f;
-
-		for (size_t i = 0; i < 4; i++)
-		{
-			do
-				random_pattern(patterns[i], sizeof(patterns[i]));
-			while (filter_check_pattern(patterns[i], strlen(patterns[i])) != NULL);
-			list[i].data = patterns[i];
-			list[i].len = strlen(patterns[i]);
-		}
-		f = filter_create(list, 1 + unit_below(2), list + 2, unit_below(3), &error);
-		for (size_t i = 0; i < n_paths; i++)
-		{
-			const char *path = paths[i];
-			size_t		len = strlen(path);
-			const char *slash = strrchr(path, '/');
-			size_t		above = slash != NULL ? (size_t) (slash - path) : 0;
-			bool		reached = filter_accepts_directory(f, path, above);
-
-			accepted += filter_accepts_file(f, path, len);
-			unreachable += filter_accepts_file(f, path, len) && !reached;
-			unreachable += filter_accepts_directory(f, path, len) && !reached;
-			if (!reached)
-				continue;
-			variant_differs += filter_accepts_file(f, path, len) !=
-				filter_accepts_file_in(f, path, len);
-			variant_differs += filter_accepts_directory(f, path, len) !=
-				filter_accepts_directory_in(f, path, len);
-		}
-		filter_free(f);
-	}
-	CHECK(accepted > 10000, "the random include lists accept something");
-	CHECK_EQ_INT(variant_differs, 0, "below an accepted directory the _in variants decide as the others");
-	CHECK_EQ_INT(unreachable, 0, "all directories above an accepted path are accepted");
+	unknown = add_rules(f, NULL, "", "", 13);
+	unknown = add_rules(f, unknown, "sub", "own\n!other\n", 0);
+	CHECK(with_rules(f, unknown, "sub/own") == FILTER_REFUSED, "nor what a deeper file refuses");
+	CHECK(with_rules(f, unknown, "sub/other") == FILTER_UNSURE,
+		  "what a deeper file takes back may lie in a directory that is excluded");
+	filter_rules_release(unknown);
+	filter_rules_release(rules);
+	filter_rules_release(top);
+	filter_free(f);
 }
 
 static void
-test_with_tree(void)
+test_reasons(void)
 {
-	char		top[] = "/tmp/fsync-filter-XXXXXX";
-	FILE	   *list;
-	char		command[128];
-	bool		have_git = system("git --version >/dev/null 2>&1") == 0;
+	static const struct
+	{
+		const char *path;
+		bool		tracked;
+		FilterSource source;
+		const char *rule;
+		size_t		decided_len;
+	}			cases[] = {
+		{"a.txt", false, FILTER_BY_INCLUDE, NULL, 5},
+		{"a.jpg", true, FILTER_BY_INCLUDE, "preset:images", 5},
+		{"b.jpg", false, FILTER_BY_INCLUDE, "!b.jpg", 5},
+		{"docs/x/y", true, FILTER_BY_INCLUDE, "docs/", 4},
+		{"raw/x/a.jpg", false, FILTER_BY_EXCLUDE, "raw", 3},
+		{"x/keep.log", true, FILTER_BY_INCLUDE, "*.log", 10},
+		{"x/y.tmp/a.jpg", false, FILTER_BY_DEFAULT, NULL, 7},
+		{".x/a.jpg", false, FILTER_BY_HIDDEN, NULL, 2},
+		{"sub/one.jpg", false, FILTER_BY_RULES, "one.*", 11},
+	};
+	Filter	   *f = make_filter(LIST("preset:images", "!b.jpg", "docs/", "*.log"),
+								LIST("raw", "*.log", "!keep.log"));
+	FilterRules *rules = add_rules(f, NULL, "sub", "one.*\n", 0);
 
-	if (mkdtemp(top) == NULL || chdir(top) != 0 || mkdir("tree", 0700) != 0 ||
-		chdir("tree") != 0)
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		printf("Bail out! no temporary directory\n");
-		exit(1);
-	}
-	make_tree("", 3);
-	list = fopen("../paths", "w");
-	for (size_t i = 0; i < n_paths; i++)
-		fwrite(paths[i], 1, strlen(paths[i]) + 1, list);
-	fclose(list);
+		FilterReason reason;
+		bool		below = strncmp(cases[i].path, "sub/", 4) == 0;
 
-	if (have_git)
-	{
-		/* The user's own settings have no part in this. */
-		setenv("HOME", top, 1);
-		setenv("GIT_CONFIG_NOSYSTEM", "1", 1);
-		unsetenv("XDG_CONFIG_HOME");
-		unsetenv("GIT_DIR");
-		unsetenv("GIT_WORK_TREE");
-		unsetenv("GIT_INDEX_FILE");
-		run("git init -q . 2>/dev/null && rm -f .git/info/exclude");
-		compare_with_git();
+		filter_explain(f, below ? rules : NULL, cases[i].path, strlen(cases[i].path), &reason);
+		CHECK((reason.verdict == FILTER_ACCEPTED) == cases[i].tracked &&
+			  reason.source == cases[i].source &&
+			  (cases[i].rule == NULL ? reason.rule == NULL :
+			   reason.rule != NULL && strcmp(reason.rule, cases[i].rule) == 0) &&
+			  reason.decided_len == cases[i].decided_len,
+			  "\"%s\" is due to %s", cases[i].path, cases[i].rule ? cases[i].rule : "no pattern");
+		if (below)
+			CHECK_EQ_STR(reason.directory, "sub", "a rule's file is known");
 	}
-	else
-		SKIP("git decides as we do", "git is not installed");
-	check_consistency();
-	for (size_t i = 0; i < n_paths; i++)
-		free(paths[i]);
-	if (chdir("/") == 0)
+	filter_rules_release(rules);
+	filter_free(f);
+	f = make_filter(NULL, NULL);
 	{
-		snprintf(command, sizeof(command), "rm -rf '%s'", top);
-		run(command);
+		FilterReason reason;
+
+		filter_explain(f, NULL, "a", 1, &reason);
+		CHECK(reason.verdict == FILTER_ACCEPTED && reason.source == FILTER_BY_NOTHING,
+			  "without patterns nothing speaks of a file");
 	}
+	filter_free(f);
 }
 
 /* A pattern of a user's must not stop the server's file events. */
@@ -591,7 +468,7 @@ test_time(void)
 	stars[sizeof(stars) - 1] = 'b';
 	memset(name, 'a', sizeof(name));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
-	glob = glob_compile(stars, sizeof(stars), &error);
+	glob = glob_compile(stars, sizeof(stars), false, &error);
 	CHECK(!glob_matches(glob, name, sizeof(name), false), "a pattern of 512 stars does not match");
 	glob_free(glob);
 
@@ -601,7 +478,7 @@ test_time(void)
 	stars[1018] = 'b';
 	for (size_t i = 0; i < sizeof(deep); i++)
 		deep[i] = i % 2 ? '/' : 'a';
-	glob = glob_compile(stars, 1019, &error);
+	glob = glob_compile(stars, 1019, false, &error);
 	CHECK(!glob_matches(glob, deep, sizeof(deep) - 1, false), "nor one of 204 double stars");
 	glob_free(glob);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
@@ -642,6 +519,11 @@ main(void)
 	test_lists();
 	test_utf8();
 	test_time();
-	test_with_tree();
+	test_ignore_case();
+	test_presets();
+	test_hidden();
+	test_sizes();
+	test_rules();
+	test_reasons();
 	return unit_done();
 }

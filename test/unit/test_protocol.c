@@ -129,6 +129,11 @@ random_init(Message *m)
 	m->init.mounts = random_list();
 	m->init.include = random_list();
 	m->init.exclude = random_list();
+	m->init.ignore_case = random_bool();
+	m->init.include_hidden = random_bool();
+	m->init.use_ignore_files = random_bool();
+	m->init.min_size = (int64_t) (unit_random() >> 1);
+	m->init.max_size = (int64_t) (unit_random() >> 1);
 	m->init.spool_dir = random_str(0, 50, false);
 }
 
@@ -339,7 +344,8 @@ same(const Kind *kind, const Message *a, const Message *b)
 		return EQ(init.version) && same_config(&a->init.config, &b->init.config) &&
 			EQ(init.utf8) && EQ_STR(init.root) && EQ_STR(init.identity) &&
 			EQ_STR(init.mounts) && EQ_STR(init.include) && EQ_STR(init.exclude) &&
-			EQ_STR(init.spool_dir);
+			EQ(init.ignore_case) && EQ(init.include_hidden) && EQ(init.use_ignore_files) &&
+			EQ(init.min_size) && EQ(init.max_size) && EQ_STR(init.spool_dir);
 	if (kind->get == get_scan)
 		return EQ(scan.scan_id) && EQ(scan.flags) && EQ(scan.mass_delete_threshold);
 	if (kind->get == get_beliefs_header)
@@ -504,6 +510,8 @@ test_ranges(void)
 	REFUSES(CONFIG, m.config.io_priority = PROTO_IO_IDLE + 1, "an unknown priority");
 	REFUSES(INIT, m.init.root = str("", 0), "a root without a name");
 	REFUSES(INIT, m.init.root = str("/a\0b", 4), "a root with a zero byte");
+	REFUSES(INIT, m.init.min_size = -1, "a negative least size");
+	REFUSES(INIT, m.init.max_size = -1, "a negative greatest size");
 	REFUSES(INIT, m.init.include = str("\5\0\0\0a", 5), "a list that does not parse");
 	REFUSES(SCAN, m.scan.mass_delete_threshold = 1.5, "a threshold above one");
 	REFUSES(SCAN, m.scan.mass_delete_threshold = -0.1, "a threshold below zero");

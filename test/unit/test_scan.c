@@ -779,7 +779,8 @@ int
 main(void)
 {
 	const char *error;
-	Filter	   *filter = filter_create(NULL, 0, NULL, 0, &error);
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
+	Filter	   *filter = filter_create(&settings, &error);
 
 	FILES_MUST(filter != NULL);
 	options.filter = filter;

@@ -401,6 +401,7 @@ test_scan(void)
 	enum { files = 1000 };
 	Throttle	throttle;
 	ScanOptions options = {.rootfd = rootfd, .spool_dir = root, .throttle = &throttle};
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
 	const char *error;
 	ProtoBeliefsHeader header = {.last = true};
 	ProtoBeliefsRequest request;
@@ -408,7 +409,7 @@ test_scan(void)
 	Scan	   *scan;
 
 	options.notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	options.filter = filter_create(NULL, 0, NULL, 0, &error);
+	options.filter = filter_create(&settings, &error);
 	options.links = links_create();
 	FILES_MUST(options.filter != NULL && options.links != NULL);
 	for (int i = 0; i < files; i++)

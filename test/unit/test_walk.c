@@ -126,7 +126,7 @@ nftw_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 	{
 		size_t		n = strcspn(at, "/");
 
-		if (filter_ignores_name(at, n))
+		if (filter_ignores_name(filter, at, n))
 			return 0;
 		if (at[n] == '\0')
 			break;
@@ -758,9 +758,10 @@ test_storm(void)
 int
 main(void)
 {
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
 	const char *error;
 
-	filter = filter_create(NULL, 0, NULL, 0, &error);
+	filter = filter_create(&settings, &error);
 	FILES_MUST(filter != NULL);
 	options.filter = filter;
 	options.utf8 = true;

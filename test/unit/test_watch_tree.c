@@ -188,7 +188,7 @@ on_directory(const char *path, const struct stat *st, int type, struct FTW *ftw)
 
 	if (type != FTW_D)
 		return FTW_CONTINUE;
-	if (ftw->level > 0 && filter_ignores_name(name, strlen(name)))
+	if (ftw->level > 0 && filter_ignores_name(filter, name, strlen(name)))
 		return FTW_SKIP_SUBTREE;
 	FILES_MUST(n_directories++ < MAX_DIRECTORIES);
 	path += ftw->level > 0 ? strlen(root) + 1 : strlen(path);
@@ -812,9 +812,10 @@ test_storm(void)
 int
 main(void)
 {
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
 	const char *error;
 
-	filter = filter_create(NULL, 0, NULL, 0, &error);
+	filter = filter_create(&settings, &error);
 	FILES_MUST(filter != NULL);
 	test_new();
 	test_rename();

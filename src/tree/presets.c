@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * presets.c
+ *		Kinds of files that a pattern can name.
+ *
+ * The lists are what README says they are.  Extensions that mean something
+ * else as often are left out (".ts" is a video, or TypeScript): who wants one
+ * writes a pattern for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "presets.h"
+
+#include <string.h>
+
+/* The longest extension below. */
+#define EXTENSION_MAX	8
+
+struct Preset
+{
+	const char *name;
+	const char *const *extensions;	/* lower case, ends with NULL */
+};
+
+static const char *const images[] = {
+	"apng", "avif", "bmp", "gif", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe",
+	"jpeg", "jpg", "jxl", "png", "psd", "svg", "tif", "tiff", "webp", NULL
+};
+
+static const char *const videos[] = {
+	"3g2", "3gp", "asf", "avi", "dv", "f4v", "flv", "m2ts", "m2v", "m4v", "mkv", "mov",
+	"mp4", "mpe", "mpeg", "mpg", "mts", "mxf", "ogv", "vob", "webm", "wmv", NULL
+};
+
+static const char *const raw[] = {
+	"3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "k25",
+	"kdc", "mef", "mos", "mrw", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl",
+	"sr2", "srf", "srw", "x3f", NULL
+};
+
+static const char *const documents[] = {
+	"csv", "doc", "docm", "docx", "dot", "dotx", "epub", "key", "md", "numbers", "odp",
+	"ods", "odt", "pages", "pdf", "ppt", "pptm", "pptx", "rtf", "tex", "txt", "xls",
+	"xlsm", "xlsx", NULL
+};
+
+static const Preset presets[] = {
+	{"images", images},
+	{"videos", videos},
+	{"raw", raw},
+	{"documents", documents},
+};
+
+const Preset *
+preset_find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < sizeof(presets) / sizeof(presets[0]); i++)
+	{
+		if (strlen(presets[i].name) == len && memcmp(presets[i].name, name, len) == 0)
+			return &presets[i];
+	}
+	return NULL;
+}
+
+bool
+preset_matches(const Preset *preset, const char *name, size_t len)
+{
+	const char *dot = memrchr(name, '.', len);
+	char		extension[EXTENSION_MAX + 1];
+	size_t		n = 0;
+
+	if (dot == NULL || (size_t) (name + len - dot) - 1 > EXTENSION_MAX)
+		return false;
+	for (const char *p = dot + 1; p < name + len; p++)
+		extension[n++] = *p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p;
+	extension[n] = '\0';
+	for (const char *const *known = preset->extensions; *known != NULL; known++)
+	{
+		if (strcmp(*known, extension) == 0)
+			return true;
+	}
+	return false;
+}
