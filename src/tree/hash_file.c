@@ -175,11 +175,25 @@ hash_file_look(HashFile *file)
  * ---------------------------------------------------------------------
  */
 
+/*
+ * Waits for the end of a write(2) that is under way: its stamps are from its
+ * beginning, so nothing would tell of what it has not written yet.  Where file
+ * systems hold the inode's lock while they write (ext4, btrfs, f2fs, tmpfs),
+ * they take it to look for data too; where they do not, as XFS, to read waits.
+ * A write that begins later changes the stamps.
+ */
+static void
+await_write(int fd)
+{
+	(void) lseek(fd, 0, SEEK_DATA);
+}
+
 void
 hash_file_start(HashFile *file, uint8_t *buffer, size_t piece)
 {
 	int64_t		size = file->job->info.stat.size;
 
+	await_write(file->fd);
 	sha256_start(file->state);
 	file->buffer = buffer;
 

@@ -13,7 +13,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <time.h>
+
+/* Longer than anything here takes. */
+#define PATIENCE_MS			180000
 
 static char *root;
 static int	rootfd;
@@ -261,13 +265,105 @@ test_rewritten(useconds_t pause)
 			changed++;
 		else
 			wrong++;
-	} while (now_ms() < end);
+	} while (now_ms() < end ||
+			 (pause == 0 && changed == 0 && now_ms() < end + PATIENCE_MS));
 	__atomic_store_n(&stop_rewriting, 1, __ATOMIC_RELAXED);
 	pthread_join(writer, NULL);
 	printf("# pause %u us: %d hashes, %d times changed\n", (unsigned int) pause, done, changed);
 	EQUALS(wrong, 0);
 	if (pause == 0)
 		HOLDS(changed > 0);
+}
+
+/* Large enough that to write it takes several ticks of the clock. */
+#define WHOLE_SIZE			(64 * 1024 * 1024)
+
+/* This thread runs on one processor, the first that it may run on. */
+static void
+stay_on_one(cpu_set_t *before)
+{
+	cpu_set_t	one;
+	int			i = 0;
+
+	FILES_MUST(sched_getaffinity(0, sizeof(*before), before) == 0);
+	while (!CPU_ISSET(i, before))
+		i++;
+	CPU_ZERO(&one);
+	CPU_SET(i, &one);
+	FILES_MUST(sched_setaffinity(0, sizeof(one), &one) == 0);
+}
+
+/*
+ * Overwrites the whole file with one write(2) after the other, slowly: it
+ * stands back, in the middle of it, for who wants the same processor.
+ */
+static void *
+rewrite_whole(void *arg)
+{
+	int			fd = openat(rootfd, "whole", O_WRONLY);
+	char	   *data[2] = {malloc(WHOLE_SIZE), malloc(WHOLE_SIZE)};
+
+	(void) arg;
+	FILES_MUST(fd >= 0 && data[0] != NULL && data[1] != NULL);
+	for (int i = 0; i < 2; i++)
+		memset(data[i], 'a' + i, WHOLE_SIZE);
+	FILES_MUST(setpriority(PRIO_PROCESS, (id_t) gettid(), 12) == 0);
+	for (int i = 1; __atomic_load_n(&stop_rewriting, __ATOMIC_RELAXED) == 0; i = 1 - i)
+	{
+		FILES_MUST(pwrite(fd, data[i], WHOLE_SIZE, 0) == WHOLE_SIZE);
+		usleep(30000);
+	}
+	free(data[0]);
+	free(data[1]);
+	close(fd);
+	return NULL;
+}
+
+/*
+ * Fails if a hash is taken within a write(2), whose times are older than what
+ * it has yet to write.
+ */
+static void
+test_within_a_write(void)
+{
+	uint8_t		states[2][PROTO_HASH_LEN];
+	char	   *data = malloc(WHOLE_SIZE);
+	pthread_t	writer;
+	int64_t		end;
+	int			done = 0;
+	int			wrong = 0;
+	cpu_set_t	processors;
+
+	FILES_MUST(data != NULL);
+	for (int i = 1; i >= 0; i--)
+	{
+		memset(data, 'a' + i, WHOLE_SIZE);
+		one_shot(data, WHOLE_SIZE, states[i]);
+	}
+	files_write_at(rootfd, "whole", data, WHOLE_SIZE);
+	free(data);
+	__atomic_store_n(&stop_rewriting, 0, __ATOMIC_RELAXED);
+	stay_on_one(&processors);
+	FILES_MUST(pthread_create(&writer, NULL, rewrite_whole, NULL) == 0);
+	end = now_ms() + 3000;
+	do
+	{
+		uint8_t		hash[PROTO_HASH_LEN];
+		FileInfo	info;
+		int			error;
+
+		if (hash_path("whole", &info, hash, &error) != HASH_DONE)
+			continue;
+		done++;
+		wrong += memcmp(hash, states[0], PROTO_HASH_LEN) != 0 &&
+			memcmp(hash, states[1], PROTO_HASH_LEN) != 0;
+	} while (now_ms() < end);
+	__atomic_store_n(&stop_rewriting, 1, __ATOMIC_RELAXED);
+	pthread_join(writer, NULL);
+	FILES_MUST(sched_setaffinity(0, sizeof(processors), &processors) == 0);
+	printf("# within one write: %d hashes, %d of no content\n", done, wrong);
+	EQUALS(wrong, 0);
+	unlinkat(rootfd, "whole", 0);
 }
 
 /* Fails if a file that grows faster than it is read keeps its reader. */
@@ -278,6 +374,7 @@ test_growing(void)
 	FileInfo	info;
 	int			error;
 	HashResult	result = HASH_DONE;
+	int64_t		end = now_ms() + PATIENCE_MS;
 	pid_t		pid;
 
 	files_write_at(rootfd, "growing", "", 0);
@@ -287,18 +384,16 @@ test_growing(void)
 	{
 		static char block[65536];
 		int			fd = openat(rootfd, "growing", O_WRONLY | O_APPEND);
-		int			i;
 
-		for (i = 0; i < 5000; i++)
+		for (int i = 0;; i = (i + 1) % 5000)
 		{
-			if (write(fd, block, sizeof(block)) < 0)
-				break;
+			if ((i == 0 && ftruncate(fd, 0) < 0) || write(fd, block, sizeof(block)) < 0)
+				_exit(1);
 			usleep(200);
 		}
-		_exit(0);
 	}
-	/* The writer may be kept off the CPU for as long as a hash takes. */
-	for (int i = 0; i < 1000 && result != HASH_CHANGED; i++)
+	/* The writer may be kept off the CPU for as long as many hashes take. */
+	while (result != HASH_CHANGED && now_ms() < end)
 	{
 		result = hash_path("growing", &info, hash, &error);
 		HOLDS(result == HASH_CHANGED || result == HASH_DONE);
@@ -322,6 +417,7 @@ main(void)
 	test_clock_tick_ramfs();
 	test_rewritten(0);
 	test_rewritten(15000);
+	test_within_a_write();
 	test_growing();
 
 	close(rootfd);
