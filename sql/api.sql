@@ -16,7 +16,9 @@ WHERE d.refclassid = 'pg_extension'::regclass
 SELECT attrelid::regclass, attname AS without_comment
 FROM pg_attribute
 WHERE attrelid IN ('fsync_repositories'::regclass, 'file_records'::regclass,
-		'sync_operations'::regclass, 'fsync_problems'::regclass, 'fsync_files'::regclass)
+		'sync_operations'::regclass, 'fsync_problems'::regclass, 'fsync_files'::regclass,
+		'file_changes'::regclass, 'fsync_consumer_positions'::regclass,
+		'fsync_consumer_deliveries'::regclass, 'fsync_consumers'::regclass)
 	AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 
 -- what a dump carries
@@ -98,6 +100,29 @@ SELECT include, exclude, calculate_hashes, ignore_case, include_hidden, use_igno
 	min_size, max_size, on_missing, missing_retention, on_type_change, change_feed
 FROM fsync_repositories WHERE repository_id = '00000000-0000-0000-0000-000000000002';
 
+-- the change feed
+SELECT fsync_create_consumer('all', from_start => true);
+SELECT change_id + file_id AS sum, operation, file_path, old_path, file_size,
+	content_hash IS NOT NULL AS hash, old_hash, operation_id
+FROM fsync_next_changes('all') ORDER BY repository_id, file_path;
+SELECT name, repository_id, pending, in_flight, lost_changes FROM fsync_consumers;
+SELECT fsync_ack('all', array_agg(-id)) FROM file_records;
+SELECT fsync_ack('all', array_agg(-id)) FROM file_records;
+SELECT count(*) FROM fsync_next_changes('all');
+SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000001', change_feed => true);
+SELECT fsync_create_consumer('one', '00000000-0000-0000-0000-000000000001');
+COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf three > three.txt && mv new.txt renew.txt';
+SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
+SELECT operation, file_path, old_path, file_size, content_hash = sha256('three') AS hash,
+	old_hash = sha256('new') AS old_hash
+FROM fsync_next_changes('one') ORDER BY file_path;
+SELECT name, repository_id, pending, in_flight, oldest <= now() AS oldest FROM fsync_consumers ORDER BY name;
+SELECT fsync_ack('one', array_agg(change_id)) FROM file_changes;
+SELECT fsync_drop_consumer('all');
+COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && mv renew.txt new.txt && rm three.txt';
+SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
+SELECT name, pending, in_flight FROM fsync_consumers;
+
 -- removal takes all that belongs to it along
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000002');
 SELECT repository_id, count(*) FROM file_records GROUP BY 1;
@@ -110,13 +135,16 @@ INSERT INTO album SELECT id FROM file_records WHERE file_path = 'new.txt';
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
 \set VERBOSITY default
 SELECT count(*) FROM file_records;
+SELECT count(*) > 0 AS changes, (SELECT count(*) FROM fsync_consumers) AS consumers FROM file_changes;
 DROP TABLE album;
 
 -- a row that came some other way is inactive until it is activated
 CREATE TEMP TABLE saved AS SELECT * FROM fsync_repositories;
 TRUNCATE fsync_repositories;
 SELECT (SELECT count(*) FROM file_records) AS files,
-	(SELECT count(*) FROM sync_operations) AS operations;
+	(SELECT count(*) FROM sync_operations) AS operations,
+	(SELECT count(*) FROM file_changes) AS changes,
+	(SELECT count(*) FROM fsync_consumers) AS consumers;
 INSERT INTO fsync_repositories SELECT * FROM saved;
 SELECT active, state, state_reason FROM fsync_repositories;
 SELECT state FROM fsync_status();

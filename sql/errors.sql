@@ -76,6 +76,34 @@ SELECT fsync_add_repository('/tmp/../tmp//fsync_regress_errors/self/self', '0000
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/space', '00000000-0000-0000-0000-000000000001');
 \echo :LAST_ERROR_SQLSTATE
 
+-- the change feed
+SELECT fsync_create_consumer(NULL);
+\echo :LAST_ERROR_SQLSTATE
+SELECT fsync_create_consumer('');
+\echo :LAST_ERROR_SQLSTATE
+SELECT fsync_create_consumer('x', '00000000-0000-0000-0000-00000000000f');
+SELECT fsync_create_consumer('x', '00000000-0000-0000-0000-000000000001');
+\echo :LAST_ERROR_SQLSTATE
+SELECT fsync_create_consumer('x');
+SELECT fsync_create_consumer('x');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM fsync_next_changes(NULL);
+SELECT * FROM fsync_next_changes('y');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM fsync_next_changes('x', 0);
+SELECT * FROM fsync_next_changes('x', 10001);
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM fsync_next_changes('x', visibility_timeout => '0');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM fsync_next_changes('x', visibility_timeout => NULL);
+SELECT fsync_ack('x', NULL);
+SELECT fsync_ack('x', '{}');
+SELECT fsync_ack('x', '{NULL,1}');
+SELECT fsync_ack('y', '{1}');
+SELECT fsync_drop_consumer('x');
+SELECT fsync_drop_consumer('x');
+\echo :LAST_ERROR_SQLSTATE
+
 -- an unknown repository
 SELECT fsync_remove_repository('00000000-0000-0000-0000-00000000000f');
 \echo :LAST_ERROR_SQLSTATE

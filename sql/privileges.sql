@@ -20,6 +20,10 @@ SELECT count(*) FROM fsync_files;
 SELECT count(*) FROM fsync_repositories;
 SELECT count(*) FROM sync_operations;
 SELECT count(*) FROM fsync_problems;
+SELECT count(*) FROM file_changes;
+SELECT count(*) FROM fsync_consumers;
+SELECT count(*) FROM fsync_consumer_positions;
+SELECT count(*) FROM fsync_consumer_deliveries;
 SELECT fsync_add_repository('/tmp/fsync_regress_priv');
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
@@ -29,6 +33,10 @@ CALL fsync_reconcile_all();
 SELECT fsync_wait();
 SELECT * FROM fsync_status();
 SELECT * FROM fsync_sync_history('00000000-0000-0000-0000-000000000001');
+SELECT fsync_create_consumer('c');
+SELECT * FROM fsync_next_changes('c');
+SELECT fsync_ack('c', '{1}');
+SELECT fsync_drop_consumer('c');
 RESET ROLE;
 
 -- EXECUTE is not enough to register a path, and tells nothing about paths
@@ -47,7 +55,8 @@ REVOKE pg_read_server_files FROM regress_fsync_user;
 
 -- the other functions need nothing but EXECUTE
 GRANT EXECUTE ON FUNCTION fsync_wait, fsync_status, fsync_reconcile, fsync_sync_history,
-	fsync_remove_repository TO regress_fsync_user;
+	fsync_remove_repository, fsync_create_consumer, fsync_next_changes, fsync_ack,
+	fsync_drop_consumer TO regress_fsync_user;
 GRANT EXECUTE ON PROCEDURE fsync_reconcile_all TO regress_fsync_user;
 SET ROLE regress_fsync_user;
 SELECT fsync_wait();
@@ -55,6 +64,8 @@ SELECT state, total_files FROM fsync_status();
 SELECT status FROM fsync_reconcile();
 CALL fsync_reconcile_all();
 SELECT count(*) FROM fsync_sync_history('00000000-0000-0000-0000-000000000001', 2);
+SELECT fsync_create_consumer('c', from_start => true);
+SELECT fsync_ack('c', array_agg(change_id)) FROM fsync_next_changes('c');
 
 -- and run none of the caller's code as the owner
 CREATE FUNCTION regress_fsync_schema.count(text) RETURNS bigint LANGUAGE plpgsql AS
@@ -67,6 +78,10 @@ SET search_path = regress_fsync_schema, pg_catalog, public;
 SELECT state, total_files FROM fsync_status('00000000-0000-0000-0000-000000000001');
 SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
 SELECT count(1) FROM fsync_sync_history('00000000-0000-0000-0000-000000000001', 2);
+SELECT fsync_create_consumer('d', from_start => true);
+SELECT file_path FROM fsync_next_changes('d');
+SELECT fsync_ack('d', ARRAY[change_id]) FROM fsync_next_changes('d');
+SELECT fsync_drop_consumer('d');
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
 RESET search_path;
 RESET ROLE;

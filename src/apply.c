@@ -26,6 +26,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "apply_changes.h"
 #include "apply_problems.h"
 #include "apply_rows.h"
 
@@ -57,8 +58,8 @@ typedef struct CarefulRun
 /* The strategies are read with it, so that a change of them counts at once. */
 static SessionPlan lock_repository_plan = {
 	.sql = "SELECT on_missing = 'mark',"
-	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark'"
-	" FROM %1$s.fsync_repositories WHERE repository_id = $1 FOR KEY SHARE",
+	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
+	" change_feed FROM %1$s.fsync_repositories WHERE repository_id = $1 FOR KEY SHARE",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
 };
@@ -336,6 +337,8 @@ look_at_repository(ApplyRun *run)
 												   SPI_tuptable->tupdesc, 1, &isnull));
 	run->mark_type_change = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 													   SPI_tuptable->tupdesc, 2, &isnull));
+	run->change_feed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+												  SPI_tuptable->tupdesc, 3, &isnull));
 	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
 									   SPI_OK_SELECT) == 1;
 	return true;
@@ -346,6 +349,7 @@ static bool
 write_message(ApplyRun *run, bool with_care)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ChangedRows *before = NULL;
 	bool		found;
 
 	MemSet(run->result, 0, sizeof(*run->result));
@@ -358,11 +362,15 @@ write_message(ApplyRun *run, bool with_care)
 	found = look_at_repository(run);
 	if (found)
 	{
+		if (run->change_feed)
+			before = changes_begin(run);
 		write_problems(run);
 		if (with_care)
 			write_with_care(run);
 		else
 			write_at_once(run);
+		if (before != NULL)
+			changes_end(run, before);
 	}
 	session_commit();
 	MemoryContextSwitchTo(context);

@@ -24,6 +24,7 @@ typedef struct ApplyRun
 	bool		mark_missing;	/* the repository's strategies */
 	bool		mark_type_change;
 	bool		has_missing;	/* it has rows of missing files */
+	bool		change_feed;	/* its changes go to file_changes */
 	ApplyPlan  *plan;
 	ApplyResult *result;		/* counts what was written */
 	int			refused;		/* items that the database refused */

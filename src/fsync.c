@@ -43,6 +43,8 @@ bool		setting_calculate_hashes = true;
 double		setting_mass_delete_threshold = 0.5;
 int			setting_history_retention_min = 30 * 24 * 60;
 int			setting_history_max_rows = 1000;
+int			setting_change_retention_min = 7 * 24 * 60;
+int			setting_change_max_rows = 1000000;
 int			setting_max_repositories = 64;
 int			setting_helper_timeout_s = 20;
 char	   *setting_helper_path = NULL;
@@ -137,6 +139,20 @@ define_settings(void)
 							NULL,
 							&setting_history_max_rows,
 							1000, 1, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.change_retention",
+							"Age at which acknowledged changes are removed from file_changes.",
+							"0 removes none because of its age.",
+							&setting_change_retention_min,
+							7 * 24 * 60, 0, INT_MAX / 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.change_max_rows",
+							"Most changes that file_changes keeps for consumers that are behind.",
+							"0 sets no limit.",
+							&setting_change_max_rows,
+							1000000, 0, INT_MAX,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("fsync.helper_timeout",

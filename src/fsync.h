@@ -32,6 +32,8 @@ extern bool setting_calculate_hashes;
 extern double setting_mass_delete_threshold;
 extern int	setting_history_retention_min;
 extern int	setting_history_max_rows;
+extern int	setting_change_retention_min;
+extern int	setting_change_max_rows;
 extern int	setting_max_repositories;	/* postmaster: slots in shared memory */
 extern int	setting_helper_timeout_s;	/* silence after which fsync-tree is
 										 * given up */

@@ -435,13 +435,17 @@ fsync_repositories_guard(PG_FUNCTION_ARGS)
 	return PointerGetDatum(tuple);
 }
 
-/* Deletes from a table what belongs to the repository, or all: id is NULL. */
+/*
+ * Deletes from a table what belongs to the repository, or to any: id is NULL.
+ * Consumers of all repositories have a NULL there, and stay.
+ */
 static void
 delete_rows(const ExtensionObjects *objects, const char *table, Datum *id)
 {
 	Oid			argtypes[1] = {UUIDOID};
 	char	   *sql = psprintf("DELETE FROM %s.%s%s", objects->schema_name, table,
-							   id != NULL ? " WHERE repository_id = $1" : "");
+							   id != NULL ? " WHERE repository_id = $1" :
+							   " WHERE repository_id IS NOT NULL");
 	int			rc = SPI_execute_with_args(sql, id != NULL ? 1 : 0, argtypes, id,
 										   NULL, false, 0);
 
@@ -472,6 +476,9 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 	delete_rows(&objects, "file_records", one);
 	delete_rows(&objects, "fsync_problems", one);
 	delete_rows(&objects, "sync_operations", one);
+	delete_rows(&objects, "fsync_consumer_positions", one);
+	delete_rows(&objects, "fsync_consumer_deliveries", one);
+	delete_rows(&objects, "file_changes", one);
 	session_scope_leave(&scope);
 	return PointerGetDatum(NULL);
 }

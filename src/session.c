@@ -14,8 +14,8 @@
  * fault can still be told apart, and as the owner.  It comes again before the
  * commit, because a user's trigger may have deferred them again, and whatever
  * is still pending must not run after the owner's identity was given up.  For
- * the same reason each session has a GUC level of its own, which takes back
- * what a trigger has SET.
+ * the same reason each session, and each statement in it, has a GUC level of
+ * its own, which takes back what a trigger has SET.
  *
  *-------------------------------------------------------------------------
  */
@@ -371,20 +371,19 @@ prepare_plan(const ExtensionObjects *objects, SessionPlan *plan)
 }
 
 /*
- * Executes with the planner's hands tied where the plan says so.  The settings
- * must hold at each execution, because an invalidation makes it plan anew.
+ * What a user's trigger has SET is taken back at the end of its statement: the
+ * next one must not look for its operators in a search_path of that trigger.
+ *
+ * Where the plan says so the planner's hands are tied.  These settings must
+ * hold at each execution, because an invalidation makes it plan anew.
  */
 static int
 execute_plan(SessionPlan *plan, const SPIExecuteOptions *options)
 {
-	int			nestlevel;
+	int			nestlevel = NewGUCNestLevel();
 	int			rc;
 
-	if (!plan->index_only)
-		return SPI_execute_plan_extended(plan->plan, options);
-
-	nestlevel = NewGUCNestLevel();
-	for (int i = 0; i < (int) lengthof(index_only_settings); i++)
+	for (int i = 0; plan->index_only && i < (int) lengthof(index_only_settings); i++)
 		(void) set_config_option(index_only_settings[i], "off",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);

@@ -39,7 +39,6 @@
 #define RETRY_ODD_MIN_MS	1000
 #define RETRY_ODD_MAX_MS	60000
 
-#define PRUNE_INTERVAL_MS	(3600 * 1000)
 #define PURGE_RETRY_MS		(60 * 1000)
 
 ExtensionObjects worker_objects;
@@ -54,7 +53,6 @@ static int64 reload_at = 0;
 static int	reload_backoff_ms = 0;
 static bool history_closed = false;
 static bool settled = false;	/* the repositories were read once */
-static int64 prune_at = 0;
 
 static WaitEventSet *wait_set = NULL;
 static int	wait_set_size = 0;
@@ -507,6 +505,7 @@ follow_events(void)
 		/* Cleared first: a signal that comes meanwhile is not lost. */
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		prune_reload();
 		foreach(lc, repositories)
 			process_send_config(lfirst(lc));
 
@@ -545,29 +544,6 @@ share_limit(void)
 		return;
 	foreach(lc, repositories)
 		process_send_config(lfirst(lc));
-}
-
-static void
-prune_work(WorkerRepository *repository, void *arg)
-{
-	operations_prune(&worker_objects);
-}
-
-/* Only when awake anyway: an idle worker makes no history. */
-static void
-prune_history(int64 now)
-{
-	ErrorData  *error;
-
-	if (now < prune_at || !history_closed)
-		return;
-	prune_at = now + PRUNE_INTERVAL_MS;
-	error = worker_try(NULL, prune_work, NULL);
-	if (error != NULL)
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("could not prune the history of database %u: %s",
-						MyDatabaseId, error->message)));
 }
 
 typedef struct PurgeWork
@@ -742,7 +718,8 @@ turn(void)
 	foreach(lc, repositories)
 		advance(lfirst(lc), &deadline);
 	share_limit();
-	prune_history(now);
+	if (history_closed)
+		prune_advance(now, &deadline);
 	lower_deadline(&deadline, tree_orphans_poll(now));
 	if (reload_wanted)
 		lower_deadline(&deadline, reload_at);

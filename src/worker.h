@@ -10,6 +10,7 @@
  *		worker_messages.c	what fsync-tree says
  *		worker_runs.c		scans, bursts of real-time changes, barriers
  *		worker_state.c		state: derived, stored, published, logged
+ *		worker_prune.c		removal of history and of changes that are old
  *
  * There is one thread and one loop.  Each turn lets every repository advance:
  * do what is due, and say when it wants to be called again.  Times are
@@ -262,6 +263,12 @@ extern void worker_copy_text(char *to, size_t size, ProtoStr from);
 extern void worker_set_condition(Condition *condition, const char *reason, const char *hint);
 extern bool state_is_published(const WorkerRepository *repository);
 extern void state_refresh(WorkerRepository *repository, int64 now, int64 *deadline);
+
+/* worker_prune.c */
+extern void prune_advance(int64 now, int64 *deadline);
+
+/* The settings may have changed: prunes at the next opportunity. */
+extern void prune_reload(void);
 
 static inline void
 lower_deadline(int64 *deadline, int64 t)

@@ -105,7 +105,8 @@ foreach my $d (1 .. 3)
 	write_file("$root/d$d/$_", "$d/$_") foreach 1 .. 10;
 }
 my $id = $node->safe_psql($db,
-	"SET search_path = public, pg_catalog; SELECT fsync_add_repository(" . sql_path($root) . ')');
+	"SET search_path = public, pg_catalog; SELECT fsync_add_repository("
+	  . sql_path($root) . ', change_feed => true)');
 wait_equal($node, $id, $root, 'a repository of a superuser');
 wait_for_state($node, $id, 'watching', 'is watched');
 
@@ -129,6 +130,10 @@ SELECT * FROM fsync_status();
 SELECT * FROM fsync_sync_history('$id');
 CALL fsync_reconcile_all();
 SELECT * FROM fsync_files;
+SELECT * FROM fsync_consumers;
+SELECT fsync_create_consumer('day', '$id', from_start => true);
+SELECT fsync_ack('day', ARRAY[change_id]) FROM fsync_next_changes('day');
+SELECT fsync_drop_consumer('day');
 ));
 	unlink("$root/bad\xFFname/file");
 	rmdir "$root/bad\xFFname";
@@ -156,12 +161,14 @@ my @functions = split /\n/, $functions;
 cmp_ok(scalar(@functions), '>=', 8, 'the functions of the extension are found');
 denied('mallory', $_) foreach @functions;
 denied('mallory', "SELECT * FROM $_")
-  foreach qw(file_records fsync_files fsync_repositories sync_operations fsync_problems);
+  foreach qw(file_records fsync_files fsync_repositories sync_operations fsync_problems
+	file_changes fsync_consumers fsync_consumer_positions fsync_consumer_deliveries);
 denied('mallory', $_) foreach (
 	'INSERT INTO file_records DEFAULT VALUES', 'DELETE FROM file_records',
 	'TRUNCATE fsync_repositories', 'SELECT nextval(\'file_records_id_seq\')',
 	'CREATE TRIGGER t AFTER INSERT ON file_records EXECUTE FUNCTION note()',
-	'CREATE TABLE r (id bigint REFERENCES file_records)');
+	'CREATE TABLE r (id bigint REFERENCES file_records)',
+	'INSERT INTO file_changes DEFAULT VALUES', 'DELETE FROM fsync_consumer_deliveries');
 
 # trigger functions of ours, on a table of its own
 foreach my $function (qw(fsync_repositories_guard fsync_repositories_cleared fsync_repositories_changed))
@@ -298,6 +305,9 @@ ALTER TABLE fsync_repositories OWNER TO mallory;
 ALTER TABLE file_records OWNER TO mallory;
 ALTER TABLE sync_operations OWNER TO mallory;
 ALTER TABLE fsync_problems OWNER TO mallory;
+ALTER TABLE file_changes OWNER TO mallory;
+ALTER TABLE fsync_consumer_positions OWNER TO mallory;
+ALTER TABLE fsync_consumer_deliveries OWNER TO mallory;
 ));
 allowed('mallory', q(
 CREATE TABLE public.ran_as (who text);

@@ -1,0 +1,155 @@
+/*-------------------------------------------------------------------------
+ *
+ * feed_retention.c
+ *		How long file_changes keeps a change.
+ *
+ * A change goes when it is older than fsync.change_retention and every consumer
+ * that gets it has acknowledged it.  So a consumer that is behind, or is
+ * forgotten by its application, keeps changes for ever; that ends at
+ * fsync.change_max_rows, where the oldest go whoever waits for them.  What a
+ * consumer loses like that is counted before it goes, and logged, and
+ * fsync_next_changes() tells it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "feed_retention.h"
+
+#define BATCH		10000
+
+/* The newest change that is too many. */
+static SessionPlan surplus_plan = {
+	.sql = "SELECT change_id FROM %1$s.file_changes"
+	" ORDER BY change_id DESC OFFSET $1 LIMIT 1",
+	.nargs = 1,
+	.argtypes = {INT4OID},
+	.index_only = true,
+};
+
+static SessionPlan lose_plan = {
+	.sql = "UPDATE %1$s.fsync_consumer_positions p"
+	" SET lost_changes = p.lost_changes + l.n, change_id = greatest(p.change_id, $1)"
+	" FROM %1$s.fsync_consumer_positions q CROSS JOIN LATERAL (SELECT"
+	" (SELECT count(*) FROM %1$s.file_changes c"
+	" WHERE c.change_id > q.change_id AND c.change_id <= $1"
+	" AND (q.repository_id IS NULL OR c.repository_id = q.repository_id)) +"
+	" (SELECT count(*) FROM %1$s.fsync_consumer_deliveries d"
+	" WHERE d.consumer = q.name AND d.change_id > 0 AND d.change_id <= $1) AS n) l"
+	" WHERE q.name = p.name AND l.n > 0 RETURNING p.name, l.n",
+	.nargs = 1,
+	.argtypes = {INT8OID},
+};
+
+static SessionPlan forget_plan = {
+	.sql = "DELETE FROM %1$s.fsync_consumer_deliveries"
+	" WHERE change_id > 0 AND change_id <= $1",
+	.nargs = 1,
+	.argtypes = {INT8OID},
+};
+
+static SessionPlan remove_surplus_plan = {
+	.sql = "DELETE FROM %1$s.file_changes WHERE change_id IN"
+	" (SELECT change_id FROM %1$s.file_changes WHERE change_id <= $1"
+	" ORDER BY change_id LIMIT $2)",
+	.nargs = 2,
+	.argtypes = {INT8OID, INT4OID},
+};
+
+/*
+ * Looks at some changes behind a position; they are in the order of their
+ * time, so where one is not old the rest is not.
+ */
+static SessionPlan remove_old_plan = {
+	.sql = "WITH page AS (SELECT change_id, repository_id,"
+	" changed_at < now() - make_interval(mins => $1) AS is_old"
+	" FROM %1$s.file_changes WHERE change_id > $2 ORDER BY change_id LIMIT $3),"
+	" removed AS (DELETE FROM %1$s.file_changes c USING page"
+	" WHERE c.change_id = page.change_id AND page.is_old"
+	" AND NOT EXISTS (SELECT FROM %1$s.fsync_consumer_positions p"
+	" WHERE p.change_id < page.change_id"
+	" AND (p.repository_id IS NULL OR p.repository_id = page.repository_id))"
+	" AND NOT EXISTS (SELECT FROM %1$s.fsync_consumer_deliveries d"
+	" WHERE d.change_id = page.change_id))"
+	" SELECT max(change_id) FROM page HAVING count(*) = $3 AND bool_and(is_old)",
+	.nargs = 3,
+	.argtypes = {INT4OID, INT8OID, INT4OID},
+};
+
+/* The number in a row of a result. */
+static int64
+result_int64(uint64 row, int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+									   column, &isnull));
+}
+
+/* Tells the consumers that lose changes up to this one. */
+static void
+lose(const ExtensionObjects *objects, int64 change_id)
+{
+	Datum		values[1];
+	uint64		n;
+
+	values[0] = Int64GetDatum(change_id);
+	n = session_execute(objects, &lose_plan, values, NULL, SPI_OK_UPDATE_RETURNING);
+	for (uint64 i = 0; i < n; i++)
+		ereport(WARNING,
+				(errmsg("consumer \"%s\" of the change feed has lost " INT64_FORMAT " changes",
+						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1),
+						result_int64(i, 2)),
+				 errdetail("There were more than fsync.change_max_rows (%d).",
+						   setting_change_max_rows)));
+	(void) session_execute(objects, &forget_plan, values, NULL, SPI_OK_DELETE);
+}
+
+/* False: there was no surplus. */
+static bool
+remove_surplus(const ExtensionObjects *objects)
+{
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(setting_change_max_rows);
+	if (session_execute(objects, &surplus_plan, values, NULL, SPI_OK_SELECT) == 0)
+		return false;
+	values[0] = Int64GetDatum(result_int64(0, 1));
+	lose(objects, DatumGetInt64(values[0]));
+	values[1] = Int32GetDatum(BATCH);
+	(void) session_execute(objects, &remove_surplus_plan, values, NULL, SPI_OK_DELETE);
+	return true;
+}
+
+/* False: the end was reached. */
+static bool
+remove_old(const ExtensionObjects *objects, int64 *position)
+{
+	Datum		values[3];
+	bool		more;
+
+	values[0] = Int32GetDatum(setting_change_retention_min);
+	values[1] = Int64GetDatum(*position);
+	values[2] = Int32GetDatum(BATCH);
+	more = session_execute(objects, &remove_old_plan, values, NULL, SPI_OK_SELECT) == 1;
+	*position = more ? result_int64(0, 1) : 0;
+	return more;
+}
+
+bool
+feed_prune(const ExtensionObjects *objects, int64 *position)
+{
+	bool		more = false;
+
+	if (!session_begin(objects, "fsync: pruning file_changes"))
+		return false;
+	if (setting_change_max_rows > 0)
+		more = remove_surplus(objects);
+	if (!more && setting_change_retention_min > 0)
+		more = remove_old(objects, position);
+	session_commit();
+	return more;
+}
