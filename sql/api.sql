@@ -101,6 +101,7 @@ SELECT include, exclude, calculate_hashes, ignore_case, include_hidden, use_igno
 FROM fsync_repositories WHERE repository_id = '00000000-0000-0000-0000-000000000002';
 
 -- the change feed
+SELECT fsync_wait();
 SELECT fsync_create_consumer('all', from_start => true);
 SELECT change_id + file_id AS sum, operation, file_path, old_path, file_size,
 	content_hash IS NOT NULL AS hash, old_hash, operation_id
