@@ -172,6 +172,18 @@ changes_covers(Engine *engine, const char *path, size_t len)
 		 scan_covers(engine->partial.scan, path, len));
 }
 
+/*
+ * Something at or below path could not be reached or read for lack of rights.
+ * False if nothing on the way there is closed by now; else the opening is a
+ * change, of which an event will tell.
+ */
+bool
+changes_closed(Engine *engine, const char *path, size_t len)
+{
+	return engine->watches == NULL || root_open(&engine->root, false) != ROOT_OK ||
+		watch_tree_closed(engine->watches, engine->root.fd, path, len);
+}
+
 /* ---- watching ---- */
 
 uint64_t

@@ -265,6 +265,7 @@ on_flush(Engine *engine, ProtoReader body)
 	wait->epoch = engine->epoch++;
 	inspect_renew(engine, wait->epoch);
 	hashing_renew(engine, wait->epoch);
+	runs_renew(engine, wait->epoch);
 	pending_renew(&engine->pending, wait->epoch);
 	wait->next = engine->flushes;
 	engine->flushes = wait;

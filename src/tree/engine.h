@@ -238,6 +238,7 @@ extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 								 uint64_t epoch);
 extern bool changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until);
 extern bool changes_covers(Engine *engine, const char *path, size_t len);
+extern bool changes_closed(Engine *engine, const char *path, size_t len);
 extern bool changes_start_watching(Engine *engine);
 extern uint64_t changes_watch_budget(void);
 extern void changes_stop_watching(Engine *engine);
@@ -250,6 +251,7 @@ extern void changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *hea
 extern void runs_start_scan(Engine *engine, const ProtoScan *scan);
 extern void runs_cancel_scan(Engine *engine, int64_t scan_id);
 extern bool runs_heal_undrained(const Engine *engine);
+extern void runs_renew(Engine *engine, uint64_t epoch);
 extern void runs_step(Engine *engine);
 extern int64_t runs_due(Engine *engine);
 extern uint64_t runs_min_epoch(Engine *engine);

@@ -263,6 +263,13 @@ hash_failed(Engine *engine, const HashItem *item)
 				look_again(engine, item, HINT_CONTENT, longest, EPOCH_NONE, item->scan_id);
 				return;
 			}
+			if ((job->error == EACCES || job->error == EPERM) &&
+				item->retries < HASHING_RETRIES &&
+				!changes_closed(engine, job->path, job->len))
+			{
+				look_again(engine, item, HINT_CONTENT, 0, item->epoch, item->scan_id);
+				return;
+			}
 			report_problem(engine,
 						   job->error == EACCES || job->error == EPERM ?
 						   PROTO_PROBLEM_PERMISSION : PROTO_PROBLEM_IO,

@@ -27,6 +27,9 @@
 
 #define INSPECT_PATHS_PAGE	1000
 
+/* Looks at what cannot be reached although nothing on the way is closed. */
+#define INSPECT_RETRIES		2
+
 /*
  * From so many points on, rows are asked for by ranges of paths; so many in the
  * first page and in the last.  They are worth it if one in so many is a point's.
@@ -462,6 +465,27 @@ decide_file(Engine *engine, Point *p)
 	}
 }
 
+/*
+ * What could not be reached for lack of rights, and can be by now, is looked at
+ * once more: that it can be is no event if it was so when the watch tree looked.
+ */
+static bool
+look_again(Engine *engine, const Point *p)
+{
+	const char *slash = memrchr(p->path, '/', p->len);
+	const char *name = p->node != 0 && slash ? slash + 1 : p->path;
+	PendingName *waiting;
+
+	if ((p->error != EACCES && p->error != EPERM) || p->retries >= INSPECT_RETRIES ||
+		changes_closed(engine, p->path, p->len))
+		return false;
+	waiting = pending_retry(&engine->pending, p->node, name, p->len - (name - p->path),
+							p->hints, 1, p->since_us, p->epoch, p->scan_id);
+	if (waiting != NULL)
+		waiting->retries = p->retries + 1;
+	return waiting != NULL;
+}
+
 static void
 decide(Engine *engine, Point *p)
 {
@@ -480,7 +504,7 @@ decide(Engine *engine, Point *p)
 		else if (problems_forget(&engine->problems, p->path, p->len))
 			report_cured(engine, p->path, p->len, p->scan_id);
 	}
-	else
+	else if (!look_again(engine, p))
 		report_problem(engine,
 					   p->error == EACCES || p->error == EPERM ?
 					   PROTO_PROBLEM_PERMISSION : PROTO_PROBLEM_IO,

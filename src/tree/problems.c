@@ -95,6 +95,12 @@ problems_note(Problems *problems, const char *path, size_t len)
 }
 
 bool
+problems_has(const Problems *problems, const char *path, size_t len)
+{
+	return find(problems, path, len, table_hash(path, len, 0)) != NULL;
+}
+
+bool
 problems_forget(Problems *problems, const char *path, size_t len)
 {
 	Problem    *p;

@@ -25,6 +25,8 @@ extern void problems_free(Problems *problems);
 /* Remembers a problem, in the present round. */
 extern void problems_note(Problems *problems, const char *path, size_t len);
 
+extern bool problems_has(const Problems *problems, const char *path, size_t len);
+
 /* Forgets it; true if it was known. */
 extern bool problems_forget(Problems *problems, const char *path, size_t len);
 

@@ -462,8 +462,15 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		else if (finding->kind == FINDING_ADDED)
 			hashing_new_file(engine, finding, run->epoch, run->id);
 		else
+		{
+			/* closed for a moment only: what is there is still to be compared */
+			if (finding->problem == PROTO_PROBLEM_PERMISSION &&
+				!problems_has(&engine->problems, finding->path, finding->len) &&
+				!changes_closed(engine, finding->path, finding->len))
+				changes_want_subtree(engine, finding->path, finding->len, run->epoch);
 			report_problem(engine, finding->problem, finding->error,
 						   finding->path, finding->len, run->id);
+		}
 		free(finding);
 	}
 	scan_status(run->scan, &status);
@@ -527,6 +534,16 @@ runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 		throttle_charge(&engine->throttle, header->cpu_us * 1000.0 * of_scan / all);
 	}
 	return good;
+}
+
+/* As hashing_renew(): what nobody waited for so far is done before the flush. */
+void
+runs_renew(Engine *engine, uint64_t epoch)
+{
+	if (engine->n_places > 0 && engine->places_epoch == EPOCH_NONE)
+		engine->places_epoch = epoch;
+	if (engine->partial.scan != NULL && engine->partial.epoch == EPOCH_NONE)
+		engine->partial.epoch = epoch;
 }
 
 /* ---- what is to be done now ---- */

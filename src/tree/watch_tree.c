@@ -12,9 +12,11 @@
 #include "beneath.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <unistd.h>
 
 WatchTree *
 watch_tree_create(int inotify_fd, const Filter *filter, bool utf8,
@@ -200,6 +202,42 @@ watch_tree_knows(const WatchTree *tree, const char *path, size_t len)
 	size_t		rest;
 
 	return find_node(tree, path, len, &rest) != NULL && rest == len;
+}
+
+static bool
+is_closed(int rootfd, const char *path, size_t len)
+{
+	int			fd = beneath_open_directory(rootfd, path, len, O_PATH);
+	bool		closed = (fd < 0 || faccessat(fd, ".", R_OK | X_OK, AT_EACCESS) < 0) &&
+		(errno == EACCES || errno == EPERM);
+
+	if (fd >= 0)
+		close(fd);
+	return closed;
+}
+
+bool
+watch_tree_closed(WatchTree *tree, int rootfd, const char *path, size_t len)
+{
+	WatchNode  *node = tree->root;
+	size_t		at = 0;
+
+	while (at < len)
+	{
+		const char *slash = memchr(path + at, '/', len - at);
+		size_t		n = slash ? (size_t) (slash - (path + at)) : len - at;
+
+		node = watch_node_child(tree, node, path + at, n);
+		if (node == NULL)
+			return false;
+		if (is_closed(rootfd, path, at + n))
+		{
+			node->readable = false;
+			return true;
+		}
+		at += n + (slash != NULL);
+	}
+	return false;
 }
 
 const WatchTreeStatus *

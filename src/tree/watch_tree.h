@@ -81,6 +81,13 @@ extern bool watch_tree_is_at(const WatchTree *tree, uint64_t node, dev_t dev, in
 /* Whether the directory at path is known. */
 extern bool watch_tree_knows(const WatchTree *tree, const char *path, size_t len);
 
+/*
+ * Something at or below path could not be reached or read for lack of rights.
+ * True if a directory on the way there is closed now; then the tree knows, so
+ * that its opening is a change that is reported.
+ */
+extern bool watch_tree_closed(WatchTree *tree, int rootfd, const char *path, size_t len);
+
 typedef struct WatchTreeStatus
 {
 	uint64_t	watched;		/* directories with a watch */

@@ -553,6 +553,16 @@ test_closed_for_a_moment(void)
 		EQUALS(contradictions(), 0);
 	}
 
+	/* open whenever the tree looks, but somebody else found it closed */
+	set_mode("a/new", 0);
+	subtrees[0] = '\0';
+	HOLDS(!watch_tree_closed(tree, rootfd, "a/next/inner", strlen("a/next/inner")));
+	HOLDS(watch_tree_closed(tree, rootfd, "a/new/inner/file", strlen("a/new/inner/file")));
+	set_mode("a/new", 0755);
+	settle();
+	CHECK_EQ_STR(subtrees, "a/new ", "its opening is reported");
+	HOLDS(!watch_tree_closed(tree, rootfd, "a/new/inner/file", strlen("a/new/inner/file")));
+
 	/* closed while it is read, and for good: only what it is itself is known */
 	mkdirs("closed/inner");
 	settle();
