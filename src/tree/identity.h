@@ -71,6 +71,9 @@ typedef struct MountSet
 extern int	mounts_read(int mountinfo_fd, const char *real_root, MountSet *set);
 extern void mounts_free(MountSet *set);
 
+/* By path, bytewise. */
+extern int	mounts_compare(const Mount *a, const Mount *b);
+
 /* For tests: the same from text, without looking at any disk. */
 extern int	mounts_parse(const char *text, size_t len, const char *real_root, MountSet *set);
 
