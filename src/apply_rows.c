@@ -25,7 +25,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "apply_rows.h"
+#include "apply_direct.h"
 
 /* Arrays of what stat and hashing say, in this order; see put_columns(). */
 #define STAT_COLUMNS	"file_path, file_size, mod_time, content_hash," \
@@ -247,8 +247,8 @@ old_paths(ApplyItem **items, int n, bool aside)
  * mtime as a timestamptz: microseconds, rounded down.  File systems store
  * times that the type does not reach.
  */
-static Datum
-mod_time(const ProtoStat *st)
+Datum
+rows_mod_time(const ProtoStat *st)
 {
 	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 	const int64 end = END_TIMESTAMP / USECS_PER_SEC + epoch;
@@ -270,10 +270,20 @@ mod_times(ApplyItem **items, int n)
 	Datum	   *elements = palloc(sizeof(Datum) * n);
 
 	for (int i = 0; i < n; i++)
-		elements[i] = mod_time(&items[i]->obs.stat);
+		elements[i] = rows_mod_time(&items[i]->obs.stat);
 	return PointerGetDatum(construct_array(elements, n, TIMESTAMPTZOID,
 										   sizeof(int64), FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
+}
+
+Datum
+rows_hash(const ProtoObservation *obs)
+{
+	bytea	   *hash = palloc(VARHDRSZ + PROTO_HASH_LEN);
+
+	SET_VARSIZE(hash, VARHDRSZ + PROTO_HASH_LEN);
+	memcpy(VARDATA(hash), obs->hash, PROTO_HASH_LEN);
+	return PointerGetDatum(hash);
 }
 
 static Datum
@@ -286,15 +296,9 @@ hashes(ApplyItem **items, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		bytea	   *hash;
-
 		nulls[i] = !items[i]->obs.has_hash;
-		if (nulls[i])
-			continue;
-		hash = palloc(VARHDRSZ + PROTO_HASH_LEN);
-		SET_VARSIZE(hash, VARHDRSZ + PROTO_HASH_LEN);
-		memcpy(VARDATA(hash), items[i]->obs.hash, PROTO_HASH_LEN);
-		elements[i] = PointerGetDatum(hash);
+		if (!nulls[i])
+			elements[i] = rows_hash(&items[i]->obs);
 	}
 	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lbs, BYTEAOID,
 											  -1, false, TYPALIGN_INT));
@@ -513,11 +517,10 @@ remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
 	count_removed(run, items, removed);
 }
 
-void
-rows_move(ApplyRun *run, ApplyItem **items, int n)
+static void
+move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 {
 	Datum		values[6 + STAT_COUNT];
-	bool	   *done = palloc0(sizeof(bool) * n);
 	uint64		moved;
 
 	step_aside(run, items, n);
@@ -533,19 +536,36 @@ rows_move(ApplyRun *run, ApplyItem **items, int n)
 	moved = session_execute(run->objects, &move_plan, values, NULL,
 							SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < moved; i++)
-	{
-		int			ord = returned_ordinal(i);
-
-		done[ord] = true;
-		counts_of(run, items[ord])->moved++;
-	}
+		done[returned_ordinal(i)] = true;
 	SPI_freetuptable(SPI_tuptable);
 	if (moved < (uint64) n)
 		check_not_left(run, values[4], old_paths(items, n, false), false);
+}
+
+static bool
+any_vacates(ApplyItem **items, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i]->vacate)
+			return true;
+	}
+	return false;
+}
+
+void
+rows_move(ApplyRun *run, ApplyItem **items, int n)
+{
+	bool	   *done = palloc0(sizeof(bool) * n);
+
+	if (!run->trusting || any_vacates(items, n) || !direct_move(run, items, n, done))
+		move_by_statements(run, items, n, done);
 
 	for (int i = 0; i < n; i++)
 	{
-		if (!done[i] && !items[i]->short_lived)
+		if (done[i])
+			counts_of(run, items[i])->moved++;
+		else if (!items[i]->short_lived)
 			run->plan->upserts.items[run->plan->upserts.n++] = items[i];
 	}
 }
@@ -603,6 +623,7 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 {
 	Datum		values[3 + STAT_COUNT];
 	uint64		written;
+	bool		inserting;
 
 	if (n > 0 && run->has_missing)
 	{
@@ -615,11 +636,17 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 	}
 	if (n == 0)
 		return;
+	inserting = run->trusting && all_added(items, n);
+	if (inserting && direct_insert(run, items, n))
+	{
+		counts->added += n;
+		return;
+	}
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
 	put_columns(&values[3], items, n);
-	if (run->trusting && all_added(items, n))
+	if (inserting)
 	{
 		written = session_execute(run->objects, &insert_plan, values, NULL,
 								  SPI_OK_INSERT);

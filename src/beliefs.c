@@ -4,7 +4,9 @@
  *		Rows become pages of beliefs: what the worker tells fsync-tree.
  *
  * The rows of a page go from the executor straight into the message: a page is
- * never held in memory twice, and reading stops at the row that fills it.
+ * never held in memory twice, and reading stops at the row that fills it.  Rows
+ * of given paths are looked up one by one, where the table is plain (records.c):
+ * for a statement with thousands of paths the planner would read all of it.
  *
  * The bounds and paths of a request are bytes from the disk, which need not be
  * valid in the database's encoding.  They are only compared with file_path,
@@ -20,11 +22,13 @@
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "beliefs.h"
+#include "records.h"
 
 /* A page that has grown this large is ended early. */
 #define PAGE_BYTES		(4 * 1024 * 1024 - 64 * 1024)
@@ -70,8 +74,9 @@ static SessionPlan from_before_plan = {
 };
 
 /*
- * Few rows out of many: the order is restored by a sort, which the settings of
- * index_only would trade for reading the whole repository in order.
+ * Where the table is not plain.  Few rows out of many: the order is restored by
+ * a sort, which the settings of index_only would trade for reading the whole
+ * repository in order.
  */
 static SessionPlan paths_plan = {
 	.sql = "SELECT " BELIEF_COLUMNS " AND file_path = ANY ($2)"
@@ -80,9 +85,26 @@ static SessionPlan paths_plan = {
 	.argtypes = {UUIDOID, TEXTARRAYOID},
 };
 
+/* Where the columns of a belief are in a slot. */
+typedef struct BeliefColumns
+{
+	AttrNumber	id;
+	AttrNumber	path;
+	AttrNumber	size;
+	AttrNumber	inode;
+	AttrNumber	mtime_ns;
+	AttrNumber	ctime_ns;
+	AttrNumber	btime_ns;
+	AttrNumber	last_scanned;
+	AttrNumber	hash;
+} BeliefColumns;
+
+static const BeliefColumns statement_columns = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+
 typedef struct PageReceiver
 {
 	DestReceiver pub;
+	BeliefColumns columns;
 	ProtoBuf	rows;
 	uint32		count;
 	bool		whole;			/* may not end early: exact paths were asked for */
@@ -113,29 +135,43 @@ unix_microseconds(TimestampTz t)
 	return result;
 }
 
+/* A column that is not null. */
+static Datum
+column(const TupleTableSlot *slot, AttrNumber attnum)
+{
+	return slot->tts_values[attnum - 1];
+}
+
+static bool
+column_is_null(const TupleTableSlot *slot, AttrNumber attnum)
+{
+	return slot->tts_isnull[attnum - 1];
+}
+
 static bool
 page_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	PageReceiver *page = (PageReceiver *) self;
+	const BeliefColumns *c = &page->columns;
 	ProtoBelief belief = {0};
 	text	   *path;
 	bytea	   *hash = NULL;
 
 	slot_getallattrs(slot);
-	path = DatumGetTextPP(slot->tts_values[1]);
-	belief.id = DatumGetInt64(slot->tts_values[0]);
+	path = DatumGetTextPP(column(slot, c->path));
+	belief.id = DatumGetInt64(column(slot, c->id));
 	belief.path.data = VARDATA_ANY(path);
 	belief.path.len = VARSIZE_ANY_EXHDR(path);
-	belief.size = DatumGetInt64(slot->tts_values[2]);
-	belief.inode = DatumGetInt64(slot->tts_values[3]);
-	belief.mtime_ns = DatumGetInt64(slot->tts_values[4]);
-	belief.ctime_ns = DatumGetInt64(slot->tts_values[5]);
-	belief.btime_ns = slot->tts_isnull[6] ? PROTO_NO_TIME :
-		DatumGetInt64(slot->tts_values[6]);
-	belief.scanned_us = unix_microseconds(DatumGetTimestampTz(slot->tts_values[7]));
-	if (!slot->tts_isnull[8])
+	belief.size = DatumGetInt64(column(slot, c->size));
+	belief.inode = DatumGetInt64(column(slot, c->inode));
+	belief.mtime_ns = DatumGetInt64(column(slot, c->mtime_ns));
+	belief.ctime_ns = DatumGetInt64(column(slot, c->ctime_ns));
+	belief.btime_ns = column_is_null(slot, c->btime_ns) ? PROTO_NO_TIME :
+		DatumGetInt64(column(slot, c->btime_ns));
+	belief.scanned_us = unix_microseconds(DatumGetTimestampTz(column(slot, c->last_scanned)));
+	if (!column_is_null(slot, c->hash))
 	{
-		hash = DatumGetByteaPP(slot->tts_values[8]);
+		hash = DatumGetByteaPP(column(slot, c->hash));
 
 		/* Anything else was not written by the worker: hash it again. */
 		if (VARSIZE_ANY_EXHDR(hash) == PROTO_HASH_LEN)
@@ -147,9 +183,9 @@ page_receive(TupleTableSlot *slot, DestReceiver *self)
 	proto_put_belief(&page->rows, &belief);
 	page->count++;
 
-	if ((Pointer) path != DatumGetPointer(slot->tts_values[1]))
+	if ((Pointer) path != DatumGetPointer(column(slot, c->path)))
 		pfree(path);
-	if (hash != NULL && (Pointer) hash != DatumGetPointer(slot->tts_values[8]))
+	if (hash != NULL && (Pointer) hash != DatumGetPointer(column(slot, c->hash)))
 		pfree(hash);
 
 	page->full = page->rows.failed ||
@@ -185,6 +221,42 @@ paths_array(ProtoStr list)
 										   TYPALIGN_INT));
 }
 
+/* False: the table is not plain. */
+static bool
+look_up_paths(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+			  ProtoStr list, PageReceiver *page)
+{
+	Records		records;
+	RecordsLookup lookup;
+	ProtoStr	path;
+	int64		id;
+
+	if (!records_open(&records, objects, CMD_SELECT))
+		return false;
+	page->columns.id = records.attnums[RECORDS_ID];
+	page->columns.path = records.attnums[RECORDS_FILE_PATH];
+	page->columns.size = records.attnums[RECORDS_FILE_SIZE];
+	page->columns.inode = records.attnums[RECORDS_INODE];
+	page->columns.mtime_ns = records.attnums[RECORDS_MTIME_NS];
+	page->columns.ctime_ns = records.attnums[RECORDS_CTIME_NS];
+	page->columns.btime_ns = records.attnums[RECORDS_BTIME_NS];
+	page->columns.last_scanned = records.attnums[RECORDS_LAST_SCANNED];
+	page->columns.hash = records.attnums[RECORDS_CONTENT_HASH];
+
+	records_lookup_begin(&lookup, &records, repository_id);
+	while (proto_list_next(&list, &path))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (records_lookup(&lookup, path, &id) &&
+			slot_attisnull(lookup.slot, records.attnums[RECORDS_MISSING_SINCE]) &&
+			!page_receive(lookup.slot, &page->pub))
+			break;
+	}
+	records_lookup_end(&lookup);
+	records_close(&records);
+	return true;
+}
+
 /* Reads the page; true when nothing follows it. */
 static bool
 read_page(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
@@ -194,10 +266,13 @@ read_page(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	Datum		values[4];
 	uint32		limit = Min(Max(request->limit, 1), PAGE_ROWS);
 
+	page->columns = statement_columns;
 	values[0] = UUIDPGetDatum(repository_id);
 	if (request->kind == PROTO_BELIEFS_PATHS)
 	{
 		page->whole = true;
+		if (look_up_paths(objects, repository_id, request->paths, page))
+			return true;
 		values[1] = paths_array(request->paths);
 		(void) session_stream(objects, &paths_plan, values, &page->pub);
 		return true;

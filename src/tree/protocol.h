@@ -190,7 +190,7 @@ typedef struct ProtoBeliefsRequest
 								 * beginning */
 	ProtoStr	before;			/* range: empty: to the end */
 	uint32_t	limit;			/* range: rows of this page */
-	ProtoStr	paths;			/* paths: a list */
+	ProtoStr	paths;			/* paths: a list in ascending byte order */
 } ProtoBeliefsRequest;
 
 /* Followed by count beliefs, in byte order of their paths. */

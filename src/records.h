@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * records.h
+ *		file_records below SQL: its columns, and its rows by their path.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FSYNC_RECORDS_H
+#define FSYNC_RECORDS_H
+
+#include "session.h"
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "executor/tuptable.h"
+#include "nodes/nodes.h"
+#include "tree/protocol.h"
+#include "utils/relcache.h"
+#include "utils/uuid.h"
+
+typedef enum RecordsColumn
+{
+	RECORDS_ID,
+	RECORDS_REPOSITORY_ID,
+	RECORDS_FILE_PATH,
+	RECORDS_FILE_SIZE,
+	RECORDS_MOD_TIME,
+	RECORDS_CONTENT_HASH,
+	RECORDS_LAST_SCANNED,
+	RECORDS_SCAN_GENERATION,
+	RECORDS_CREATED_AT,
+	RECORDS_UPDATED_AT,
+	RECORDS_INODE,
+	RECORDS_MTIME_NS,
+	RECORDS_CTIME_NS,
+	RECORDS_BTIME_NS,
+	RECORDS_MISSING_SINCE,
+	RECORDS_COLUMNS				/* how many there are */
+} RecordsColumn;
+
+typedef struct Records
+{
+	Relation	rel;
+	Relation	path_index;		/* on (repository_id, file_path) */
+	AttrNumber	attnums[RECORDS_COLUMNS];
+} Records;
+
+/*
+ * Opens the table for CMD_SELECT, CMD_INSERT or CMD_UPDATE, within a session
+ * that the caller has begun.  False, with nothing open: users have made it
+ * something that only a statement honours in full, or that is an error which a
+ * statement reports best.
+ */
+extern bool records_open(Records *records, const ExtensionObjects *objects,
+						 CmdType operation);
+extern void records_close(Records *records);
+
+/* Finds one row after the other, as the active snapshot sees them. */
+typedef struct RecordsLookup
+{
+	Records    *records;
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	TupleTableSlot *slot;		/* the row that was found */
+} RecordsLookup;
+
+extern void records_lookup_begin(RecordsLookup *lookup, Records *records,
+								 const pg_uuid_t *repository_id);
+extern void records_lookup_end(RecordsLookup *lookup);
+
+/* The row at this path, which is then in the slot; false: there is none. */
+extern bool records_lookup(RecordsLookup *lookup, ProtoStr path, int64 *id);
+
+#endif							/* FSYNC_RECORDS_H */

@@ -1,0 +1,200 @@
+#
+# What users alter about file_records that is honoured by a statement, but not
+# of itself by what writes below SQL: columns with defaults, generated columns,
+# domains, rules, triggers, deferred constraints, children.  Rows that are new
+# and rows that move are as a statement would leave them, and every index
+# agrees with the table.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/..";
+use File::Path qw(make_path);
+use FsyncFaults;
+use FsyncTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $db = 'postgres';
+my $node = new_node('main');
+my $root = new_root('photos');
+my $round = 0;
+
+write_file("$root/first.txt", 'first');
+my $id = add_repository($node, $root);
+wait_equal($node, $id, $root, 'first sync');
+my $worker = worker_pid($node, $db);
+my $position = log_position($node);
+$node->safe_psql($db, q(
+CREATE EXTENSION amcheck;
+CREATE TABLE journal (what text, path text, rows bigint);
+CREATE FUNCTION each_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.journal VALUES (tg_op, new.file_path, 1);
+	RETURN new;
+END $$;
+CREATE FUNCTION all_rows() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.journal SELECT tg_op, min(file_path), count(*) FROM new_rows;
+	RETURN NULL;
+END $$;
+CREATE DOMAIN colour AS text DEFAULT 'red' CHECK (value <> 'blue');
+));
+
+# Thirty files come and move with their directory; then the query gives this.
+# In it, :dir is where they are in the end.
+sub altered
+{
+	my ($name, %o) = @_;
+	my $from = "from $round";
+	my $to = 'to ' . $round++;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->safe_psql($db, "$o{alter}; TRUNCATE journal") if $o{alter};
+	make_path("$root/$from/sub");
+	write_file("$root/$from/$_.txt", "$from $_") foreach 1 .. 29;
+	write_file("$root/$from/sub/deep.txt", "$from deep");
+	wait_equal($node, $id, $root, "$name: new files");
+	my $before = ids_of($node, $id);
+	$node->safe_psql($db, $o{between}) if $o{between};
+	rename("$root/$from", "$root/$to") or die "rename: $!";
+	wait_equal($node, $id, $root, "$name: files that moved");
+	my $after = ids_of($node, $id);
+	is( join(' ', map { $after->{"$to/$_"} // 'none' } '1.txt', '29.txt', 'sub/deep.txt'),
+		join(' ', map { $before->{"$from/$_"} } '1.txt', '29.txt', 'sub/deep.txt'),
+		"$name: ids are kept");
+	is($node->safe_psql($db, $o{query} =~ s/:dir/'$to\/'/gr), $o{gives}, "$name: honoured")
+	  if $o{query};
+	is( $node->safe_psql($db,
+			"SELECT count(bt_index_check(indexrelid, true)::text) > 2 FROM pg_index
+			 JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = relam
+			 WHERE indrelid = 'file_records'::regclass AND amname = 'btree'"),
+		't', "$name: the indexes agree with the table");
+	is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', "$name: no problem");
+	$node->safe_psql($db, $o{undo}) if $o{undo};
+}
+
+my $own = 'FROM file_records WHERE starts_with(file_path, :dir)';
+
+altered('nothing', query => "SELECT count(*), count(DISTINCT id) $own", gives => '30|30');
+altered(
+	'a column',
+	alter => 'ALTER TABLE file_records ADD COLUMN stars integer',
+	between => 'UPDATE file_records SET stars = 5 WHERE right(file_path, 5) = \'7.txt\'',
+	query => "SELECT count(*), count(stars), sum(stars) $own",
+	gives => '30|3|15',
+	undo => 'ALTER TABLE file_records DROP COLUMN stars');
+altered('a dropped column', query => "SELECT count(*) $own", gives => '30');
+altered(
+	'a column with a default',
+	alter => q(ALTER TABLE file_records ADD COLUMN note text DEFAULT 'new'),
+	query => "SELECT count(*), count(note) $own AND note = 'new'",
+	gives => '30|30',
+	undo => 'ALTER TABLE file_records DROP COLUMN note');
+altered(
+	'a column of a domain',
+	alter => 'ALTER TABLE file_records ADD COLUMN colour colour',
+	query => "SELECT count(*) $own AND colour = 'red'",
+	gives => '30',
+	undo => 'ALTER TABLE file_records DROP COLUMN colour');
+altered(
+	'a generated column',
+	alter => 'ALTER TABLE file_records ADD COLUMN loud text GENERATED ALWAYS AS (upper(file_path)) STORED',
+	query => "SELECT count(*) $own AND loud = upper(file_path)",
+	gives => '30',
+	undo => 'ALTER TABLE file_records DROP COLUMN loud');
+altered(
+	'a rule',
+	alter => 'CREATE RULE tell AS ON INSERT TO file_records DO ALSO INSERT INTO journal VALUES (\'RULE\', NULL, 1)',
+	query => "SELECT count(*) > 0 FROM journal WHERE what = 'RULE'",
+	gives => 't',
+	undo => 'DROP RULE tell ON file_records');
+altered(
+	'triggers for each row',
+	alter => 'CREATE TRIGGER before_row BEFORE INSERT OR UPDATE ON file_records FOR EACH ROW EXECUTE FUNCTION each_row()',
+	query => "SELECT count(*) FILTER (WHERE what = 'INSERT'),
+			count(DISTINCT path) FILTER (WHERE what = 'UPDATE' AND starts_with(path, :dir))
+		FROM journal",
+	gives => '30|30',
+	undo => 'DROP TRIGGER before_row ON file_records');
+altered(
+	'triggers of a column',
+	alter => 'CREATE TRIGGER after_row AFTER UPDATE OF file_path ON file_records FOR EACH ROW EXECUTE FUNCTION each_row()',
+	query => 'SELECT what, count(*) FROM journal GROUP BY what ORDER BY what',
+	gives => 'UPDATE|30',
+	undo => 'DROP TRIGGER after_row ON file_records');
+altered(
+	'triggers for each statement',
+	alter => q(CREATE TRIGGER new_rows AFTER INSERT ON file_records REFERENCING NEW TABLE AS new_rows
+		FOR EACH STATEMENT EXECUTE FUNCTION all_rows();
+		CREATE TRIGGER moved_rows AFTER UPDATE ON file_records REFERENCING NEW TABLE AS new_rows
+		FOR EACH STATEMENT EXECUTE FUNCTION all_rows()),
+	query => "SELECT sum(rows) FILTER (WHERE what = 'INSERT'),
+			sum(rows) FILTER (WHERE what = 'UPDATE') >= 30
+		FROM journal",
+	gives => '30|t',
+	undo => 'DROP TRIGGER new_rows ON file_records; DROP TRIGGER moved_rows ON file_records');
+altered(
+	'a foreign key to it',
+	alter => q(CREATE TABLE albums (file_id bigint REFERENCES file_records, repository_id uuid, file_path text,
+		FOREIGN KEY (repository_id, file_path)
+			REFERENCES file_records (repository_id, file_path) ON UPDATE CASCADE)),
+	between => 'INSERT INTO albums SELECT id, repository_id, file_path FROM file_records',
+	query => 'SELECT count(*) FROM albums JOIN file_records USING (repository_id, file_path)
+		WHERE id = file_id AND starts_with(file_path, :dir)',
+	gives => '30',
+	undo => 'DROP TABLE albums');
+altered(
+	'a foreign key of it',
+	alter => q(CREATE TABLE lengths (n bigint PRIMARY KEY);
+		INSERT INTO lengths SELECT generate_series(0, 1000);
+		ALTER TABLE file_records ADD FOREIGN KEY (file_size) REFERENCES lengths),
+	query => "SELECT count(*) $own",
+	gives => '30',
+	undo => 'DROP TABLE lengths CASCADE');
+altered(
+	'a deferred constraint',
+	alter => 'ALTER TABLE file_records ADD CONSTRAINT late UNIQUE (id, file_size) DEFERRABLE INITIALLY DEFERRED',
+	query => "SELECT count(*) $own",
+	gives => '30',
+	undo => 'ALTER TABLE file_records DROP CONSTRAINT late');
+altered(
+	'indexes of users',
+	alter => q(CREATE INDEX by_loud ON file_records (upper(file_path));
+		CREATE INDEX by_deep ON file_records (file_path) WHERE file_path LIKE '%deep%';
+		CREATE INDEX by_size ON file_records USING hash (file_size)),
+	query => "SET enable_seqscan = off; SELECT count(*) $own AND upper(file_path) = upper(:dir || '7.txt')",
+	gives => '1',
+	undo => 'DROP INDEX by_loud, by_deep; DROP INDEX by_size');
+altered(
+	'a child',
+	alter => 'CREATE TABLE child () INHERITS (file_records)',
+	query => "SELECT count(*) $own",
+	gives => '30',
+	undo => 'DROP TABLE child');
+
+# A row at the new name is in the way: its file was overwritten.
+my $before = ids_of($node, $id);
+write_file("$root/first.txt", 'first, once more');
+rename("$root/to 0/1.txt", "$root/to 0/2.txt") or die "rename: $!";
+rename("$root/to 0/3.txt", "$root/to 0/3 moved.txt") or die "rename: $!";
+wait_equal($node, $id, $root, 'a file is overwritten');
+my $after = ids_of($node, $id);
+is( "$after->{'to 0/2.txt'} $after->{'to 0/3 moved.txt'}",
+	"$before->{'to 0/1.txt'} $before->{'to 0/3.txt'}",
+	'a file is overwritten: the row that moved keeps its id');
+
+# What the worker takes for new is there already.
+$node->safe_psql($db, qq(
+INSERT INTO file_records (repository_id, file_path, file_size, mod_time, last_scanned,
+	scan_generation, created_at, updated_at, inode, mtime_ns, ctime_ns)
+VALUES ('$id', 'surprise.txt', 1, now(), now(), 0, now(), now(), 1, 1, 1)));
+write_file("$root/surprise.txt", 'surprise');
+write_file("$root/no surprise.txt", 'no surprise');
+wait_equal($node, $id, $root, 'a row that is there already');
+
+is(worker_pid($node, $db), $worker, 'all that by the same worker');
+all_is_well($node, $id, $root, 'in the end', $position);
+$node->stop;
+done_testing();
