@@ -113,7 +113,7 @@ altered(
 altered(
 	'triggers for each row',
 	alter => 'CREATE TRIGGER before_row BEFORE INSERT OR UPDATE ON file_records FOR EACH ROW EXECUTE FUNCTION each_row()',
-	query => "SELECT count(*) FILTER (WHERE what = 'INSERT'),
+	query => "SELECT count(DISTINCT path) FILTER (WHERE what = 'INSERT' AND starts_with(path, 'from')),
 			count(DISTINCT path) FILTER (WHERE what = 'UPDATE' AND starts_with(path, :dir))
 		FROM journal",
 	gives => '30|30',
