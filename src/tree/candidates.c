@@ -18,13 +18,14 @@
  */
 #include "candidates.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 /* What precedes the path and its terminator in the stream. */
@@ -96,17 +97,13 @@ Candidates *
 candidates_create(const char *spool_dir, size_t memory_limit)
 {
 	Candidates *c = calloc(1, sizeof(Candidates));
-	struct timespec now;
 
 	if (c == NULL)
 		return NULL;
 	c->fd = -1;
 	c->memory_limit = memory_limit;
 	if (getrandom(&c->seed, sizeof(c->seed), GRND_NONBLOCK) != (ssize_t) sizeof(c->seed))
-	{
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		c->seed = (uint64_t) now.tv_nsec * UINT64_C(0x9E3779B97F4A7C15);
-	}
+		c->seed = (uint64_t) clock_ns(CLOCK_MONOTONIC) * UINT64_C(0x9E3779B97F4A7C15);
 	if (spool_dir != NULL)
 	{
 		c->spool_dir = strdup(spool_dir);

@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <time.h>
 
 /* The longest wait for the other half of a rename. */
 #define CHANGES_RENAME_US	20000
@@ -33,7 +32,7 @@ void
 changes_want_subtree(Engine *engine, const char *path, size_t len, uint64_t epoch)
 {
 	ScanPlace  *place;
-	int64_t		now = engine_now_us();
+	int64_t		now = monotonic_us();
 
 	if (engine->n_places >= CHANGES_PLACES)
 	{
@@ -114,7 +113,7 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask,
 		uint32_t cookie)
 {
 	Engine	   *engine = arg;
-	int64_t		now = engine_now_us();
+	int64_t		now = monotonic_us();
 	unsigned	hints = 0;
 
 	if (mask & IN_MODIFY)
@@ -278,12 +277,10 @@ changes_heal(Engine *engine, const char *reason)
 bool
 changes_process_events(Engine *engine)
 {
-	struct timespec ts;
 
 	if (engine->reader == NULL || !events_take(engine->reader, &engine->batch))
 		return false;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	engine->last_event_us = ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
+	engine->last_event_us = clock_us(CLOCK_REALTIME);
 	engine->progress_due = true;
 	for (size_t i = 0; i < engine->batch.count && !engine->batch.lost; i++)
 	{

@@ -31,15 +31,6 @@
 #define ENGINE_ROOT_POLL_US	1000000
 #define ENGINE_RETRY_US		30000000
 
-int64_t
-engine_now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
-}
-
 /* ---- the root and the state ---- */
 
 static void
@@ -84,7 +75,7 @@ start(Engine *engine, bool accept)
 	{
 		root_state(engine, trouble, errno);
 		root_close(&engine->root);
-		engine->retry_us = engine_now_us() + ENGINE_ROOT_POLL_US;
+		engine->retry_us = monotonic_us() + ENGINE_ROOT_POLL_US;
 		return;
 	}
 	root_read_mounts(&engine->root);
@@ -103,7 +94,7 @@ start(Engine *engine, bool accept)
 	engine->running = true;
 	engine->state_changed = true;
 	if (!changes_start_watching(engine))
-		engine->retry_us = engine_now_us() + ENGINE_RETRY_US;
+		engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
 }
 
 static void
@@ -382,7 +373,7 @@ is_idle(const Engine *engine)
 static void
 retry(Engine *engine)
 {
-	if (engine->retry_us == 0 || engine_now_us() < engine->retry_us)
+	if (engine->retry_us == 0 || monotonic_us() < engine->retry_us)
 		return;
 	engine->retry_us = 0;
 	if (!engine->running)
@@ -425,14 +416,14 @@ step(Engine *engine)
 		update_state(engine);
 		if (engine->retry_us == 0 &&
 			(engine->watches == NULL || watch_tree_status(engine->watches)->unwatched > 0))
-			engine->retry_us = engine_now_us() + ENGINE_RETRY_US;
+			engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
 	}
 	answer_flushes(engine);
 	report_offer_frame(engine);
 	if (engine->running && is_idle(engine))
 		root_close(&engine->root);
 	if (engine->progress_due &&
-		engine_now_us() - engine->last_progress_us >= ENGINE_PROGRESS_US)
+		monotonic_us() - engine->last_progress_us >= ENGINE_PROGRESS_US)
 		report_progress(engine);
 }
 
@@ -440,7 +431,7 @@ step(Engine *engine)
 static int
 next_timeout(Engine *engine)
 {
-	int64_t		now = engine_now_us();
+	int64_t		now = monotonic_us();
 	int64_t		due = INT64_MAX;
 
 	if (engine->running)

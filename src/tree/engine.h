@@ -23,6 +23,7 @@
 #ifndef FSYNC_ENGINE_H
 #define FSYNC_ENGINE_H
 
+#include "clock.h"
 #include "events.h"
 #include "hash.h"
 #include "links.h"
@@ -220,7 +221,6 @@ typedef struct Engine
 
 /* engine.c */
 extern int	engine_run(int socket);
-extern int64_t engine_now_us(void);
 
 /* Sends PROTO_LOG; a condition is logged when it begins and when it ends. */
 extern void engine_log(Engine *engine, char level, const char *format,...)

@@ -13,6 +13,8 @@
  */
 #include "events.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -28,7 +30,7 @@
 /* A queue this full is read without lingering: a quarter of the default. */
 #define EVENTS_FULL			(64 * 1024)
 #define EVENTS_LINGER_NS	3000000
-#define EVENTS_QUIET_NS		INT64_C(50000000)
+#define EVENTS_QUIET_US		50000
 
 /* Events kept in memory; beyond it they count as lost, and are scanned for. */
 #define EVENTS_MAX			2000000
@@ -45,15 +47,6 @@ struct EventReader
 	char	   *buffer;
 	size_t		buffer_size;
 };
-
-static int64_t
-monotonic_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 static bool
 batch_append(EventBatch *batch, const struct inotify_event *ev,
@@ -210,7 +203,7 @@ reader_main(void *arg)
 		if (!fds[0].revents)
 			continue;
 		if (ioctl(reader->fd, FIONREAD, &queued) == 0 && queued < EVENTS_FULL &&
-			monotonic_ns() - last_read < EVENTS_QUIET_NS)
+			monotonic_us() - last_read < EVENTS_QUIET_US)
 		{
 			struct timespec linger = {0, EVENTS_LINGER_NS};
 
@@ -220,7 +213,7 @@ reader_main(void *arg)
 		pthread_mutex_lock(&reader->lock);
 		read_queue(reader, queued > 0 ? queued : 1);
 		pthread_mutex_unlock(&reader->lock);
-		last_read = monotonic_ns();
+		last_read = monotonic_us();
 	}
 }
 

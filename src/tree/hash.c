@@ -13,15 +13,6 @@
 #include <time.h>
 
 int64_t
-hash_now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-int64_t
 hash_bytes(const HashJob *job)
 {
 	return __atomic_load_n(&job->bytes, __ATOMIC_RELAXED);

@@ -107,8 +107,7 @@ extern void hash_pool_destroy(HashPool *pool);
  */
 extern void hash_file(int rootfd, HashJob *job);
 
-/* CLOCK_MONOTONIC in microseconds, and sleeping until then. */
-extern int64_t hash_now_us(void);
+/* Sleeps until then, in the time of monotonic_us(). */
 extern void hash_sleep_until(int64_t due_us);
 
 #endif							/* FSYNC_HASH_H */

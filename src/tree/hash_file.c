@@ -14,6 +14,8 @@
  */
 #include "hash_file.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -122,7 +124,7 @@ judge(HashFile *file, int64_t now)
 	if (info->stat.ctime_ns != file->last_ctime && ++file->looks > RESTLESS_LOOKS)
 		return end(file, HASH_CHANGED);
 	file->last_ctime = info->stat.ctime_ns;
-	file->due_us = hash_now_us() + (wait < WAIT_MAX_NS ? wait : WAIT_MAX_NS) / 1000;
+	file->due_us = monotonic_us() + (wait < WAIT_MAX_NS ? wait : WAIT_MAX_NS) / 1000;
 	return HASH_STEP_WAIT;
 }
 

@@ -16,6 +16,7 @@
  */
 #include "hash_lanes.h"
 
+#include "clock.h"
 #include "hash_file.h"
 
 #include <errno.h>
@@ -141,7 +142,7 @@ advance(HashLanes *lanes, Place *place, HashStep step)
 	if (stage != FILE_NONE)
 		return;
 	lanes->n_urgent -= job->urgent;
-	job->duration_us = hash_now_us() - place->start_us;
+	job->duration_us = monotonic_us() - place->start_us;
 	job->next = NULL;
 	*lanes->done_tail = job;
 	lanes->done_tail = &job->next;
@@ -154,7 +155,7 @@ hash_lanes_add(HashLanes *lanes, HashJob *job)
 
 	while (place->stage != FILE_NONE)
 		place++;
-	place->start_us = hash_now_us();
+	place->start_us = monotonic_us();
 	lanes->n_urgent += job->urgent;
 	advance(lanes, place, hash_file_open(&place->file, job, lanes->limit));
 }
@@ -226,10 +227,10 @@ fill(HashLanes *lanes, Place *place)
 {
 	int64_t		before = place->file.job->bytes;
 	int64_t		bytes;
-	int64_t		start = hash_now_us();
+	int64_t		start = monotonic_us();
 	HashStep	step = hash_file_fill(&place->file, lanes->piece, &lanes->uncached);
 
-	lanes->read_us += hash_now_us() - start;
+	lanes->read_us += monotonic_us() - start;
 	bytes = place->file.job->bytes - before;
 	lanes->read_bytes += bytes > SMALL_READ ? bytes : SMALL_READ;
 	if (lanes->read_bytes > SLOW_WINDOW)
@@ -277,7 +278,7 @@ hash_lanes_step(HashLanes *lanes, bool urgent_only)
 {
 	Place	   *ready[MAX_FILES];
 	int			n_ready = 0;
-	int64_t		now = lanes->n_waiting > 0 ? hash_now_us() : 0;
+	int64_t		now = lanes->n_waiting > 0 ? monotonic_us() : 0;
 
 	for (int i = 0; i < lanes->n_places; i++)
 	{

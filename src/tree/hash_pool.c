@@ -24,6 +24,7 @@
  */
 #include "hash.h"
 
+#include "clock.h"
 #include "hash_lanes.h"
 
 #include <errno.h>
@@ -246,12 +247,12 @@ wait_locked(HashPool *pool, Lane *lane, const HashLanes *lanes, int64_t rest_ns)
 
 	if (rest_ns > 0 && (hash_lanes_count(lanes) > 0 || lane->queued > 0))
 	{
-		int64_t		rested = hash_now_us() + 1 +
+		int64_t		rested = monotonic_us() + 1 +
 			(rest_ns < THROTTLE_SLEEP_NS ? rest_ns : THROTTLE_SLEEP_NS) / 1000;
 
 		due = rested < due ? rested : due;
 	}
-	if (due <= hash_now_us())
+	if (due <= monotonic_us())
 		return false;
 	if (!hash_lanes_room(lanes, true))
 	{

@@ -95,7 +95,7 @@ hashing_submit(Engine *engine, const Point *p)
 			free(item->job.path);
 		free(item);
 		pending_retry(&engine->pending, 0, p->path, p->len, p->hints | HINT_CONTENT,
-					  engine_now_us() + (int64_t) engine->config.debounce_max_ms * 1000,
+					  monotonic_us() + (int64_t) engine->config.debounce_max_ms * 1000,
 					  p->since_us, p->epoch, p->scan_id);
 		return;
 	}
@@ -237,7 +237,7 @@ look_again(Engine *engine, const HashItem *item, unsigned hints, int64_t delay_u
 	p = pending_retry(&engine->pending, item->node, name,
 					  item->job.len - (name - item->job.path),
 					  item->hints | hints,
-					  engine_now_us() + delay_us, item->since_us, epoch, scan_id);
+					  monotonic_us() + delay_us, item->since_us, epoch, scan_id);
 	if (p != NULL)
 		p->retries = item->retries + 1;
 }

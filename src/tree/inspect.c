@@ -111,7 +111,7 @@ merge_point(Engine *engine, Point *into, const Point *p)
 		const char *name = slash ? slash + 1 : p->path;
 
 		pending_note(&engine->pending, p->node, name, p->len - (name - p->path),
-					 p->hints, engine_now_us(), p->epoch);
+					 p->hints, monotonic_us(), p->epoch);
 		return;
 	}
 	if (p->node != 0)

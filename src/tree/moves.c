@@ -137,7 +137,7 @@ stat_of_row(const ProtoBelief *b, const ProtoStat *now)
 static bool
 waited_long(const Point *p)
 {
-	return p->put_off_us != 0 && p->put_off_us + MOVES_WAIT_US < engine_now_us();
+	return p->put_off_us != 0 && p->put_off_us + MOVES_WAIT_US < monotonic_us();
 }
 
 /* Whether something is still to be heard, or was since the points were taken. */
@@ -149,7 +149,7 @@ restless(Engine *engine)
 	return engine->resolving || engine->moves_seen != engine->points_moves_seen ||
 		engine->n_places > 0 ||
 		(engine->partial.scan != NULL && !engine->partial.drained) ||
-		runs_heal_undrained(engine) || changes_rename_unpaired(engine, engine_now_us(), &until);
+		runs_heal_undrained(engine) || changes_rename_unpaired(engine, monotonic_us(), &until);
 }
 
 /*
@@ -361,7 +361,7 @@ put_off(Engine *engine, Point *p, unsigned hints)
 	{
 		if (p->retries > waiting->retries)
 			waiting->retries = p->retries;
-		waiting->put_off_us = p->put_off_us ? p->put_off_us : engine_now_us();
+		waiting->put_off_us = p->put_off_us ? p->put_off_us : monotonic_us();
 	}
 	p->settled = true;
 }

@@ -43,7 +43,7 @@ report_applied(Engine *engine, int64_t cpu_us)
 	uint32_t	frame = engine->frames_sent - engine->unacknowledged;
 
 	engine->unacknowledged--;
-	statistics_frame_applied(&engine->statistics, engine_now_us());
+	statistics_frame_applied(&engine->statistics, monotonic_us());
 	engine->progress_due |= engine->statistics.changed;
 	if (cpu_us > 0 && cpu_us < INT64_MAX / 1000)
 		throttle_charge(&engine->throttle,
@@ -247,7 +247,7 @@ report_progress(Engine *engine)
 	proto_put_statistics(&engine->out, &engine->statistics.counted);
 	proto_end(&engine->out);
 	engine->statistics.changed = false;
-	engine->last_progress_us = engine_now_us();
+	engine->last_progress_us = monotonic_us();
 	engine->progress_due = false;
 }
 

@@ -86,7 +86,7 @@ start_queued_scan(Engine *engine)
 	if (!engine->scan_queued || engine->building || engine->resolving ||
 		engine->full.scan != NULL)
 		return;
-	if (engine->scan_restarts > 0 && engine->restart_due_us > engine_now_us() &&
+	if (engine->scan_restarts > 0 && engine->restart_due_us > monotonic_us() &&
 		(engine->pending.table.count > 0 || engine->n_places > 0 ||
 		 engine->partial.scan != NULL || engine->inspecting))
 		return;
@@ -165,7 +165,7 @@ restart_run(Engine *engine, ScanRun *run)
 	engine->queued_scan.mass_delete_threshold = run->threshold;
 	engine->scan_queued = true;
 	engine->scan_restarts++;
-	engine->restart_due_us = engine_now_us() +
+	engine->restart_due_us = monotonic_us() +
 		(int64_t) engine->config.debounce_max_ms * 1000;
 	forget_run(run);
 	return true;
@@ -559,7 +559,7 @@ static PendingRule
 present_rule(Engine *engine)
 {
 	PendingRule rule = {
-		.now_us = engine_now_us(),
+		.now_us = monotonic_us(),
 		.debounce_us = (int64_t) engine->config.debounce_ms * 1000,
 		.debounce_max_us = (int64_t) engine->config.debounce_max_ms * 1000
 	};

@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct Row
@@ -204,7 +203,6 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 {
 	size_t		at = row_at(w, o->path.data, o->path.len);
 	Row		   *row = find_row(w, o->path.data, o->path.len);
-	struct timespec now;
 
 	if (row == NULL)
 	{
@@ -226,8 +224,7 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 	else if (id)
 		row->id = id;
 	row->stat = o->stat;
-	clock_gettime(CLOCK_REALTIME, &now);
-	row->scanned_us = now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
+	row->scanned_us = clock_us(CLOCK_REALTIME);
 	row->has_hash = o->has_hash;
 	memcpy(row->hash, o->hash, PROTO_HASH_LEN);
 }

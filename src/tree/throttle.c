@@ -16,6 +16,8 @@
  */
 #include "throttle.h"
 
+#include "clock.h"
+
 #include <linux/ioprio.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -29,15 +31,6 @@
 
 /* More than this is not overdrawn, whatever clocks say: an hour of a core. */
 #define DEBT_MAX_NS		(3600 * 1000 * MILLION)
-
-static int64_t
-clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * (1000 * MILLION) + ts.tv_nsec;
-}
 
 static int64_t
 monotonic_ns(void)

@@ -24,6 +24,7 @@
 #include "watch_nodes.h"
 
 #include "beneath.h"
+#include "clock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,17 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-static int64_t
-monotonic_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
-}
 
 static void
 close_cached(WatchTree *tree)
