@@ -89,6 +89,10 @@ build/torture/storm: test/torture/storm.c
 	@mkdir -p $(@D)
 	$(TREE_CC) $(TREE_CFLAGS) -o $@ $<
 
+build/torture/oracle: test/torture/oracle.c build/unit/tree.a
+	@mkdir -p $(@D)
+	$(TREE_CC) $(TREE_CFLAGS) -Isrc/tree -o $@ $^ $(TREE_LIBS)
+
 -include $(wildcard build/*/*.d)
 
 # ---------------------------------------------------------------------

@@ -244,8 +244,8 @@ run_tap()
 		tests+=("t/${test##*/}")
 	done
 	mkdir -p "$work/run/tmp_check"
-	build build/torture/storm
-	cp build/torture/storm "$work/run/"
+	build build/torture/storm build/torture/oracle
+	cp build/torture/storm build/torture/oracle "$work/run/"
 
 	# For the test that serves a file system; /dev/fuse itself may be root's.
 	[ "$(id -u)" -ne 0 ] || mknod -m 600 "$work/run/fuse" c 10 229 2>/dev/null || :
@@ -261,6 +261,7 @@ run_tap()
 			LC_MESSAGES=C \
 			PGCTLTIMEOUT=600 \
 			TORTURE_STORM="$work/run/storm" \
+			APPLY_ORACLE="$work/run/oracle" \
 			perl run-tap.pl "$work/run/tap.counts" "${CHECK_JOBS:-4}" "${tests[@]}"
 	) </dev/null 2>&1 | tee "$work/run/tap.log" || ok=no
 	if [ ! -s "$work/run/tap.counts" ]; then
