@@ -296,7 +296,6 @@ beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 			   const ProtoBeliefsRequest *request, ProtoBuf *out)
 {
 	PageReceiver page = {0};
-	int64		begin_us = session_cpu_us();
 	ProtoBeliefsHeader header;
 	volatile bool found = false;
 
@@ -325,7 +324,7 @@ beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 						(errcode(ERRCODE_OUT_OF_MEMORY),
 						 errmsg("out of memory")));
 			len = proto_buf_pending(&page.rows);
-			header.cpu_us = session_cpu_us() - begin_us;
+			header.cpu_us = session_cpu_lap();
 			proto_begin(out, PROTO_BELIEFS);
 			proto_put_beliefs_header(out, &header);
 			to = proto_buf_reserve(out, len);

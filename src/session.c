@@ -468,10 +468,14 @@ session_error_is_transient(int sqlerrcode)
 }
 
 int64
-session_cpu_us(void)
+session_cpu_lap(void)
 {
+	static int64 last = 0;
+	int64		lap;
 	struct timespec ts;
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-	return ts.tv_sec * INT64CONST(1000000) + ts.tv_nsec / 1000;
+	lap = ts.tv_sec * INT64CONST(1000000) + ts.tv_nsec / 1000 - last;
+	last += lap;
+	return lap;
 }

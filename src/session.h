@@ -101,7 +101,7 @@ extern uint64 session_stream(const ExtensionObjects *objects, SessionPlan *plan,
  * out of memory, read-only, shutdown...): try again later, blame no row. */
 extern bool session_error_is_transient(int sqlerrcode);
 
-/* CPU time that the worker has used so far, in microseconds. */
-extern int64 session_cpu_us(void);
+/* CPU time that the worker has used since the last call, in microseconds. */
+extern int64 session_cpu_lap(void);
 
 #endif							/* FSYNC_SESSION_H */

@@ -63,7 +63,6 @@ static FrameResult
 take_observations(WorkerRepository *repository, ProtoReader body)
 {
 	ApplyWork	work = {.body = body};
-	int64		begin_us = session_cpu_us();
 	int			error;
 
 	work.generation = runs_generation(repository);
@@ -83,7 +82,7 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 		repository->purge_at = Min(repository->purge_at, clock_ms() + PURGE_DELAY_MS);
 
 	proto_begin(&repository->tree.out, PROTO_APPLIED);
-	proto_put_i64(&repository->tree.out, session_cpu_us() - begin_us);
+	proto_put_i64(&repository->tree.out, session_cpu_lap());
 	proto_end(&repository->tree.out);
 	process_send(repository);
 	return FRAME_DONE;
@@ -349,6 +348,7 @@ messages_receive(WorkerRepository *repository)
 {
 	if (!process_can_talk(repository) || repository->stalled)
 		return;
+	(void) session_cpu_lap();	/* what went before was for somebody else */
 	if (!tree_client_receive(&repository->tree))
 		repository->at_end = true;
 	take_frames(repository);
@@ -358,6 +358,7 @@ messages_receive(WorkerRepository *repository)
 void
 messages_resume(WorkerRepository *repository)
 {
+	(void) session_cpu_lap();
 	repository->stalled = false;
 	repository->database_trouble[0] = '\0';
 	if (repository->run.phase == RUN_ENDING && !runs_finish(repository))

@@ -466,11 +466,14 @@ loop(Engine *engine)
 			{.fd = engine->running ? engine->root.mountinfo_fd : -1, .events = POLLPRI},
 		};
 		uint64_t	count;
+		int64_t		clock;
 
 		if (proto_buf_pending(&engine->out) > 0)
 			fds[0].events |= POLLOUT;
 		if (poll(fds, 3, next_timeout(engine)) < 0)
 			continue;
+		clock = throttle_clock(&engine->throttle);
+		engine->done = engine->done_for_scan = 0;
 		if (fds[1].revents && read(engine->wake_fd, &count, sizeof(count)) < 0)
 			continue;
 		if (fds[0].revents & (POLLIN | POLLHUP | POLLERR))
@@ -494,6 +497,7 @@ loop(Engine *engine)
 			if (engine->out.failed || errno != EAGAIN)
 				engine->exit_status = engine->exit_status < 0 ? EXIT_FAILURE : engine->exit_status;
 		}
+		throttle_charge_since(&engine->throttle, clock, engine->done_for_scan, engine->done);
 	}
 }
 

@@ -163,6 +163,8 @@ typedef struct Engine
 	Links	   *links;
 	HashPool   *pool;
 	Throttle	throttle;		/* of the full scan */
+	size_t		done;			/* files, rows: in this turn of the loop ... */
+	size_t		done_for_scan;	/* ... and of these for the full scan */
 	Table		items;			/* HashItems in the pool, by path */
 	size_t		scan_items;		/* of these, not urgent */
 	Table		items_by_name;	/* ... and by node and name */

@@ -191,6 +191,18 @@ hash_lanes_due(const HashLanes *lanes, bool urgent_only)
 	return due;
 }
 
+void
+hash_lanes_rested(HashLanes *lanes, int64_t us)
+{
+	for (int i = 0; i < lanes->n_places; i++)
+	{
+		Place	   *place = &lanes->places[i];
+
+		if (place->stage != FILE_NONE && !place->file.job->urgent)
+			place->start_us += us;
+	}
+}
+
 HashJob *
 hash_lanes_take_done(HashLanes *lanes)
 {

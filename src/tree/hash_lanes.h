@@ -47,6 +47,9 @@ extern void hash_lanes_step(HashLanes *lanes, bool urgent_only);
  */
 extern int64_t hash_lanes_due(const HashLanes *lanes, bool urgent_only);
 
+/* Those that are not urgent have rested, which is no part of their duration. */
+extern void hash_lanes_rested(HashLanes *lanes, int64_t us);
+
 /* A job that has ended, or NULL. */
 extern HashJob *hash_lanes_take_done(HashLanes *lanes);
 

@@ -240,9 +240,10 @@ finish_all_locked(HashPool *pool, Lane *lane, HashLanes *lanes)
  * for so many nanoseconds.  False when there is something to do at once.
  */
 static bool
-wait_locked(HashPool *pool, Lane *lane, const HashLanes *lanes, int64_t rest_ns)
+wait_locked(HashPool *pool, Lane *lane, HashLanes *lanes, int64_t rest_ns)
 {
 	int64_t		due = hash_lanes_due(lanes, rest_ns > 0);
+	int64_t		start;
 	struct timespec until;
 
 	if (rest_ns > 0 && (hash_lanes_count(lanes) > 0 || lane->queued > 0))
@@ -252,7 +253,8 @@ wait_locked(HashPool *pool, Lane *lane, const HashLanes *lanes, int64_t rest_ns)
 
 		due = rested < due ? rested : due;
 	}
-	if (due <= monotonic_us())
+	start = monotonic_us();
+	if (due <= start)
 		return false;
 	if (!hash_lanes_room(lanes, true))
 	{
@@ -260,16 +262,20 @@ wait_locked(HashPool *pool, Lane *lane, const HashLanes *lanes, int64_t rest_ns)
 		pthread_mutex_unlock(&pool->lock);
 		hash_sleep_until(due);
 		pthread_mutex_lock(&pool->lock);
-		return true;
 	}
-	until.tv_sec = due / 1000000;
-	until.tv_nsec = due % 1000000 * 1000;
-	lane->idle++;
-	if (due == INT64_MAX)
-		pthread_cond_wait(&lane->work, &pool->lock);
 	else
-		(void) pthread_cond_timedwait(&lane->work, &pool->lock, &until);
-	lane->idle--;
+	{
+		until.tv_sec = due / 1000000;
+		until.tv_nsec = due % 1000000 * 1000;
+		lane->idle++;
+		if (due == INT64_MAX)
+			pthread_cond_wait(&lane->work, &pool->lock);
+		else
+			(void) pthread_cond_timedwait(&lane->work, &pool->lock, &until);
+		lane->idle--;
+	}
+	if (rest_ns > 0)
+		hash_lanes_rested(lanes, monotonic_us() - start);
 	return true;
 }
 
@@ -312,7 +318,11 @@ worker_main(void *arg)
 
 		if (woken || lane->queued > (size_t) lane->idle)
 			job = take_locked(lane, lanes, rest_ns > 0);
-		woken = false;
+
+		/* one that must rest, or has no room, is to look again: others leave
+		 * the job to who was woken for it */
+		if (job != NULL || lane->queued == 0)
+			woken = false;
 		if (job == NULL && wait_locked(pool, lane, lanes, rest_ns))
 		{
 			woken = true;

@@ -353,9 +353,6 @@ void
 hashing_collect(Engine *engine)
 {
 	HashJob    *job;
-	int64_t		clock = throttle_clock(&engine->throttle);
-	size_t		files = 0;
-	size_t		of_scan = 0;
 	LastDirectory last;
 
 	if (engine->inspecting)
@@ -377,10 +374,10 @@ hashing_collect(Engine *engine)
 		HashItem   *item = job->owner;
 		HashJob    *next = job->next;
 
-		files++;
+		engine->done++;
 		if (!job->urgent)
 		{
-			of_scan++;
+			engine->done_for_scan++;
 			engine->scan_items--;
 		}
 		if (!item->superseded)
@@ -400,7 +397,6 @@ hashing_collect(Engine *engine)
 		job = next;
 	}
 	beneath_end(&last);
-	throttle_charge_since(&engine->throttle, clock, of_scan, files);
 }
 
 /* ---- who waits for it ---- */

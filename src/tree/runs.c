@@ -401,6 +401,8 @@ drain(Engine *engine, ScanRun *run, const PendingRule *rule)
 	while (engine->n_points < RUNS_CANDIDATES &&
 		   (more = candidates_next(candidates, &removed, &added)) == 1)
 	{
+		engine->done++;
+		engine->done_for_scan += run->id != 0;
 		add_candidate(engine, run, &removed);
 		add_candidate(engine, run, &added);
 	}
@@ -457,6 +459,8 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 
 		if (finding == NULL)
 			break;
+		engine->done++;
+		engine->done_for_scan += run->id != 0;
 		if (run->result == PROTO_SCAN_CANCELLED)
 			;					/* nobody wants it */
 		else if (finding->kind == FINDING_ADDED)
@@ -514,26 +518,23 @@ take_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 bool
 runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 {
-	int64_t		clock = throttle_clock(&engine->throttle);
 	size_t		of_scan = 0;
 	size_t		all = 1;
-	bool		good;
 
-	if (clock >= 0 && header->request_id == engine->full_request)
-		of_scan = 1;
-	else if (clock >= 0 && header->request_id == engine->points_request)
+	if (header->request_id == engine->full_request)
+		of_scan = all = header->count + 1;
+	else if (header->request_id == engine->points_request &&
+			 throttle_clock(&engine->throttle) >= 0)
 	{
 		all = engine->n_points;
 		for (size_t i = 0; i < all; i++)
 			of_scan += engine->points[i].scan_id != 0;
 	}
-	good = take_beliefs(engine, header, body);
+	engine->done += all;
+	engine->done_for_scan += of_scan;
 	if (of_scan > 0)
-	{
-		throttle_charge_since(&engine->throttle, clock, of_scan, all);
 		throttle_charge(&engine->throttle, header->cpu_us * 1000.0 * of_scan / all);
-	}
-	return good;
+	return take_beliefs(engine, header, body);
 }
 
 /* As hashing_renew(): what nobody waited for so far is done before the flush. */
@@ -577,7 +578,6 @@ void
 runs_step(Engine *engine)
 {
 	PendingRule rule = present_rule(engine);
-	int64_t		clock;
 
 	/* Changes and barriers wait for a scan that makes up for lost events. */
 	throttle_set(&engine->throttle, engine->healing ? 0 : engine->config.scan_cpu_ppm,
@@ -601,9 +601,7 @@ runs_step(Engine *engine)
 		}
 		inspect_start(engine);
 	}
-	clock = throttle_clock(&engine->throttle);
 	step_run(engine, &engine->full, &engine->full_request, &rule);
-	throttle_charge_since(&engine->throttle, clock, 1, 1);
 }
 
 /* When runs_step() has something to do, in microseconds; INT64_MAX. */

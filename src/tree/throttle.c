@@ -157,10 +157,13 @@ set_io_priority(ThrottleMeter *meter, int io_priority)
 void
 throttle_begin(ThrottleMeter *meter, Throttle *throttle)
 {
+	int64_t		cpu_ns = throttle != NULL ? throttle_clock(throttle) : -1;
+
 	meter->throttle = throttle;
 	set_io_priority(meter, throttle == NULL ? PROTO_IO_NONE :
 					atomic_load(&throttle->io_priority));
-	meter->charged_ns = throttle != NULL ? throttle_clock(throttle) : -1;
+	if (cpu_ns < 0 || meter->charged_ns < 0)
+		meter->charged_ns = cpu_ns;
 }
 
 int64_t

@@ -66,7 +66,8 @@ typedef struct ThrottleMeter
 
 /*
  * The thread begins to work for a scan (throttle is NULL: for somebody else),
- * and ends.  The meter begins as zeros.
+ * and ends.  What it uses between two pieces of work for a scan is charged with
+ * the second.  The meter begins as zeros.
  */
 extern void throttle_begin(ThrottleMeter *meter, Throttle *throttle);
 extern void throttle_end(ThrottleMeter *meter);

@@ -209,6 +209,56 @@ test_io_priority(void)
 	throttle_end(&meter);
 }
 
+static void
+use_cpu(int64_t ns)
+{
+	struct timespec now;
+	int64_t		end = 0;
+
+	do
+	{
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+		if (end == 0)
+			end = now.tv_sec * SECOND + now.tv_nsec + ns;
+	} while (now.tv_sec * SECOND + now.tv_nsec < end);
+}
+
+/*
+ * Fails if what a thread does for others is charged, or what it does between
+ * two pieces of work for a scan is not.
+ */
+static void
+test_meter(void)
+{
+	Throttle	throttle;
+	ThrottleMeter meter = {0};
+
+	clock_now = SECOND;
+	throttle_init(&throttle, test_clock);
+	throttle_set(&throttle, 500000, PROTO_IO_NONE);
+	throttle_begin(&meter, NULL);
+	use_cpu(50 * MS);
+	throttle_end(&meter);
+	throttle_begin(&meter, &throttle);
+	throttle_end(&meter);
+	EQUALS(throttle_delay_ns(&throttle), 0);
+	use_cpu(50 * MS);
+	throttle_begin(&meter, &throttle);
+	HOLDS(throttle_used(&meter) >= 60 * MS);
+	throttle_end(&meter);
+
+	/* nor what was done before there was a limit */
+	throttle_set(&throttle, 0, PROTO_IO_NONE);
+	throttle_begin(&meter, &throttle);
+	use_cpu(50 * MS);
+	throttle_end(&meter);
+	clock_now++;
+	throttle_set(&throttle, 500000, PROTO_IO_NONE);
+	throttle_begin(&meter, &throttle);
+	EQUALS(throttle_used(&meter), 0);
+	throttle_end(&meter);
+}
+
 /* ---------------------------------------------------------------------
  * Threads that hash
  * ---------------------------------------------------------------------
@@ -294,6 +344,54 @@ test_pool(int64_t size)
 	throttle_set(&throttle, TINY_PPM, PROTO_IO_NONE);
 	throttle_charge(&throttle, HOUR);
 	hash_pool_submit(pool, new_job("of_scan", size, false));
+	hash_pool_destroy(pool);
+	close(notify_fd);
+}
+
+/* Fails if a thread that is woken for a job while it rests forgets it. */
+static void
+test_short_rests(void)
+{
+	enum { rounds = 50, jobs = 100 };
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	HashPool   *pool = hash_pool_create(4, notify_fd);
+	Throttle	throttle;
+	int			done = 0;
+	bool		forgotten = false;
+
+	FILES_MUST(pool != NULL);
+	throttle_init(&throttle, NULL);
+
+	/* what is overdrawn is paid in a microsecond or so */
+	throttle_set(&throttle, 1000000000, PROTO_IO_NONE);
+	hash_pool_set_throttle(pool, &throttle);
+	hash_pool_set_root(pool, rootfd);
+	for (int round = 0; round < rounds && !forgotten; round++)
+	{
+		for (int i = 0; i < jobs; i++)
+			hash_pool_submit(pool, new_job("small", 3, false));
+		for (int waits = 0; hash_pool_outstanding(pool) > 0 && !forgotten; waits++)
+		{
+			HashJob    *job;
+
+			throttle_charge(&throttle, 25 * MS);
+			while ((job = hash_pool_collect(pool)) != NULL)
+				while (job != NULL)
+				{
+					HashJob    *next = job->next;
+
+					free(job->path);
+					free(job);
+					job = next;
+					done++;
+				}
+			if (waits > 1000)
+				usleep(1000);
+			forgotten = waits > 120000;
+		}
+	}
+	HOLDS(!forgotten);
+	EQUALS(done, rounds * jobs);
 	hash_pool_destroy(pool);
 	close(notify_fd);
 }
@@ -467,8 +565,10 @@ main(void)
 	test_idle();
 	test_new_limit();
 	test_io_priority();
+	test_meter();
 	test_pool(3);
 	test_pool(HASH_LARGE_FILE);
+	test_short_rests();
 	test_within_large();
 	test_scan();
 
