@@ -290,6 +290,60 @@ FROM PUBLIC;
 -- Verification
 --
 
+-- Apart from file_records, of which a verification would otherwise write every
+-- row and every index entry anew.  No foreign key, for the same reason as
+-- there; what is left of a removed file is forgotten by the next verification.
+CREATE TABLE fsync_verifications (
+	file_id bigint PRIMARY KEY,
+	repository_id uuid NOT NULL,
+	last_verified timestamptz,
+	problem text,
+	message text,
+	expected_hash bytea,
+	found_hash bytea
+);
+
+CREATE INDEX fsync_verifications_last_verified_idx
+	ON fsync_verifications (repository_id, last_verified, file_id);
+
+CREATE INDEX fsync_verifications_problem_idx
+	ON fsync_verifications (repository_id, file_id) WHERE problem IS NOT NULL;
+
+COMMENT ON TABLE fsync_verifications IS
+'Files that fsync_verify() has read again, one row for each; fsync_files has last_verified, too';
+COMMENT ON COLUMN fsync_verifications.file_id IS 'The file; see file_records';
+COMMENT ON COLUMN fsync_verifications.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN fsync_verifications.last_verified IS 'When its content was last read and found to be as content_hash says; NULL: never';
+COMMENT ON COLUMN fsync_verifications.problem IS 'What the last verification found, as in fsync_problems; NULL: nothing. It stands until the file changes or is found right';
+COMMENT ON COLUMN fsync_verifications.message IS 'More about the problem';
+COMMENT ON COLUMN fsync_verifications.expected_hash IS 'content_hash, when the problem was found';
+COMMENT ON COLUMN fsync_verifications.found_hash IS 'SHA-256 of what was found instead; NULL where nothing could be read';
+
+ALTER TABLE sync_operations
+	DROP CONSTRAINT sync_operations_operation_type_check,
+	ADD CONSTRAINT sync_operations_operation_type_check
+		CHECK (operation_type IN ('startup', 'reconciliation', 'realtime', 'verification'));
+
+COMMENT ON TABLE sync_operations IS
+'One row for each run: a startup sync, a reconciliation, a burst of real-time changes, or a verification. Pruned by age and by number.';
+COMMENT ON COLUMN sync_operations.operation_type IS 'startup, reconciliation, realtime or verification';
+COMMENT ON COLUMN sync_operations.files_scanned IS 'Files that were looked at; of a verification, that were read to the end';
+
+CREATE FUNCTION fsync_verify(
+	repository_id uuid DEFAULT NULL,
+	rate text DEFAULT NULL,
+	budget text DEFAULT NULL,
+	wait boolean DEFAULT true)
+RETURNS SETOF sync_operations
+AS 'MODULE_PATHNAME', 'fsync_verify'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_verify(uuid, text, text, boolean) IS
+'Reads files again that are unchanged, as far as size, times and inode tell, and reports in fsync_problems whose content is not what content_hash says: one repository, or NULL for all active ones; those never verified first, then the longest ago. rate: bytes a second, as for pg_size_bytes(); budget: an interval, or bytes; NULL: no limit. With wait, returns when the runs have ended. Returns the rows of the runs, one a repository.';
+
+REVOKE ALL ON fsync_verifications FROM PUBLIC;
+REVOKE ALL ON FUNCTION fsync_verify(uuid, text, text, boolean) FROM PUBLIC;
+
 --
 -- Missing files and duplicates
 --
@@ -320,10 +374,13 @@ SELECT f.id,
 		   ELSE f.scan_generation END AS scan_generation,
 	   f.created_at,
 	   f.updated_at,
-	   f.missing_since
+	   f.missing_since,
+	   v.last_verified
 FROM file_records f
-JOIN fsync_repositories r USING (repository_id);
+JOIN fsync_repositories r USING (repository_id)
+LEFT JOIN fsync_verifications v ON v.file_id = f.id;
 
+COMMENT ON COLUMN fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
 COMMENT ON COLUMN fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
 
 --

@@ -27,8 +27,8 @@
 #include "utils/timestamp.h"
 
 #include "apply_changes.h"
+#include "apply_corrupt.h"
 #include "apply_problems.h"
-#include "apply_rows.h"
 
 /*
  * Refusals with one SQLSTATE, and nothing accepted, that make it a fault of
@@ -341,6 +341,7 @@ look_at_repository(ApplyRun *run)
 												  SPI_tuptable->tupdesc, 3, &isnull));
 	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
 									   SPI_OK_SELECT) == 1;
+	run->has_corrupt = corrupt_any(run->objects, run->repository_id);
 	return true;
 }
 
@@ -371,6 +372,8 @@ write_message(ApplyRun *run, bool with_care)
 			write_at_once(run);
 		if (before != NULL)
 			changes_end(run, before);
+		if (run->has_corrupt)
+			corrupt_follow(run->objects, run->repository_id);
 	}
 	session_commit();
 	MemoryContextSwitchTo(context);

@@ -30,7 +30,7 @@ static SessionPlan any_plan = {
 static SessionPlan clear_plan = {
 	.sql = "DELETE FROM %1$s.fsync_problems WHERE repository_id = $1"
 	" AND sha256(path) IN (SELECT sha256(u) FROM unnest($2) u)"
-	" AND path = ANY ($2)",
+	" AND path = ANY ($2) AND problem NOT IN (" CORRUPT_PROBLEMS ")",
 	.nargs = 2,
 	.argtypes = {UUIDOID, BYTEAARRAYOID},
 };
@@ -38,6 +38,7 @@ static SessionPlan clear_plan = {
 /* Those that are reported anew are left, to keep their first_seen. */
 static SessionPlan clear_under_plan = {
 	.sql = "DELETE FROM %1$s.fsync_problems WHERE repository_id = $1"
+	" AND problem NOT IN (" CORRUPT_PROBLEMS ")"
 	" AND (octet_length($2) = 0 OR path = $2"
 	" OR substring(path, 1, octet_length($2) + 1) = $2 || '\\x2f'::bytea)"
 	" AND NOT EXISTS (SELECT FROM unnest($3) u WHERE u = path)",
@@ -66,6 +67,7 @@ static SessionPlan record_plan = {
 static SessionPlan expire_plan = {
 	.sql = "DELETE FROM %1$s.fsync_problems p"
 	" WHERE repository_id = $1 AND last_seen < $2"
+	" AND problem NOT IN (" CORRUPT_PROBLEMS ")"
 	" AND CASE WHEN problem IN ('still referenced', 'rejected by the database')"
 	" THEN " ROW_OF_PROBLEM " IS NOT TRUE ELSE true END",
 	.nargs = 2,

@@ -12,6 +12,13 @@
 #include "apply_plan.h"
 #include "session.h"
 
+/*
+ * Problems that verifications find, as in proto_problem_name(): no observation
+ * says that they are over, see apply_corrupt.c.
+ */
+#define CORRUPT_PROBLEMS \
+	"'content differs from its hash', 'I/O error in verification'"
+
 /* Deletes the problems that the plan says are over; true if there were any. */
 extern bool problems_clear(const ExtensionObjects *objects,
 						   const pg_uuid_t *repository_id, const ApplyPlan *plan);

@@ -25,6 +25,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "apply_corrupt.h"
 #include "apply_direct.h"
 
 /* Arrays of what stat and hashing say, in this order; see put_columns(). */
@@ -680,6 +681,8 @@ rows_write(ApplyRun *run, ApplyItem **items, int n)
 	int			n_full = 0;
 	int			n_part = 0;
 
+	if (run->has_corrupt)
+		corrupt_protect(run, items, n);
 	for (int i = 0; i < n; i++)
 	{
 		if (items[i]->obs.op == PROTO_OP_TOUCHED)

@@ -25,6 +25,7 @@ typedef struct ApplyRun
 	bool		mark_type_change;
 	bool		has_missing;	/* it has rows of missing files */
 	bool		change_feed;	/* its changes go to file_changes */
+	bool		has_corrupt;	/* ... and of corrupt ones */
 	ApplyPlan  *plan;
 	ApplyResult *result;		/* counts what was written */
 	int			refused;		/* items that the database refused */

@@ -474,6 +474,7 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 	}
 	session_scope_enter(&scope, &objects);
 	delete_rows(&objects, "file_records", one);
+	delete_rows(&objects, "fsync_verifications", one);
 	delete_rows(&objects, "fsync_problems", one);
 	delete_rows(&objects, "sync_operations", one);
 	delete_rows(&objects, "fsync_consumer_positions", one);

@@ -2,7 +2,7 @@
  *
  * functions_wait.c
  *		Functions that ask the worker for something and wait for it:
- *		fsync_reconcile(), fsync_reconcile_all(), fsync_wait().
+ *		fsync_reconcile(), fsync_reconcile_all(), fsync_verify(), fsync_wait().
  *
  * What the worker commits meanwhile is invisible to the caller's snapshot, so
  * results are read with the latest one.  A function holds its caller's
@@ -33,6 +33,7 @@
 
 PG_FUNCTION_INFO_V1(fsync_reconcile);
 PG_FUNCTION_INFO_V1(fsync_reconcile_all);
+PG_FUNCTION_INFO_V1(fsync_verify);
 PG_FUNCTION_INFO_V1(fsync_wait);
 
 /* How often runs that go on side by side are looked at. */
@@ -203,22 +204,31 @@ wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
 	}
 }
 
+/* limits: of a verification; NULL: a reconciliation. */
+static void
+ask_for_run(RepositoryRun *run, bool force, const VerifyLimits *limits, bool wait)
+{
+	run->outcome = limits != NULL ?
+		request_verify(&run->id, limits, wait, &run->operation_id) :
+		request_reconcile(&run->id, force, wait, &run->operation_id);
+}
+
 /*
- * Reconciles them, and with wait returns when all runs have ended.  Several
- * are asked for first and waited for then, so that they go on at the same
- * time.
+ * Reconciles or verifies them, and with wait returns when all runs have ended.
+ * Several reconciliations are asked for first and waited for then, so that they
+ * go on at the same time; verifications, of which nobody is in a hurry, come
+ * one after the other.
  */
 static void
-reconcile(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool force,
-		  bool wait)
+run_all(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool force,
+		const VerifyLimits *limits, bool wait)
 {
-	bool		at_once = wait && n == 1;
+	bool		at_once = wait && (n == 1 || limits != NULL);
 
 	/* The snapshot that catalogs were read with would hold vacuum up, too. */
 	InvalidateCatalogSnapshotConditionally();
 	for (int i = 0; i < n; i++)
-		runs[i].outcome = request_reconcile(&runs[i].id, force, at_once,
-											&runs[i].operation_id);
+		ask_for_run(&runs[i], force, limits, at_once);
 	if (!wait || at_once)
 		return;
 
@@ -227,8 +237,7 @@ reconcile(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool forc
 		if (runs[i].outcome == OUTCOME_DONE)
 			wait_for_end(objects, &runs[i]);
 		else if (runs[i].outcome == OUTCOME_QUEUED)
-			runs[i].outcome = request_reconcile(&runs[i].id, force, true,
-												&runs[i].operation_id);
+			ask_for_run(&runs[i], force, limits, true);
 	}
 }
 
@@ -278,7 +287,7 @@ fsync_reconcile(PG_FUNCTION_ARGS)
 				 errmsg("wait and force must not be null")));
 	functions_find_extension(&objects);
 	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
-	reconcile(&objects, runs, n, PG_GETARG_BOOL(2), PG_GETARG_BOOL(1));
+	run_all(&objects, runs, n, PG_GETARG_BOOL(2), NULL, PG_GETARG_BOOL(1));
 	for (int i = 0; i < n; i++)
 		check_outcome(&runs[i].id, runs[i].outcome);
 	put_operations(&objects, runs, n, store);
@@ -349,10 +358,103 @@ fsync_reconcile_all(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	runs = load_repositories(&objects, NULL, &n);
 	SPI_commit();
-	reconcile(&objects, runs, n, false, true);
+	run_all(&objects, runs, n, false, NULL, true);
 	check_runs(&objects, runs, n);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------------
+ * Verification
+ * ---------------------------------------------------------------------
+ */
+
+/* Whether pg_size_bytes() is to read it: a number, and perhaps a unit. */
+static bool
+is_size(const char *text)
+{
+	static const char *const units[] = {"", "b", "bytes", "kb", "mb", "gb", "tb", "pb"};
+	size_t		len;
+
+	text += strspn(text, "+-0123456789.eE \t\n");
+	len = strcspn(text, " \t\n");
+	for (int i = 0; i < (int) lengthof(units); i++)
+	{
+		if (pg_strncasecmp(text, units[i], len) == 0 && units[i][len] == '\0')
+			return true;
+	}
+	return false;
+}
+
+static int64
+size_argument(text *argument, const char *name)
+{
+	int64		size = DatumGetInt64(DirectFunctionCall1(pg_size_bytes,
+														 PointerGetDatum(argument)));
+
+	if (size <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be positive", name)));
+	return size;
+}
+
+/* The interval in milliseconds; a month has 30 days. */
+static int64
+interval_milliseconds(const Interval *interval)
+{
+	double		ms = interval->time / 1000.0 +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
+
+	return (int64) Max(Min(ms, 1e15), -1);
+}
+
+static void
+budget_argument(text *argument, VerifyLimits *limits)
+{
+	char	   *budget = text_to_cstring(argument);
+	Datum		interval;
+
+	if (is_size(budget))
+	{
+		limits->bytes = size_argument(argument, "budget");
+		return;
+	}
+	interval = DirectFunctionCall3(interval_in, CStringGetDatum(budget),
+								   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	limits->ms = interval_milliseconds(DatumGetIntervalP(interval));
+	if (limits->ms <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be positive", "budget")));
+}
+
+Datum
+fsync_verify(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	TupleDesc	desc;
+	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
+	RepositoryRun *runs;
+	VerifyLimits limits = {0};
+	int			n;
+
+	functions_require_workers();
+	if (PG_ARGISNULL(3))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("wait must not be null")));
+	if (!PG_ARGISNULL(1))
+		limits.rate = size_argument(PG_GETARG_TEXT_PP(1), "rate");
+	if (!PG_ARGISNULL(2))
+		budget_argument(PG_GETARG_TEXT_PP(2), &limits);
+	functions_find_extension(&objects);
+	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
+	run_all(&objects, runs, n, false, &limits, PG_GETARG_BOOL(3));
+	for (int i = 0; i < n; i++)
+		check_outcome(&runs[i].id, runs[i].outcome);
+	put_operations(&objects, runs, n, store);
+	return (Datum) 0;
 }
 
 /* ---------------------------------------------------------------------
@@ -360,18 +462,16 @@ fsync_reconcile_all(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-/* The interval in milliseconds; a month has 30 days. */
 static int64
 timeout_milliseconds(const Interval *timeout)
 {
-	double		ms = timeout->time / 1000.0 +
-		((double) timeout->month * DAYS_PER_MONTH + timeout->day) * SECS_PER_DAY * 1000.0;
+	int64		ms = interval_milliseconds(timeout);
 
 	if (ms < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
-	return (int64) Min(ms, 1e15);
+	return ms;
 }
 
 Datum

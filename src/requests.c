@@ -41,7 +41,8 @@
  */
 
 static int
-post_request(RequestKind kind, const pg_uuid_t *id, bool force, int64 operation_id)
+post_request(RequestKind kind, const pg_uuid_t *id, bool force,
+			 const VerifyLimits *limits, int64 operation_id)
 {
 	int			slot = -1;
 
@@ -63,6 +64,9 @@ post_request(RequestKind kind, const pg_uuid_t *id, bool force, int64 operation_
 		request->database = MyDatabaseId;
 		request->repository = *id;
 		request->force = force;
+		memset(&request->limits, 0, sizeof(request->limits));
+		if (limits != NULL)
+			request->limits = *limits;
 		request->ticket = ++shared->next_ticket;
 		request->outcome = OUTCOME_WORKER_GONE;
 		request->operation_id = operation_id;
@@ -244,11 +248,11 @@ wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms
 	}
 }
 
-RequestOutcome
-request_reconcile(const pg_uuid_t *id, bool force, bool wait, int64 *operation_id)
+/* Waits for the run that serves the request in this slot, and frees it. */
+static RequestOutcome
+wait_for_run(int slot, bool wait, int64 *operation_id)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
-	int			slot = post_request(REQUEST_RECONCILE, id, force, 0);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -273,10 +277,25 @@ request_reconcile(const pg_uuid_t *id, bool force, bool wait, int64 *operation_i
 }
 
 RequestOutcome
+request_reconcile(const pg_uuid_t *id, bool force, bool wait, int64 *operation_id)
+{
+	return wait_for_run(post_request(REQUEST_RECONCILE, id, force, NULL, 0), wait,
+						operation_id);
+}
+
+RequestOutcome
+request_verify(const pg_uuid_t *id, const VerifyLimits *limits, bool wait,
+			   int64 *operation_id)
+{
+	return wait_for_run(post_request(REQUEST_VERIFY, id, false, limits, 0), wait,
+						operation_id);
+}
+
+RequestOutcome
 request_cancel(const pg_uuid_t *id, int64 *operation_id)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
-	int			slot = post_request(REQUEST_CANCEL, id, false, *operation_id);
+	int			slot = post_request(REQUEST_CANCEL, id, false, NULL, *operation_id);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -293,7 +312,7 @@ request_flush(const pg_uuid_t *id, int64 timeout_ms)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
 	int64		operation_id;
-	int			slot = post_request(REQUEST_FLUSH, id, false, 0);
+	int			slot = post_request(REQUEST_FLUSH, id, false, NULL, 0);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -333,6 +352,7 @@ requests_take(TakenRequest *out)
 		out->repository = request->repository;
 		out->force = request->force;
 		out->operation_id = request->operation_id;
+		out->limits = request->limits;
 		found = true;
 	}
 	LWLockRelease(shared->lock);

@@ -110,6 +110,7 @@ typedef enum RequestKind
 	REQUEST_RECONCILE = 1,
 	REQUEST_FLUSH,
 	REQUEST_CANCEL,
+	REQUEST_VERIFY,
 } RequestKind;
 
 typedef enum RequestOutcome
@@ -121,6 +122,14 @@ typedef enum RequestOutcome
 	OUTCOME_UNKNOWN,			/* the worker does not know the repository */
 	OUTCOME_QUEUED,				/* reconcile without wait: behind another run */
 } RequestOutcome;
+
+/* What a verification may take; 0: no limit. */
+typedef struct VerifyLimits
+{
+	int64		rate;			/* bytes a second */
+	int64		bytes;			/* in all; the last file is read to its end */
+	int64		ms;				/* time; the same */
+} VerifyLimits;
 
 /*
  * Asks for a reconciliation of one repository.  With wait: returns when a run
@@ -138,6 +147,13 @@ extern RequestOutcome request_reconcile(const pg_uuid_t *id, bool force, bool wa
  * cancelled, or 0.  Raises as request_reconcile().
  */
 extern RequestOutcome request_cancel(const pg_uuid_t *id, int64 *operation_id);
+
+/*
+ * The same for a verification.  Callers share nothing: one verification comes
+ * after the other.
+ */
+extern RequestOutcome request_verify(const pg_uuid_t *id, const VerifyLimits *limits,
+									 bool wait, int64 *operation_id);
 
 /* Barrier for one repository; timeout_ms < 0: none. */
 extern RequestOutcome request_flush(const pg_uuid_t *id, int64 timeout_ms);
@@ -166,6 +182,7 @@ typedef struct TakenRequest
 	pg_uuid_t	repository;
 	bool		force;
 	int64		operation_id;	/* to be cancelled */
+	VerifyLimits limits;
 } TakenRequest;
 
 /* Takes the next request to this database; false: none. */

@@ -64,6 +64,7 @@ typedef struct RequestSlot
 	Oid			database;
 	pg_uuid_t	repository;
 	bool		force;
+	VerifyLimits limits;
 	uint64		ticket;			/* tells this use of the slot from others */
 	RequestOutcome outcome;
 	int64		operation_id;

@@ -475,7 +475,12 @@ hand_out_requests(void)
 		else if (request->kind == REQUEST_RECONCILE)
 			runs_want_for_request(repository, request);
 		else if (request->kind == REQUEST_CANCEL)
-			runs_cancel(repository, request);
+		{
+			if (!verify_cancel(repository, request))
+				runs_cancel(repository, request);
+		}
+		else if (request->kind == REQUEST_VERIFY)
+			verify_want_for_request(repository, request);
 		else
 			runs_add_flush(repository, request->ref);
 		requests = foreach_delete_current(requests, lc);
@@ -695,6 +700,7 @@ advance(WorkerRepository *repository, int64 *deadline)
 		messages_resume(repository);
 	process_advance(repository, now, deadline);
 	runs_advance(repository, now, deadline);
+	verify_advance(repository, now, deadline);
 	process_watch(repository, now, deadline);
 	purge_missing(repository, now, deadline);
 	state_refresh(repository, now, deadline);

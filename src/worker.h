@@ -9,6 +9,7 @@
  *		worker_process.c	life of a repository's fsync-tree: start, watchdog, end
  *		worker_messages.c	what fsync-tree says
  *		worker_runs.c		scans, bursts of real-time changes, barriers
+ *		worker_verify.c		verifications
  *		worker_state.c		state: derived, stored, published, logged
  *		worker_prune.c		removal of history and of changes that are old
  *
@@ -33,6 +34,7 @@
 #include "repository.h"
 #include "requests.h"
 #include "tree_client.h"
+#include "verification.h"
 
 #define NEVER				INT64_MAX
 
@@ -94,6 +96,24 @@ typedef struct Run
 	uint8		result;			/* ProtoScanResult */
 	Condition	failure;
 } Run;
+
+/* The verification that goes on; see worker_verify.c. */
+typedef struct Verification
+{
+	RunPhase	phase;
+	VerifyLimits limits;
+	List	   *waiters;		/* RequestRef * */
+	int64		operation_id;
+	int64		started_at;
+	VerificationCursor cursor;
+	VerificationCounts counts;
+	bool		outstanding;	/* fsync-tree reads files */
+	bool		cancelled;		/* somebody called fsync_cancel() */
+
+	/* RUN_ENDING */
+	char		status[16];
+	char		message[STATUS_TEXT_LEN];
+} Verification;
 
 /* Real-time changes that become one row of sync_operations. */
 typedef struct Burst
@@ -176,6 +196,10 @@ typedef struct WorkerRepository
 	Burst		burst;
 	List	   *flushes;		/* FlushWaiter * */
 
+	/* verifications (worker_verify.c) */
+	Verification verification;
+	List	   *verifications;	/* QueuedVerification *, behind it */
+
 	/* rows of missing files (worker.c) */
 	int64		purge_at;
 	MissingCursor purge_cursor;
@@ -256,6 +280,17 @@ extern bool runs_flush_outstanding(const WorkerRepository *repository);
 extern void runs_cancel(WorkerRepository *repository, const TakenRequest *request);
 extern bool runs_pause(WorkerRepository *repository);
 extern void runs_dismiss(WorkerRepository *repository);
+
+/* worker_verify.c */
+extern void verify_want_for_request(WorkerRepository *repository,
+									const TakenRequest *request);
+extern void verify_advance(WorkerRepository *repository, int64 now, int64 *deadline);
+extern int	verify_verdicts(WorkerRepository *repository,
+							const ProtoVerifiedHeader *header, ProtoReader verdicts);
+extern bool verify_cancel(WorkerRepository *repository, const TakenRequest *request);
+extern void verify_process_ended(WorkerRepository *repository);
+extern bool verify_pause(WorkerRepository *repository);
+extern void verify_dismiss(WorkerRepository *repository);
 
 /* worker_state.c */
 /* Copies a message from outside, made valid text of the database. */

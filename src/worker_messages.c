@@ -262,6 +262,20 @@ take_scan_done(WorkerRepository *repository, ProtoReader body)
 }
 
 static FrameResult
+take_verified(WorkerRepository *repository, ProtoReader body)
+{
+	ProtoVerifiedHeader header;
+	int			error;
+
+	if (!proto_get_verified_header(&body, &header))
+		return FRAME_BAD;
+	error = verify_verdicts(repository, &header, body);
+	if (error == ERRCODE_PROTOCOL_VIOLATION)
+		return FRAME_BAD;
+	return error == 0 ? FRAME_DONE : FRAME_STALLED;
+}
+
+static FrameResult
 take_flushed(WorkerRepository *repository, ProtoReader body)
 {
 	int64		token = proto_get_i64(&body);
@@ -292,6 +306,8 @@ take_frame(WorkerRepository *repository, uint8 type, ProtoReader body)
 			return take_scan_wanted(repository, body);
 		case PROTO_SCAN_DONE:
 			return take_scan_done(repository, body);
+		case PROTO_VERIFIED:
+			return take_verified(repository, body);
 		case PROTO_FLUSHED:
 			return take_flushed(repository, body);
 		case PROTO_PONG:

@@ -366,6 +366,7 @@ runs_process_ended(WorkerRepository *repository)
 
 	foreach(lc, repository->flushes)
 		((FlushWaiter *) lfirst(lc))->token = 0;
+	verify_process_ended(repository);
 	if (repository->run.phase == RUN_RUNNING)
 	{
 		end_run(repository, PROTO_SCAN_FAILED, &repository->trouble);
@@ -610,7 +611,7 @@ runs_pause(WorkerRepository *repository)
 {
 	Run		   *run = &repository->run;
 
-	if (!close_burst(repository))
+	if (!close_burst(repository) || !verify_pause(repository))
 		return false;
 	if (run->phase == RUN_RUNNING)
 	{
@@ -632,6 +633,7 @@ runs_dismiss(WorkerRepository *repository)
 		requests_answer(((FlushWaiter *) lfirst(lc))->ref, OUTCOME_UNKNOWN, 0);
 	answer_waiters(repository, repository->queued.waiters, OUTCOME_UNKNOWN, 0);
 	answer_waiters(repository, repository->run.waiters, OUTCOME_UNKNOWN, 0);
+	verify_dismiss(repository);
 }
 
 void

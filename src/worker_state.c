@@ -176,6 +176,12 @@ publish(WorkerRepository *repository, const State *state)
 		status.files_done = repository->run.files_done;
 		status.bytes_done = repository->run.bytes_done;
 	}
+	else if (repository->verification.phase != RUN_NONE)
+	{
+		status.operation_id = repository->verification.operation_id;
+		status.files_done = repository->verification.counts.files;
+		status.bytes_done = repository->verification.counts.bytes;
+	}
 	status.last_event = repository->last_event;
 	status.tree_pid = repository->tree.pid;
 	status.worker_pid = MyProcPid;

@@ -284,8 +284,13 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 		case PROTO_SCAN_CANCEL:
 			value = proto_get_i64(&body);
 			if (!body.failed && engine->running)
+			{
 				runs_cancel_scan(engine, value);
+				verifying_cancel(engine, value);
+			}
 			return !body.failed;
+		case PROTO_VERIFY:
+			return verifying_start(engine, body);
 		case PROTO_BELIEFS:
 			return proto_get_beliefs_header(&body, &header) &&
 				(!engine->running || runs_beliefs(engine, &header, body));
@@ -411,6 +416,8 @@ step(Engine *engine)
 		hashing_collect(engine);
 		if (engine->exit_status < 0)
 			runs_step(engine);
+		if (engine->exit_status < 0)
+			verifying_report(engine);
 		if (engine->exit_status >= 0)
 			return;
 		update_state(engine);

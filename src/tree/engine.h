@@ -11,6 +11,7 @@
  *		moves.c		which of them are renames, and which may become one
  *		hashing.c	files that are hashed, and what comes of it
  *		report.c	observations, onto the socket
+ *		verifying.c	files that are read again on request
  *
  * Two rules keep what is reported true.  Only this thread sends observations,
  * each from a stat that it has just made, so that the last observation of a
@@ -165,6 +166,8 @@ typedef struct Engine
 	Throttle	throttle;		/* of the full scan */
 	size_t		done;			/* files, rows: in this turn of the loop ... */
 	size_t		done_for_scan;	/* ... and of these for the full scan */
+	struct Verify *verify;		/* NULL until the first verification */
+	int64_t		verify_run;		/* of what is outstanding there; 0: nothing */
 	Table		items;			/* HashItems in the pool, by path */
 	size_t		scan_items;		/* of these, not urgent */
 	Table		items_by_name;	/* ... and by node and name */
@@ -291,6 +294,11 @@ extern bool hashing_has_scan(const Engine *engine, int64_t scan_id);
 extern void hashing_drop_scan(Engine *engine, int64_t scan_id);
 extern void hashing_renew(Engine *engine, uint64_t epoch);
 extern void hashing_forget_nodes(Engine *engine);
+
+/* verifying.c */
+extern bool verifying_start(Engine *engine, ProtoReader body);
+extern void verifying_cancel(Engine *engine, int64_t run_id);
+extern void verifying_report(Engine *engine);
 
 /* report.c */
 

@@ -24,6 +24,8 @@
 /* The bytes of a belief with an empty path and no hash. */
 #define BELIEF_MIN_SIZE	(8 + 4 + 6 * 8 + 1)
 
+#define VERIFIED_SIZE	(8 + 1 + 8 + 4 + 2 * PROTO_HASH_LEN)
+
 /* ---------------------------------------------------------------------
  * What messages are made of
  * ---------------------------------------------------------------------
@@ -530,6 +532,70 @@ proto_get_scan_done(ProtoReader *r, ProtoScanDone *m)
 	return reader_done(r);
 }
 
+void
+proto_put_verify(ProtoBuf *buf, const ProtoVerify *m)
+{
+	proto_put_i64(buf, m->run_id);
+	proto_put_i64(buf, m->rate);
+	proto_put_u32(buf, m->count);
+}
+
+bool
+proto_get_verify(ProtoReader *r, ProtoVerify *m)
+{
+	m->run_id = proto_get_i64(r);
+	m->rate = proto_get_i64(r);
+	m->count = proto_get_u32(r);
+	return !r->failed && m->run_id > 0 && m->rate >= 0 &&
+		m->count <= (size_t) (r->end - r->p) / BELIEF_MIN_SIZE;
+}
+
+size_t
+proto_put_verified_header(ProtoBuf *buf, const ProtoVerifiedHeader *m)
+{
+	size_t		at;
+
+	proto_put_i64(buf, m->run_id);
+	put_bool(buf, m->last);
+	at = proto_offset(buf);
+	proto_put_u32(buf, m->count);
+	return at;
+}
+
+bool
+proto_get_verified_header(ProtoReader *r, ProtoVerifiedHeader *m)
+{
+	m->run_id = proto_get_i64(r);
+	m->last = get_bool(r);
+	m->count = proto_get_u32(r);
+	return !r->failed && m->count <= (size_t) (r->end - r->p) / VERIFIED_SIZE;
+}
+
+void
+proto_put_verified(ProtoBuf *buf, const ProtoVerified *m)
+{
+	proto_put_i64(buf, m->id);
+	proto_put_u8(buf, m->verdict);
+	proto_put_i64(buf, m->bytes);
+	put_i32(buf, m->error);
+	proto_put_bytes(buf, m->expected, PROTO_HASH_LEN);
+	proto_put_bytes(buf, m->found, PROTO_HASH_LEN);
+}
+
+bool
+proto_get_verified(ProtoReader *r, ProtoVerified *m)
+{
+	m->id = proto_get_i64(r);
+	m->verdict = get_enum(r, PROTO_VERIFIED_RIGHT, PROTO_VERIFIED_CHANGED);
+	m->bytes = proto_get_i64(r);
+	m->error = get_i32(r, 0);
+	proto_get_bytes(r, m->expected, PROTO_HASH_LEN);
+	proto_get_bytes(r, m->found, PROTO_HASH_LEN);
+	if (m->bytes < 0)
+		r->failed = true;
+	return !r->failed;
+}
+
 const char *
 proto_problem_name(uint8_t problem)
 {
@@ -555,6 +621,10 @@ proto_problem_name(uint8_t problem)
 			return "still referenced";
 		case PROTO_PROBLEM_REJECTED:
 			return "rejected by the database";
+		case PROTO_PROBLEM_CORRUPT:
+			return "content differs from its hash";
+		case PROTO_PROBLEM_UNREADABLE:
+			return "I/O error in verification";
 		default:
 			return "unknown problem";
 	}

@@ -161,6 +161,24 @@ pending_hints(const Pending *pending, uint64_t node, const char *name, size_t le
 	return p ? p->hints : 0;
 }
 
+static bool
+has_name(const PendingList *list, const char *name, size_t len)
+{
+	for (const PendingName *p = list->first; p != NULL; p = p->next)
+		if (p->name_len >= len && memcmp(p->name + p->name_len - len, name, len) == 0 &&
+			(p->name_len == len || p->name[p->name_len - len - 1] == '/'))
+			return true;
+	return false;
+}
+
+bool
+pending_has_name(const Pending *pending, const char *name, size_t len)
+{
+	return has_name(&pending->names, name, len) ||
+		has_name(&pending->moves, name, len) ||
+		has_name(&pending->retries, name, len);
+}
+
 PendingName *
 pending_retry(Pending *pending, uint64_t node, const char *name, size_t len,
 			  unsigned hints, int64_t due_us, int64_t since_us, uint64_t epoch,

@@ -83,6 +83,9 @@ extern PendingName *pending_note(Pending *pending, uint64_t node, const char *na
 extern unsigned pending_hints(const Pending *pending, uint64_t node,
 							  const char *name, size_t len);
 
+/* Whether a name, or a path that ends in it, waits in any directory. */
+extern bool pending_has_name(const Pending *pending, const char *name, size_t len);
+
 /*
  * A name or path that is to be looked at again, not before due_us; since_us
  * is the time of its first event, or 0.  The caller

@@ -59,7 +59,9 @@ typedef enum ProtoType
 	PROTO_INIT = 'I',			/* ProtoInit: first message, once */
 	PROTO_CONFIG = 'C',			/* ProtoConfig: settings were reloaded */
 	PROTO_SCAN = 'S',			/* ProtoScan: compare the whole tree */
-	PROTO_SCAN_CANCEL = 'X',	/* int64 scan_id */
+	PROTO_SCAN_CANCEL = 'X',	/* int64 scan_id, or run_id of a verification */
+	PROTO_VERIFY = 'V',			/* ProtoVerify, then its beliefs: read these
+								 * files again; one message at a time */
 	PROTO_BELIEFS = 'B',		/* ProtoBeliefsHeader, then its beliefs */
 	PROTO_FLUSH = 'F',			/* int64 token: answer when all is sent */
 	PROTO_PING = 'P',			/* int64 token */
@@ -77,6 +79,7 @@ typedef enum ProtoType
 	PROTO_SCAN_WANTED = 'w',	/* string reason: events were lost; the
 								 * worker answers with a PROTO_SCAN */
 	PROTO_SCAN_DONE = 'd',		/* ProtoScanDone */
+	PROTO_VERIFIED = 'v',		/* ProtoVerifiedHeader, then its verdicts */
 	PROTO_FLUSHED = 'f',		/* int64 token */
 	PROTO_PONG = 'p',			/* int64 token */
 	PROTO_LOG = 'l',			/* uint8 level ('W' warning, 'L' log, 'D'
@@ -242,6 +245,9 @@ typedef enum ProtoProblem
 	PROTO_PROBLEM_MOUNT,		/* a mount appeared or vanished here */
 	PROTO_PROBLEM_REFERENCED,	/* worker: a foreign key kept the row */
 	PROTO_PROBLEM_REJECTED,		/* worker: the database refused the row */
+	PROTO_PROBLEM_CORRUPT,		/* worker: other content than was hashed, while
+								 * stat says that nothing changed */
+	PROTO_PROBLEM_UNREADABLE,	/* worker: a verification could not read it */
 } ProtoProblem;
 
 /* Why there is no file at a path. */
@@ -332,6 +338,41 @@ typedef struct ProtoScanDone
 	ProtoStr	message;
 	ProtoStr	hint;
 } ProtoScanDone;
+
+/* Files to be read again, whose rows have a hash: count beliefs follow. */
+typedef struct ProtoVerify
+{
+	int64_t		run_id;			/* > 0 */
+	int64_t		rate;			/* bytes a second; 0: no limit */
+	uint32_t	count;
+} ProtoVerify;
+
+typedef enum ProtoVerdict
+{
+	PROTO_VERIFIED_RIGHT = 1,	/* the content is what was hashed */
+	PROTO_VERIFIED_CORRUPT,		/* it is not, while stat says that it is */
+	PROTO_VERIFIED_UNREADABLE,	/* error says why */
+	PROTO_VERIFIED_CHANGED,		/* the file is not as the belief says, or more
+								 * is to be heard of it: no verdict */
+} ProtoVerdict;
+
+/* Sent as verdicts come; those of a PROTO_VERIFY may come in several. */
+typedef struct ProtoVerifiedHeader
+{
+	int64_t		run_id;
+	bool		last;			/* nothing of the PROTO_VERIFY follows */
+	uint32_t	count;
+} ProtoVerifiedHeader;
+
+typedef struct ProtoVerified
+{
+	int64_t		id;				/* of the row */
+	uint8_t		verdict;		/* ProtoVerdict */
+	int64_t		bytes;			/* read */
+	int32_t		error;			/* errno, or 0 */
+	uint8_t		expected[PROTO_HASH_LEN];	/* of the belief */
+	uint8_t		found[PROTO_HASH_LEN];
+} ProtoVerified;
 
 /* ---------------------------------------------------------------------
  * Buffers
@@ -442,6 +483,15 @@ extern void proto_put_statistics(ProtoBuf *buf, const ProtoStatistics *m);
 extern bool proto_get_statistics(ProtoReader *r, ProtoStatistics *m);
 extern void proto_put_scan_done(ProtoBuf *buf, const ProtoScanDone *m);
 extern bool proto_get_scan_done(ProtoReader *r, ProtoScanDone *m);
+
+extern void proto_put_verify(ProtoBuf *buf, const ProtoVerify *m);
+extern bool proto_get_verify(ProtoReader *r, ProtoVerify *m);
+
+/* Returns where count is, for proto_patch_u32(). */
+extern size_t proto_put_verified_header(ProtoBuf *buf, const ProtoVerifiedHeader *m);
+extern bool proto_get_verified_header(ProtoReader *r, ProtoVerifiedHeader *m);
+extern void proto_put_verified(ProtoBuf *buf, const ProtoVerified *m);
+extern bool proto_get_verified(ProtoReader *r, ProtoVerified *m);
 
 /* The word for fsync_problems.problem, for instance "permission denied". */
 extern const char *proto_problem_name(uint8_t problem);

@@ -95,6 +95,19 @@ one_frame(uint8_t type, ProtoReader *body)
 		case PROTO_SCAN_DONE:
 			AGAIN(scan_done, ProtoScanDone);
 			break;
+		case PROTO_VERIFY:
+			AGAIN(verify, ProtoVerify);
+			break;
+		case PROTO_VERIFIED:
+			{
+				ProtoVerifiedHeader header;
+
+				if (!proto_get_verified_header(body, &header))
+					break;
+				for (uint32_t i = 0; i < header.count && !body->failed; i++)
+					AGAIN(verified, ProtoVerified);
+				break;
+			}
 		case PROTO_LOG:
 			{
 				/* Text as mountinfo: the other reader of foreign bytes. */

@@ -32,6 +32,9 @@ typedef union Message
 	ProtoProgress progress;
 	ProtoStatistics statistics;
 	ProtoScanDone done;
+	ProtoVerify verify;
+	ProtoVerifiedHeader verified_header;
+	ProtoVerified verified;
 } Message;
 
 /* ---------------------------------------------------------------------
@@ -265,6 +268,34 @@ random_statistics(Message *m)
 		m->statistics.lag[i] = unit_random();
 }
 
+/* Nothing follows, and the count says so. */
+static void
+random_verify(Message *m)
+{
+	m->verify.run_id = 1 + (int64_t) (unit_random() >> 2);
+	m->verify.rate = (int64_t) (unit_random() >> 1);
+	m->verify.count = 0;
+}
+
+static void
+random_verified_header(Message *m)
+{
+	m->verified_header.run_id = random_i64();
+	m->verified_header.last = random_bool();
+	m->verified_header.count = 0;
+}
+
+static void
+random_verified(Message *m)
+{
+	m->verified.id = random_i64();
+	m->verified.verdict = (uint8_t) (1 + unit_below(PROTO_VERIFIED_CHANGED));
+	m->verified.bytes = (int64_t) (unit_random() >> 1);
+	m->verified.error = (int32_t) unit_below(200);
+	random_hash(true, m->verified.expected);
+	random_hash(true, m->verified.found);
+}
+
 typedef struct Kind
 {
 	const char *name;
@@ -290,6 +321,9 @@ WRAP(state, state)
 WRAP(progress, progress)
 WRAP(statistics, statistics)
 WRAP(scan_done, done)
+WRAP(verify, verify)
+WRAP(verified_header, verified_header)
+WRAP(verified, verified)
 
 static const Kind kinds[] = {
 	{"config", PROTO_CONFIG, random_config, put_config, get_config, false},
@@ -304,6 +338,10 @@ static const Kind kinds[] = {
 	{"progress", PROTO_PROGRESS, random_progress, put_progress, get_progress, true},
 	{"statistics", PROTO_STATISTICS, random_statistics, put_statistics, get_statistics, true},
 	{"scan done", PROTO_SCAN_DONE, random_done, put_scan_done, get_scan_done, true},
+	{"verify", PROTO_VERIFY, random_verify, put_verify, get_verify, false},
+	{"verified header", PROTO_VERIFIED, random_verified_header, put_verified_header,
+	get_verified_header, false},
+	{"verified", PROTO_VERIFIED, random_verified, put_verified, get_verified, false},
 };
 
 /*
@@ -338,6 +376,16 @@ same(const Kind *kind, const Message *a, const Message *b)
 {
 #define EQ(member) (a->member == b->member)
 #define EQ_STR(member) same_str(a->member, b->member)
+	if (kind->get == get_verify)
+		return EQ(verify.run_id) && EQ(verify.rate) && EQ(verify.count);
+	if (kind->get == get_verified_header)
+		return EQ(verified_header.run_id) && EQ(verified_header.last) &&
+			EQ(verified_header.count);
+	if (kind->get == get_verified)
+		return EQ(verified.id) && EQ(verified.verdict) && EQ(verified.bytes) &&
+			EQ(verified.error) &&
+			memcmp(a->verified.expected, b->verified.expected, PROTO_HASH_LEN) == 0 &&
+			memcmp(a->verified.found, b->verified.found, PROTO_HASH_LEN) == 0;
 	if (kind->get == get_config)
 		return same_config(&a->config, &b->config);
 	if (kind->get == get_init)
