@@ -383,6 +383,38 @@ LEFT JOIN fsync_verifications v ON v.file_id = f.id;
 COMMENT ON COLUMN fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
 COMMENT ON COLUMN fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
 
+-- The names of one file, hard links, share inode and times.  Inode numbers
+-- alone do not tell: a repository can span file systems.  A file that is
+-- corrupt is no copy, lest the good one be removed as superfluous.
+CREATE VIEW fsync_duplicates AS
+SELECT f.content_hash,
+	   f.file_size,
+	   count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) AS copies,
+	   count(*) AS names,
+	   (count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) - 1)
+		   * f.file_size AS wasted_bytes,
+	   array_agg(f.id ORDER BY f.id) AS file_ids,
+	   array_agg(r.watch_root || '/' || f.file_path ORDER BY f.id) AS absolute_paths
+FROM file_records f
+JOIN fsync_repositories r USING (repository_id)
+WHERE f.missing_since IS NULL AND f.content_hash IS NOT NULL AND f.file_size > 0
+	AND NOT EXISTS (SELECT FROM fsync_verifications v
+		WHERE v.file_id = f.id AND v.problem IS NOT NULL)
+GROUP BY f.content_hash, f.file_size
+HAVING count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) > 1;
+
+COMMENT ON VIEW fsync_duplicates IS
+'Files with the same content, one row for each content that is there more than once. Empty, missing and corrupt files are left out, and so is what is only one file with several names (hard links).';
+COMMENT ON COLUMN fsync_duplicates.content_hash IS 'SHA-256 of the content, as in file_records';
+COMMENT ON COLUMN fsync_duplicates.file_size IS 'Size in bytes';
+COMMENT ON COLUMN fsync_duplicates.copies IS 'How many files have it; the hard links of a file count once';
+COMMENT ON COLUMN fsync_duplicates.names IS 'How many rows of file_records have it';
+COMMENT ON COLUMN fsync_duplicates.wasted_bytes IS 'Size of all copies but one';
+COMMENT ON COLUMN fsync_duplicates.file_ids IS 'Ids of the rows; the one that is known longest comes first';
+COMMENT ON COLUMN fsync_duplicates.absolute_paths IS 'Absolute paths, in the order of file_ids';
+
+REVOKE ALL ON fsync_duplicates FROM PUBLIC;
+
 --
 -- Operation and monitoring
 --

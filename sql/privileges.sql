@@ -25,6 +25,7 @@ SELECT count(*) FROM fsync_consumers;
 SELECT count(*) FROM fsync_consumer_positions;
 SELECT count(*) FROM fsync_consumer_deliveries;
 SELECT count(*) FROM fsync_verifications;
+SELECT count(*) FROM fsync_duplicates;
 SELECT fsync_add_repository('/tmp/fsync_regress_priv');
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');

@@ -7,6 +7,7 @@
  *-------------------------------------------------------------------------
  */
 #include "verify.h"
+#include "clock.h"
 #include "hash_lanes.h"
 #include "scan.h"
 
@@ -60,7 +61,7 @@ sleep_until(const Verify *verify, int64_t until_us)
 {
 	int64_t		now;
 
-	while ((now = hash_now_us()) < until_us && !is_cancelled(verify))
+	while ((now = monotonic_us()) < until_us && !is_cancelled(verify))
 		hash_sleep_until(until_us - now < VERIFY_SLEEP_US ? until_us :
 						 now + VERIFY_SLEEP_US);
 }
@@ -69,7 +70,7 @@ sleep_until(const Verify *verify, int64_t until_us)
 static void
 pace(Verify *verify, int64_t piece)
 {
-	int64_t		now = hash_now_us();
+	int64_t		now = monotonic_us();
 
 	if (verify->rate == 0 || piece == 0)
 		return;
@@ -160,7 +161,7 @@ verify_file(Verify *verify, VerifyItem *item)
 			result->verdict = PROTO_VERIFIED_RIGHT;
 		else
 		{
-			sleep_until(verify, hash_now_us() + VERIFY_AGAIN_US);
+			sleep_until(verify, monotonic_us() + VERIFY_AGAIN_US);
 			if (read_once(verify, item, fd, again) &&
 				memcmp(result->found, again, PROTO_HASH_LEN) == 0)
 				result->verdict = PROTO_VERIFIED_CORRUPT;

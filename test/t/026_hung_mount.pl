@@ -4,9 +4,7 @@
 # unavailable and keeps its rows; the others go on, sessions get their answers,
 # and PostgreSQL stops and starts.  When it answers again all is as before.
 #
-# The file system is a small one of the test's own, served over /dev/fuse in a
-# namespace of its own.  However the test ends, the kernel ends the requests
-# that hang when the descriptor is closed.
+# The file system is a small one of the test's own (FsyncFuse.pm).
 
 use strict;
 use warnings;
@@ -15,123 +13,19 @@ use FindBin;
 use lib "$FindBin::RealBin/..";
 use FsyncTest;
 BEGIN { enter_namespace(); }
-use Fcntl qw(:DEFAULT);
+use FsyncFuse;
 use PostgreSQL::Test::Utils;
-use POSIX ();
 use Test::More;
 
-# /dev/fuse is root's on some systems; check.sh then makes a node for us.
-my ($device) = grep { -r $_ && -w $_ && sysopen(my $fh, $_, O_RDWR) }
-  (($ENV{TESTDIR} ? "$ENV{TESTDIR}/fuse" : ()), '/dev/fuse');
+my $device = fuse_device();
 
 plan skip_all => '/dev/fuse cannot be opened' unless $device;
 
 my %content = map { ("file $_.txt" => "content of file $_") } 1 .. 5;
 my @names = sort keys %content;
 
-# ---- the file system: a root (node 1) and its files (nodes 2, 3, …) ----
-
-sub attributes
-{
-	my ($node) = @_;
-	my $size = $node == 1 ? 0 : length($content{ $names[ $node - 2 ] });
-	my $time = 1_600_000_000 + $node;
-
-	return pack('Q6L10', $node, $size, 0, $time, $time, $time, 0, 0, 0,
-		$node == 1 ? 040755 : 0100644, 1, $>, $) + 0, 0, 4096, 0);
-}
-
-# The answer to a request: error number and data; nothing where none is due.
-sub answer
-{
-	my ($opcode, $node, $data) = @_;
-
-	# LOOKUP, GETATTR
-	if ($opcode == 1)
-	{
-		my ($name) = $data =~ /^([^\0]*)/;
-		my ($i) = grep { $names[$_] eq $name } 0 .. $#names;
-
-		return (POSIX::ENOENT) unless defined $i;
-		return (0, pack('Q4L2', $i + 2, 0, 0, 0, 0, 0) . attributes($i + 2));
-	}
-	return (0, pack('QL2', 0, 0, 0) . attributes($node)) if $opcode == 3;
-
-	# OPEN and OPENDIR, READ, STATFS
-	return (0, pack('QL2', 0, 0, 0)) if $opcode == 14 || $opcode == 27;
-	if ($opcode == 15)
-	{
-		my (undef, $offset, $size) = unpack('QQL', $data);
-		my $content = $content{ $names[ $node - 2 ] };
-
-		return (0, $offset < length $content ? substr($content, $offset, $size) : '');
-	}
-	return (0, pack('Q5L10', 1000, 1000, 1000, 1000, 1000, 4096, 255, 4096, (0) x 7))
-	  if $opcode == 17;
-
-	# RELEASE, FLUSH, RELEASEDIR, ACCESS, DESTROY
-	return (0, '') if grep { $opcode == $_ } 18, 25, 29, 34, 38;
-
-	# INIT, of protocol 7.31
-	return (0, pack('L4S2L2S2L8', 7, 31, 65536, 0, 16, 12, 65536, 1, 1, 0, (0) x 8))
-	  if $opcode == 26;
-
-	# READDIR
-	if ($opcode == 28)
-	{
-		my (undef, $offset) = unpack('QQ', $data);
-		my $list = '';
-
-		foreach my $i ($offset .. $#names)
-		{
-			my $name = $names[$i];
-
-			$list .= pack('QQLL', $i + 2, $i + 1, length $name, 8) . $name
-			  . "\0" x (-length($name) % 8);
-		}
-		return (0, $list);
-	}
-
-	# FORGET, INTERRUPT, BATCH_FORGET: no answer is due
-	return if grep { $opcode == $_ } 2, 36, 42;
-	return (POSIX::ENOSYS);
-}
-
-# Mounts and serves the file system; returns the server's pid.  SIGUSR1 makes
-# it take requests and answer none.
-sub serve
-{
-	my ($target) = @_;
-
-	sysopen(my $fuse, $device, O_RDWR) or die "could not open $device: $!";
-	mount_at('fuse', $target,
-		options => sprintf('fd=%d,rootmode=40000,user_id=%d,group_id=%d', fileno($fuse), $>, $) + 0));
-
-	my $pid = fork() // die "fork: $!";
-	return $pid if $pid;
-
-	my $hangs = 0;
-
-	$SIG{USR1} = sub { $hangs = 1; };
-	$SIG{TERM} = 'DEFAULT';
-	while (1)
-	{
-		my $n = sysread($fuse, my $request, 1 << 20);
-
-		next if !defined $n && ($!{EINTR} || $!{ENOENT});
-		last unless $n;
-		my (undef, $opcode, $unique, $node) = unpack('LLQQ', $request);
-		next if $hangs;
-		my ($error, $data) = answer($opcode, $node, substr($request, 40));
-		next unless defined $error;
-		$data = '' if $error;
-		syswrite($fuse, pack('LlQ', 16 + length $data, -$error, $unique) . $data);
-	}
-	POSIX::_exit(0);
-}
-
 my $hung = new_root('hung');
-my $server = serve($hung);
+my $server = serve_files($device, $hung, \%content);
 
 # The server must not outlive the test.
 END { kill('KILL', $server) if $server; }
@@ -218,7 +112,7 @@ is_deeply(ids_of($node, $id), $ids, 'unmounted: the rows stay');
 # ---- and answers again ----
 
 $content{'file 1.txt'} = 'changed meanwhile, and longer';
-$server = serve($hung);
+$server = serve_files($device, $hung, \%content);
 wait_for_state($node, $id, 'watching', 'it answers again: heals without help');
 wait_ok($node, $id, 'it answers again');
 is(table_files($node, $id)->{'file 1.txt'}[3], Digest::SHA::sha256_hex($content{'file 1.txt'}),

@@ -161,7 +161,7 @@ my @functions = split /\n/, $functions;
 cmp_ok(scalar(@functions), '>=', 8, 'the functions of the extension are found');
 denied('mallory', $_) foreach @functions;
 denied('mallory', "SELECT * FROM $_")
-  foreach qw(file_records fsync_files fsync_repositories sync_operations fsync_problems
+  foreach qw(file_records fsync_files fsync_repositories sync_operations fsync_problems fsync_verifications fsync_duplicates
 	file_changes fsync_consumers fsync_consumer_positions fsync_consumer_deliveries);
 denied('mallory', $_) foreach (
 	'INSERT INTO file_records DEFAULT VALUES', 'DELETE FROM file_records',
@@ -305,6 +305,7 @@ ALTER TABLE fsync_repositories OWNER TO mallory;
 ALTER TABLE file_records OWNER TO mallory;
 ALTER TABLE sync_operations OWNER TO mallory;
 ALTER TABLE fsync_problems OWNER TO mallory;
+ALTER TABLE fsync_verifications OWNER TO mallory;
 ALTER TABLE file_changes OWNER TO mallory;
 ALTER TABLE fsync_consumer_positions OWNER TO mallory;
 ALTER TABLE fsync_consumer_deliveries OWNER TO mallory;
