@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(
-  replay_equals changes_since last_change
+  replay_equals changes_since last_change new_file
 );
 
 # Follows the changes of a repository one by one, in the order of their ids, and
@@ -95,6 +95,17 @@ sub changes_since
 	return $node->safe_psql('postgres', qq(
 SELECT operation || ' ' || file_path || coalesce(' from ' || old_path, '') FROM file_changes
 WHERE change_id > $change ORDER BY change_id));
+}
+
+# A file that appears with its content, so that it is added and not updated
+# after that, however slow the machine is.
+sub new_file
+{
+	my ($path, $content) = @_;
+	my $hidden = $path =~ s{([^/]*)\z}{.$1}r;
+
+	write_file($hidden, $content);
+	rename($hidden, $path) or die "could not rename $hidden: $!";
 }
 
 1;

@@ -111,7 +111,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'no %', NEW.file_path; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON file_records FOR EACH ROW
 	WHEN (NEW.file_path LIKE '%/bad%') EXECUTE FUNCTION refuse()));
-is(changes_of(sub { write_file("$root/b/$_", $_) foreach 'bad', 'good', 'worse', 'bad2' }, sorted => 1),
+is(changes_of(sub { new_file("$root/b/$_", $_) foreach 'bad', 'good', 'worse', 'bad2' }, sorted => 1),
 	"added b/good\nadded b/worse", 'a row that a trigger refuses is not in the feed');
 replay_equals($node, $id, 'with refused rows');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM fsync_problems)), '2', 'but a problem');
@@ -249,10 +249,12 @@ foreach my $seed (1 .. 3)
 	wait_equal($node, $third, $wild, "storm $seed");
 	replay_equals($node, $third, "storm $seed");
 }
+# The storm also rewrites a file, puts its time back, and renames it: unwatched,
+# that is a rename, so here the feed is compared with the table alone.
 $node->stop;
 rage(710);
 $node->start;
-wait_equal($node, $third, $wild, 'a storm while the server was down');
+wait_ok($node, $third, 'a storm while the server was down');
 replay_equals($node, $third, 'a storm while the server was down');
 
 # ---- gone with the repository ----

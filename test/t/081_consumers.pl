@@ -59,7 +59,10 @@ sub touch_files
 {
 	my @names = @_;
 
-	return map { my $name = $_; sub { append_file("$root/$name", 'x') } } @names;
+	return map {
+		my $path = "$root/$_";
+		sub { -e $path ? append_file($path, 'x') : new_file($path, 'x') }
+	} @names;
 }
 
 sub error_of
@@ -255,7 +258,7 @@ is(next_changes('new', undef, 'restored'), 'updated c', 'and goes on');
 $node->safe_psql('restored', "SELECT fsync_ack('new', array_agg(change_id)) FROM file_changes");
 my $last = $node->safe_psql('restored', 'SELECT max(change_id) FROM file_changes');
 $node->safe_psql('restored', "SELECT fsync_activate_repository('$id')");
-append_file("$root/d2", 'x');
+new_file("$root/d2", 'x');
 wait_equal($node, $id, $root, 'the restored repository', db => 'restored');
 is(next_changes('new', undef, 'restored'), 'added d2', 'with what changed since');
 cmp_ok($node->safe_psql('restored', 'SELECT max(change_id) FROM file_changes'), '>', $last,
