@@ -3,8 +3,8 @@
  * hash_lanes.h
  *		The files that one thread has in work.
  *
- * As many files as the processor's vectors have lanes are read and hashed in
- * step; where it has instructions for SHA, or no vectors, that is one file.
+ * As many files as the kernel of sha256_lanes.h has lanes are read and hashed
+ * in step; with libcrypto's that is one file.
  * Files whose stamps are not settled wait beside them.
  *
  *-------------------------------------------------------------------------

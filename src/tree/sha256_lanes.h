@@ -7,7 +7,8 @@
  * but many chains can be taken a step further at once, each in its own lane of
  * the vectors.  A kernel is a way to do that on some kind of processor; the
  * one with a single lane is libcrypto, which every processor has and which is
- * the fastest where there are instructions for SHA.
+ * the fastest for few messages, and for many where there are instructions for
+ * SHA but not AVX-512.
  *
  * A message in progress is nothing but its eight words of state, so it may be
  * given to another kernel, or to another lane, from block to block.

@@ -17,11 +17,13 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -103,6 +105,19 @@ files_write_at(int dirfd, const char *path, const void *data, size_t len)
 	FILES_MUST(fd >= 0);
 	FILES_MUST(write(fd, data, len) == (ssize_t) len);
 	FILES_MUST(close(fd) == 0);
+}
+
+/*
+ * Mounts a ramfs, whose stamps move in ticks of the coarse clock on every
+ * kernel, on the directory, in a mount namespace for the calling process
+ * alone.  False where that is forbidden.  Meant for a forked child.
+ */
+static inline bool
+files_mount_ramfs(const char *path)
+{
+	return unshare(CLONE_NEWNS) == 0 &&
+		mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+		mount("none", path, "ramfs", 0, NULL) == 0;
 }
 
 /*

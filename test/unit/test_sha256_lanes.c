@@ -216,7 +216,8 @@ test_choice(void)
 	}
 	check_choice(":0", "libcrypto");
 	check_choice("0x1234", "libcrypto");
-	check_choice(":~0x20010020", "libcrypto");
+	check_choice(":~0x40010020", "libcrypto");
+	check_choice(":~0x10020", "libcrypto");
 	check_choice(":~0xffffffffffffffff", "libcrypto");
 	if (avx2)
 	{
@@ -228,7 +229,9 @@ test_choice(void)
 		SKIP("the choice of AVX2", "not on this processor");
 	if (avx512)
 	{
+		check_choice(":~0", "AVX-512");
 		check_choice(":~0x20000000", "AVX-512");
+		check_choice(":0x60010020", "AVX-512");
 		check_choice(":~536870912", "AVX-512");
 		check_choice(":0x40010020", "AVX-512");
 	}
