@@ -119,174 +119,6 @@ REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean,
 	boolean, bigint, bigint, text, interval, text, boolean) FROM PUBLIC;
 
 --
--- Change feed
---
-
-CREATE TABLE file_changes (
-	change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	repository_id uuid NOT NULL,
-	file_id bigint NOT NULL,
-	operation text NOT NULL
-		CHECK (operation IN ('added', 'updated', 'moved', 'removed')),
-	file_path text COLLATE "C" NOT NULL,
-	old_path text COLLATE "C",
-	file_size bigint,
-	mod_time timestamptz,
-	content_hash bytea,
-	old_hash bytea,
-	changed_at timestamptz NOT NULL,
-	operation_id bigint
-);
-
-COMMENT ON TABLE file_changes IS
-'What happened to the rows of file_records, where the repository''s change_feed is on: written in the transaction of the change, in the order in which changes became visible. Kept for fsync.change_retention, and until the consumers have acknowledged it.';
-COMMENT ON COLUMN file_changes.change_id IS 'Grows in the order in which changes become visible; numbers can be missing. What fsync_next_changes() returns of files that were there before its consumer has minus file_id';
-COMMENT ON COLUMN file_changes.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN file_changes.file_id IS 'The file: id in file_records';
-COMMENT ON COLUMN file_changes.operation IS 'added, updated, moved or removed. A file that was moved and changed at once is moved, and then updated';
-COMMENT ON COLUMN file_changes.file_path IS 'Path after the change; of a removed file, the path that it had';
-COMMENT ON COLUMN file_changes.old_path IS 'Path before a move';
-COMMENT ON COLUMN file_changes.file_size IS 'Size after the change, in bytes; NULL: removed';
-COMMENT ON COLUMN file_changes.mod_time IS 'Modification time after the change; NULL: removed';
-COMMENT ON COLUMN file_changes.content_hash IS 'SHA-256 of the content after the change; NULL: removed, or not calculated';
-COMMENT ON COLUMN file_changes.old_hash IS 'SHA-256 of the content before the change; NULL: added, or not calculated';
-COMMENT ON COLUMN file_changes.changed_at IS 'When the change was written';
-COMMENT ON COLUMN file_changes.operation_id IS 'The scan that found the change: id in sync_operations; NULL: found in real time, by events';
-
-CREATE TABLE fsync_consumer_positions (
-	name text PRIMARY KEY,
-	repository_id uuid,
-	change_id bigint NOT NULL,
-	file_id bigint,
-	last_file_id bigint,
-	lost_changes bigint NOT NULL DEFAULT 0,
-	created_at timestamptz NOT NULL DEFAULT now()
-);
-
-COMMENT ON TABLE fsync_consumer_positions IS
-'How far each consumer of the change feed is; see the view fsync_consumers. Rows are made by fsync_create_consumer() and go with fsync_drop_consumer().';
-COMMENT ON COLUMN fsync_consumer_positions.name IS 'Name of the consumer';
-COMMENT ON COLUMN fsync_consumer_positions.repository_id IS 'The repository whose changes it gets; NULL: all';
-COMMENT ON COLUMN fsync_consumer_positions.change_id IS 'Changes up to this one were handed out, or are in fsync_consumer_deliveries';
-COMMENT ON COLUMN fsync_consumer_positions.file_id IS 'Files that were there before the consumer: those up to this id were handed out';
-COMMENT ON COLUMN fsync_consumer_positions.last_file_id IS 'The last of these files; NULL: none are left';
-COMMENT ON COLUMN fsync_consumer_positions.lost_changes IS 'Changes that were removed before the consumer acknowledged them, because there were more than fsync.change_max_rows';
-COMMENT ON COLUMN fsync_consumer_positions.created_at IS 'When the consumer was made';
-
-CREATE TABLE fsync_consumer_deliveries (
-	consumer text NOT NULL,
-	change_id bigint NOT NULL,
-	repository_id uuid NOT NULL,
-	file_id bigint NOT NULL,
-	file_path text COLLATE "C" NOT NULL,
-	old_path text COLLATE "C",
-	visible_at timestamptz NOT NULL,
-	attempts integer NOT NULL,
-	PRIMARY KEY (consumer, change_id)
-) WITH (fillfactor = 80);
-
-COMMENT ON TABLE fsync_consumer_deliveries IS
-'Changes that were handed out and are not acknowledged yet, and those that wait for one of these because they are of the same file or path.';
-COMMENT ON COLUMN fsync_consumer_deliveries.consumer IS 'Name of the consumer';
-COMMENT ON COLUMN fsync_consumer_deliveries.change_id IS 'The change: change_id in file_changes; or minus file_id';
-COMMENT ON COLUMN fsync_consumer_deliveries.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_consumer_deliveries.file_id IS 'The file';
-COMMENT ON COLUMN fsync_consumer_deliveries.file_path IS 'Its path in the change';
-COMMENT ON COLUMN fsync_consumer_deliveries.old_path IS 'Its path before a move';
-COMMENT ON COLUMN fsync_consumer_deliveries.visible_at IS 'When it is handed out again; -infinity: it was not handed out yet';
-COMMENT ON COLUMN fsync_consumer_deliveries.attempts IS 'How often it was handed out';
-
-CREATE VIEW fsync_consumers AS
-SELECT p.name,
-	   p.repository_id,
-	   p.change_id,
-	   f.files + c.changes + d.waiting AS pending,
-	   d.in_flight,
-	   least(c.oldest, d.oldest) AS oldest,
-	   p.lost_changes,
-	   p.created_at
-FROM fsync_consumer_positions p
-CROSS JOIN LATERAL (
-	SELECT count(*) AS files FROM file_records
-	WHERE id > p.file_id AND id <= p.last_file_id
-		AND (p.repository_id IS NULL OR repository_id = p.repository_id)) f
-CROSS JOIN LATERAL (
-	SELECT count(*) AS changes, min(changed_at) AS oldest FROM file_changes
-	WHERE change_id > p.change_id
-		AND (p.repository_id IS NULL OR repository_id = p.repository_id)) c
-CROSS JOIN LATERAL (
-	SELECT count(*) FILTER (WHERE d.visible_at <= now()) AS waiting,
-		   count(*) FILTER (WHERE d.visible_at > now()) AS in_flight,
-		   min(c.changed_at) AS oldest
-	FROM fsync_consumer_deliveries d LEFT JOIN file_changes c USING (change_id)
-	WHERE d.consumer = p.name) d;
-
-COMMENT ON VIEW fsync_consumers IS 'The consumers of the change feed, and how far behind they are';
-COMMENT ON COLUMN fsync_consumers.name IS 'Name of the consumer';
-COMMENT ON COLUMN fsync_consumers.repository_id IS 'The repository whose changes it gets; NULL: all';
-COMMENT ON COLUMN fsync_consumers.change_id IS 'Changes up to this one were looked at by fsync_next_changes()';
-COMMENT ON COLUMN fsync_consumers.pending IS 'Changes to be handed out, for the first time or again';
-COMMENT ON COLUMN fsync_consumers.in_flight IS 'Changes that are handed out, not acknowledged, and not yet to be handed out again';
-COMMENT ON COLUMN fsync_consumers.oldest IS 'Time of the oldest change that is not acknowledged';
-COMMENT ON COLUMN fsync_consumers.lost_changes IS 'Changes that it has lost; if there are any, fsync_next_changes() fails';
-COMMENT ON COLUMN fsync_consumers.created_at IS 'When the consumer was made';
-
-CREATE FUNCTION fsync_create_consumer(
-	name text,
-	repository_id uuid DEFAULT NULL,
-	from_start boolean DEFAULT false)
-RETURNS void
-AS 'MODULE_PATHNAME', 'fsync_create_consumer'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION fsync_create_consumer(text, uuid, boolean) IS
-'Makes a consumer of the change feed: its name, the repository whose changes it gets (NULL: all), and whether it first gets each file that exists now, as added. Without that it gets the changes from now on.';
-
-CREATE FUNCTION fsync_next_changes(
-	name text,
-	max_rows integer DEFAULT 100,
-	visibility_timeout interval DEFAULT '5 minutes')
-RETURNS SETOF file_changes
-AS 'MODULE_PATHNAME', 'fsync_next_changes'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION fsync_next_changes(text, integer, interval) IS
-'Hands out changes that the consumer has not acknowledged, the oldest first. What is not acknowledged within visibility_timeout is handed out again. Sessions share the work; a change is not handed out while an earlier one of the same file or path is with another session. Commit before working on them: until then other sessions wait.';
-
-CREATE FUNCTION fsync_ack(name text, change_ids bigint[])
-RETURNS bigint
-AS 'MODULE_PATHNAME', 'fsync_ack'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION fsync_ack(text, bigint[]) IS
-'Acknowledges changes that were handed out to the consumer, so that they are not handed out again. Returns how many of them were not acknowledged before.';
-
-CREATE FUNCTION fsync_drop_consumer(name text)
-RETURNS void
-AS 'MODULE_PATHNAME', 'fsync_drop_consumer'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION fsync_drop_consumer(text) IS
-'Removes a consumer, which then holds up the removal of old changes no longer.';
-
--- A consumer goes on in a restored database where it was: so its position, the
--- changes and their sequence belong together.
-SELECT pg_catalog.pg_extension_config_dump('file_changes', '');
-SELECT pg_catalog.pg_extension_config_dump('file_changes_change_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('fsync_consumer_positions', '');
-SELECT pg_catalog.pg_extension_config_dump('fsync_consumer_deliveries', '');
-
-REVOKE ALL ON file_changes, fsync_consumer_positions, fsync_consumer_deliveries,
-	fsync_consumers FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION
-	fsync_create_consumer(text, uuid, boolean),
-	fsync_next_changes(text, integer, interval),
-	fsync_ack(text, bigint[]),
-	fsync_drop_consumer(text)
-FROM PUBLIC;
-
---
 -- Verification
 --
 
@@ -414,6 +246,174 @@ COMMENT ON COLUMN fsync_duplicates.file_ids IS 'Ids of the rows; the one that is
 COMMENT ON COLUMN fsync_duplicates.absolute_paths IS 'Absolute paths, in the order of file_ids';
 
 REVOKE ALL ON fsync_duplicates FROM PUBLIC;
+
+--
+-- Change feed
+--
+
+CREATE TABLE file_changes (
+	change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	repository_id uuid NOT NULL,
+	file_id bigint NOT NULL,
+	operation text NOT NULL
+		CHECK (operation IN ('added', 'updated', 'moved', 'removed')),
+	file_path text COLLATE "C" NOT NULL,
+	old_path text COLLATE "C",
+	file_size bigint,
+	mod_time timestamptz,
+	content_hash bytea,
+	old_hash bytea,
+	changed_at timestamptz NOT NULL,
+	operation_id bigint
+);
+
+COMMENT ON TABLE file_changes IS
+'What happened to the rows of file_records, where the repository''s change_feed is on: written in the transaction of the change, in the order in which changes became visible. Kept for fsync.change_retention, and until the consumers have acknowledged it.';
+COMMENT ON COLUMN file_changes.change_id IS 'Grows in the order in which changes become visible; numbers can be missing. What fsync_next_changes() returns of files that were there before its consumer has minus file_id';
+COMMENT ON COLUMN file_changes.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN file_changes.file_id IS 'The file: id in file_records';
+COMMENT ON COLUMN file_changes.operation IS 'added, updated, moved or removed. A file that was moved and changed at once is moved, and then updated';
+COMMENT ON COLUMN file_changes.file_path IS 'Path after the change; of a removed file, the path that it had';
+COMMENT ON COLUMN file_changes.old_path IS 'Path before a move';
+COMMENT ON COLUMN file_changes.file_size IS 'Size after the change, in bytes; NULL: removed';
+COMMENT ON COLUMN file_changes.mod_time IS 'Modification time after the change; NULL: removed';
+COMMENT ON COLUMN file_changes.content_hash IS 'SHA-256 of the content after the change; NULL: removed, or not calculated';
+COMMENT ON COLUMN file_changes.old_hash IS 'SHA-256 of the content before the change; NULL: added, or not calculated';
+COMMENT ON COLUMN file_changes.changed_at IS 'When the change was written';
+COMMENT ON COLUMN file_changes.operation_id IS 'The scan that found the change: id in sync_operations; NULL: found in real time, by events';
+
+CREATE TABLE fsync_consumer_positions (
+	name text PRIMARY KEY,
+	repository_id uuid,
+	change_id bigint NOT NULL,
+	file_id bigint,
+	last_file_id bigint,
+	lost_changes bigint NOT NULL DEFAULT 0,
+	created_at timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE fsync_consumer_positions IS
+'How far each consumer of the change feed is; see the view fsync_consumers. Rows are made by fsync_create_consumer() and go with fsync_drop_consumer().';
+COMMENT ON COLUMN fsync_consumer_positions.name IS 'Name of the consumer';
+COMMENT ON COLUMN fsync_consumer_positions.repository_id IS 'The repository whose changes it gets; NULL: all';
+COMMENT ON COLUMN fsync_consumer_positions.change_id IS 'Changes up to this one were handed out, or are in fsync_consumer_deliveries';
+COMMENT ON COLUMN fsync_consumer_positions.file_id IS 'Files that were there before the consumer: those up to this id were handed out';
+COMMENT ON COLUMN fsync_consumer_positions.last_file_id IS 'The last of these files; NULL: none are left';
+COMMENT ON COLUMN fsync_consumer_positions.lost_changes IS 'Changes that were removed before the consumer acknowledged them, because there were more than fsync.change_max_rows';
+COMMENT ON COLUMN fsync_consumer_positions.created_at IS 'When the consumer was made';
+
+CREATE TABLE fsync_consumer_deliveries (
+	consumer text NOT NULL,
+	change_id bigint NOT NULL,
+	repository_id uuid NOT NULL,
+	file_id bigint NOT NULL,
+	file_path text COLLATE "C" NOT NULL,
+	old_path text COLLATE "C",
+	visible_at timestamptz NOT NULL,
+	attempts integer NOT NULL,
+	PRIMARY KEY (consumer, change_id)
+) WITH (fillfactor = 80);
+
+COMMENT ON TABLE fsync_consumer_deliveries IS
+'Changes that were handed out and are not acknowledged yet, and those that wait for one of these because they are of the same file or path.';
+COMMENT ON COLUMN fsync_consumer_deliveries.consumer IS 'Name of the consumer';
+COMMENT ON COLUMN fsync_consumer_deliveries.change_id IS 'The change: change_id in file_changes; or minus file_id';
+COMMENT ON COLUMN fsync_consumer_deliveries.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN fsync_consumer_deliveries.file_id IS 'The file';
+COMMENT ON COLUMN fsync_consumer_deliveries.file_path IS 'Its path in the change';
+COMMENT ON COLUMN fsync_consumer_deliveries.old_path IS 'Its path before a move';
+COMMENT ON COLUMN fsync_consumer_deliveries.visible_at IS 'When it is handed out again; -infinity: it was not handed out yet';
+COMMENT ON COLUMN fsync_consumer_deliveries.attempts IS 'How often it was handed out';
+
+CREATE VIEW fsync_consumers AS
+SELECT p.name,
+	   p.repository_id,
+	   p.change_id,
+	   f.files + c.changes + d.waiting AS pending,
+	   d.in_flight,
+	   least(c.oldest, d.oldest) AS oldest,
+	   p.lost_changes,
+	   p.created_at
+FROM fsync_consumer_positions p
+CROSS JOIN LATERAL (
+	SELECT count(*) AS files FROM file_records
+	WHERE id > p.file_id AND id <= p.last_file_id AND missing_since IS NULL
+		AND (p.repository_id IS NULL OR repository_id = p.repository_id)) f
+CROSS JOIN LATERAL (
+	SELECT count(*) AS changes, min(changed_at) AS oldest FROM file_changes
+	WHERE change_id > p.change_id
+		AND (p.repository_id IS NULL OR repository_id = p.repository_id)) c
+CROSS JOIN LATERAL (
+	SELECT count(*) FILTER (WHERE d.visible_at <= now()) AS waiting,
+		   count(*) FILTER (WHERE d.visible_at > now()) AS in_flight,
+		   min(c.changed_at) AS oldest
+	FROM fsync_consumer_deliveries d LEFT JOIN file_changes c USING (change_id)
+	WHERE d.consumer = p.name) d;
+
+COMMENT ON VIEW fsync_consumers IS 'The consumers of the change feed, and how far behind they are';
+COMMENT ON COLUMN fsync_consumers.name IS 'Name of the consumer';
+COMMENT ON COLUMN fsync_consumers.repository_id IS 'The repository whose changes it gets; NULL: all';
+COMMENT ON COLUMN fsync_consumers.change_id IS 'Changes up to this one were looked at by fsync_next_changes()';
+COMMENT ON COLUMN fsync_consumers.pending IS 'Changes to be handed out, for the first time or again';
+COMMENT ON COLUMN fsync_consumers.in_flight IS 'Changes that are handed out, not acknowledged, and not yet to be handed out again';
+COMMENT ON COLUMN fsync_consumers.oldest IS 'Time of the oldest change that is not acknowledged';
+COMMENT ON COLUMN fsync_consumers.lost_changes IS 'Changes that it has lost; if there are any, fsync_next_changes() fails';
+COMMENT ON COLUMN fsync_consumers.created_at IS 'When the consumer was made';
+
+CREATE FUNCTION fsync_create_consumer(
+	name text,
+	repository_id uuid DEFAULT NULL,
+	from_start boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_create_consumer'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_create_consumer(text, uuid, boolean) IS
+'Makes a consumer of the change feed: its name, the repository whose changes it gets (NULL: all), and whether it first gets each file that exists now, as added. Without that it gets the changes from now on.';
+
+CREATE FUNCTION fsync_next_changes(
+	name text,
+	max_rows integer DEFAULT 100,
+	visibility_timeout interval DEFAULT '5 minutes')
+RETURNS SETOF file_changes
+AS 'MODULE_PATHNAME', 'fsync_next_changes'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_next_changes(text, integer, interval) IS
+'Hands out changes that the consumer has not acknowledged, the oldest first. What is not acknowledged within visibility_timeout is handed out again. Sessions share the work; a change is not handed out while an earlier one of the same file or path is with another session. Commit before working on them: until then other sessions wait.';
+
+CREATE FUNCTION fsync_ack(name text, change_ids bigint[])
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'fsync_ack'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_ack(text, bigint[]) IS
+'Acknowledges changes that were handed out to the consumer, so that they are not handed out again. Returns how many of them were not acknowledged before.';
+
+CREATE FUNCTION fsync_drop_consumer(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_drop_consumer'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_drop_consumer(text) IS
+'Removes a consumer, which then holds up the removal of old changes no longer.';
+
+-- A consumer goes on in a restored database where it was: so its position, the
+-- changes and their sequence belong together.
+SELECT pg_catalog.pg_extension_config_dump('file_changes', '');
+SELECT pg_catalog.pg_extension_config_dump('file_changes_change_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('fsync_consumer_positions', '');
+SELECT pg_catalog.pg_extension_config_dump('fsync_consumer_deliveries', '');
+
+REVOKE ALL ON file_changes, fsync_consumer_positions, fsync_consumer_deliveries,
+	fsync_consumers FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION
+	fsync_create_consumer(text, uuid, boolean),
+	fsync_next_changes(text, integer, interval),
+	fsync_ack(text, bigint[]),
+	fsync_drop_consumer(text)
+FROM PUBLIC;
 
 --
 -- Operation and monitoring

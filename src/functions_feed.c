@@ -103,6 +103,7 @@ static SessionPlan deliveries_plan = {
 	" d.visible_at <= $2 AS ready, d.change_id < 0 AND f.id IS NULL AS gone"
 	" FROM %1$s.fsync_consumer_deliveries d"
 	" LEFT JOIN %1$s.file_records f ON d.change_id < 0 AND f.id = d.file_id"
+	" AND f.missing_since IS NULL"
 	" WHERE d.consumer = $1 ORDER BY d.change_id > 0, abs(d.change_id)",
 	.nargs = 2,
 	.argtypes = {TEXTOID, TIMESTAMPTZOID},
@@ -111,6 +112,7 @@ static SessionPlan deliveries_plan = {
 static SessionPlan files_plan = {
 	.sql = "SELECT -id, repository_id, id, file_path, NULL FROM %1$s.file_records"
 	" WHERE id > $1 AND id <= $2 AND ($3 IS NULL OR repository_id = $3)"
+	" AND missing_since IS NULL"
 	" ORDER BY id LIMIT $4",
 	.nargs = 4,
 	.argtypes = {INT8OID, INT8OID, UUIDOID, INT4OID},
@@ -167,7 +169,7 @@ static SessionPlan result_plan = {
 	" (SELECT * FROM %1$s.file_changes WHERE change_id = ANY ($1) UNION ALL"
 	" SELECT -id, repository_id, id, 'added', file_path, NULL, file_size, mod_time,"
 	" content_hash, NULL, updated_at, NULL FROM %1$s.file_records"
-	" WHERE -id = ANY ($1) AND id = ANY ($2)) c"
+	" WHERE id = ANY ($2) AND missing_since IS NULL) c"
 	" ORDER BY change_id > 0, abs(change_id)",
 	.nargs = 2,
 	.argtypes = {INT8ARRAYOID, INT8ARRAYOID},

@@ -61,7 +61,8 @@ BEGIN
 	END LOOP;
 	RETURN QUERY
 	SELECT format('table: %s, replayed: %s', t, x) FROM
-		(SELECT id, file_path, file_size, mod_time, content_hash FROM file_records WHERE repository_id = which) t
+		(SELECT id, file_path, file_size, mod_time, content_hash FROM file_records
+			WHERE repository_id = which AND missing_since IS NULL) t
 		FULL JOIN replayed x ON x.id = t.id WHERE t::text IS DISTINCT FROM x::text LIMIT 10;
 END $$;
 );

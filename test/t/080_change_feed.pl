@@ -129,6 +129,29 @@ $node->safe_psql('postgres', 'DROP TRIGGER refuse ON file_changes');
 wait_equal($node, $id, $root, 'and mended, it is');
 replay_equals($node, $id, 'after that');
 
+# ---- rows of missing files that are kept ----
+
+$node->safe_psql('postgres', "SELECT fsync_configure_repository('$id', on_missing => 'mark')");
+wait_equal($node, $id, $root, 'with rows that are marked');
+my $kept = ids_of($node, $id)->{'b/good'};
+my $out_of_sight = PostgreSQL::Test::Utils::tempdir() . '/good';
+is(changes_of(sub { rename("$root/b/good", $out_of_sight) }), 'removed b/good', 'a row that is marked counts as removed');
+is($node->safe_psql('postgres', "SELECT missing_since IS NOT NULL FROM file_records WHERE id = $kept"), 't', 'though it is kept');
+is(changes_of(sub { rename($out_of_sight, "$root/b/good") }), 'added b/good', 'and as added, when its file comes back');
+is($node->safe_psql('postgres', 'SELECT file_id FROM file_changes ORDER BY change_id DESC LIMIT 1'), $kept, 'with its id');
+replay_equals($node, $id, 'with marked rows');
+rename("$root/b/good", $out_of_sight);
+wait_ok($node, $id, 'missing again');
+like($node->safe_psql('postgres', q(
+SELECT fsync_create_consumer('present', from_start => true);
+SELECT string_agg(file_path, ' ' ORDER BY file_path) FROM fsync_next_changes('present');
+SELECT fsync_drop_consumer('present'))), qr{^b/1 b/2 b/3 b/bad2 b/deux b/worse$}m, 'a missing file is none for a consumer from the start');
+$node->safe_psql('postgres', "SELECT fsync_configure_repository('$id', on_missing => 'delete')");
+$node->safe_psql('postgres', "SELECT fsync_reconcile('$id', force => true)");
+rename($out_of_sight, "$root/b/good");
+wait_equal($node, $id, $root, 'back');
+replay_equals($node, $id, 'back');
+
 # ---- notifications ----
 
 my $listener = start_sql($node, 'postgres', 'listener', q(
