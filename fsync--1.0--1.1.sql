@@ -113,7 +113,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 	boolean, bigint, bigint, text, interval, text, boolean) IS
-'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (delete, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
+'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
 
 REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 	boolean, bigint, bigint, text, interval, text, boolean) FROM PUBLIC;
