@@ -4,7 +4,7 @@
  *		The change feed: what a message of observations changed.
  *
  * The rows at all paths that a message names are read before it is written and
- * once more after it, and what differs is the feed: set-wise, two statements a
+ * once more after it, and what differs is the feed: set-wise, three statements a
  * message, whatever way the rows were written and whatever a user's trigger
  * made of them.  A row that was refused, or for which only bookkeeping was
  * written, does not differ.  Rows are the same if their id is.  The row of a
@@ -40,13 +40,21 @@
 
 /* Columns of rows_plan: arrays of id, path, size, modification time, hash. */
 #define ROW_COLUMNS	5
+#define ROW_TYPES	INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
+	BYTEAARRAYOID
+
+/* Rows as arrays, one a column; null where there is no row. */
+typedef struct RowArrays
+{
+	Datum		columns[ROW_COLUMNS];
+	char		nulls[ROW_COLUMNS];
+} RowArrays;
 
 struct ChangedRows
 {
 	Datum		paths;			/* text[] */
 	Datum		operations;		/* bigint[]: of each path, NULL: real time */
-	Datum		columns[ROW_COLUMNS];
-	bool		none;			/* no row is there; columns are not set */
+	RowArrays	before;
 };
 
 static SessionPlan rows_plan = {
@@ -57,6 +65,7 @@ static SessionPlan rows_plan = {
 	" AND f.missing_since IS NULL",
 	.nargs = 2,
 	.argtypes = {UUIDOID, TEXTARRAYOID},
+	.index_only = true,
 };
 
 /*
@@ -71,9 +80,8 @@ static SessionPlan changes_plan = {
 	" o.mtime AS old_mtime, o.hash AS old_hash,"
 	" n.id, n.file_path, n.file_size, n.mod_time, n.content_hash"
 	" FROM unnest($5, $6, $7, $8, $9) AS o (id, path, size, mtime, hash)"
-	" FULL JOIN (SELECT * FROM %1$s.file_records f"
-	" WHERE f.repository_id = $1 AND f.file_path = ANY ($3)"
-	" AND f.missing_since IS NULL) n ON n.id = o.id"
+	" FULL JOIN unnest($10, $11, $12, $13, $14)"
+	" AS n (id, file_path, file_size, mod_time, content_hash) ON n.id = o.id"
 	" WHERE (o.id, o.path, o.size, o.mtime, o.hash) IS DISTINCT FROM"
 	" (n.id, n.file_path, n.file_size, n.mod_time, n.content_hash)),"
 	" c AS (SELECT v.step, v.operation, coalesce(d.id, d.old_id) AS file_id,"
@@ -103,9 +111,9 @@ static SessionPlan changes_plan = {
 	" count(*) FILTER (WHERE operation = 'moved'),"
 	" count(*) FILTER (WHERE operation = 'removed'),"
 	" min(change_id), max(change_id) FROM i",
-	.nargs = 9,
-	.argtypes = {UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BYTEAARRAYOID},
+	.nargs = 14,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, INT8ARRAYOID, ROW_TYPES,
+	ROW_TYPES},
 };
 
 typedef struct PathList
@@ -170,20 +178,32 @@ collect_paths(const ApplyPlan *plan, ChangedRows *rows)
 	return true;
 }
 
+static void
+read_rows(ApplyRun *run, Datum paths, RowArrays *rows)
+{
+	Datum		values[2];
+
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = paths;
+	(void) session_execute(run->objects, &rows_plan, values, NULL, SPI_OK_SELECT);
+	for (int i = 0; i < ROW_COLUMNS; i++)
+	{
+		bool		isnull;
+
+		rows->columns[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+										 i + 1, &isnull);
+		rows->nulls[i] = isnull ? 'n' : ' ';
+	}
+}
+
 ChangedRows *
 changes_begin(ApplyRun *run)
 {
 	ChangedRows *rows = palloc0(sizeof(ChangedRows));
-	Datum		values[2];
 
 	if (!collect_paths(run->plan, rows))
 		return NULL;
-	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = rows->paths;
-	(void) session_execute(run->objects, &rows_plan, values, NULL, SPI_OK_SELECT);
-	for (int i = 0; i < ROW_COLUMNS; i++)
-		rows->columns[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-										 i + 1, &rows->none);
+	read_rows(run, rows->paths, &rows->before);
 	return rows;
 }
 
@@ -214,22 +234,25 @@ notify(const ApplyRun *run)
 }
 
 void
-changes_end(ApplyRun *run, const ChangedRows *before)
+changes_end(ApplyRun *run, const ChangedRows *rows)
 {
-	Datum		values[4 + ROW_COLUMNS];
-	char		nulls[4 + ROW_COLUMNS];
+	RowArrays	after;
+	Datum		values[4 + 2 * ROW_COLUMNS];
+	char		nulls[4 + 2 * ROW_COLUMNS];
 	bool		none;
 
+	read_rows(run, rows->paths, &after);
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
-	values[2] = before->paths;
-	values[3] = before->operations;
+	values[2] = rows->paths;
+	values[3] = rows->operations;
 	for (int i = 0; i < ROW_COLUMNS; i++)
 	{
-		values[4 + i] = before->columns[i];
-		if (before->none)
-			nulls[4 + i] = 'n';
+		values[4 + i] = rows->before.columns[i];
+		nulls[4 + i] = rows->before.nulls[i];
+		values[4 + ROW_COLUMNS + i] = after.columns[i];
+		nulls[4 + ROW_COLUMNS + i] = after.nulls[i];
 	}
 	(void) session_execute(run->objects, &changes_plan, values, nulls, SPI_OK_SELECT);
 	(void) SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &none);

@@ -25,6 +25,6 @@ extern ChangedRows *changes_begin(ApplyRun *run);
  * Compares them with what is there now, writes the differences to file_changes
  * and notifies: in the transaction of the change, after all of its rows.
  */
-extern void changes_end(ApplyRun *run, const ChangedRows *before);
+extern void changes_end(ApplyRun *run, const ChangedRows *rows);
 
 #endif							/* FSYNC_APPLY_CHANGES_H */
