@@ -19,6 +19,12 @@
 
 #define LINKS_MAX_NAMES	1000000
 
+/*
+ * A walk misses names that are renamed while it reads their directory.  So a
+ * name is kept, to be looked at, until that many walks in turn have missed it.
+ */
+#define LINKS_MISSED		4
+
 typedef struct LinkName
 {
 	struct LinkName *next;
@@ -212,16 +218,18 @@ links_searched(Links *links, uint64_t round)
 		{
 			LinkGroup  *group = table_container(link, LinkGroup, link);
 			LinkName  **p = &group->first;
+			bool		met = false;
 
 			link = link->next;
 			while (*p != NULL)
 			{
-				if ((*p)->round < round)
+				met |= (*p)->round >= round;
+				if ((*p)->round + LINKS_MISSED <= round)
 					drop_name(links, group, p);
 				else
 					p = &(*p)->next;
 			}
-			group->searched_nlink = links->overflowed ? 0 : group->nlink;
+			group->searched_nlink = links->overflowed || !met ? 0 : group->nlink;
 			if (group->first == NULL)
 			{
 				table_remove(&links->groups, &group->link);

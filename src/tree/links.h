@@ -36,8 +36,8 @@ extern bool links_others(Links *links, const FileInfo *info, const char *path, s
 
 /*
  * A walk of the whole tree, which notes all names that it sees, begins; and
- * has ended: names that were not noted meanwhile are no more, and what is not
- * known of a file lies outside.  links_search() gives the round to end.
+ * has ended: names that several walks have not noted are no more, and what is
+ * not known of a file lies outside.  links_search() gives the round to end.
  */
 extern uint64_t links_search(Links *links);
 extern void links_searched(Links *links, uint64_t round);

@@ -358,7 +358,8 @@ restore_modes(const char *path)
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
 			fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
-		if (!S_ISLNK(st.st_mode) && (st.st_mode & 0700) == 0)
+		if (!S_ISLNK(st.st_mode) &&
+			(S_ISDIR(st.st_mode) ? (st.st_mode & 0700) != 0700 : (st.st_mode & 0700) == 0))
 			fchmodat(dirfd(dir), entry->d_name, S_ISDIR(st.st_mode) ? 0755 : 0644,
 					 AT_SYMLINK_NOFOLLOW);	/* it may be a link to / by now */
 		if (!S_ISDIR(st.st_mode) || strlen(path) > PATH_SPACE - NAME_MAX - 2)
