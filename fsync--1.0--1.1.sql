@@ -128,6 +128,7 @@ REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean,
 CREATE TABLE fsync_verifications (
 	file_id bigint PRIMARY KEY,
 	repository_id uuid NOT NULL,
+	last_read timestamptz NOT NULL,
 	last_verified timestamptz,
 	problem text,
 	message text,
@@ -135,8 +136,10 @@ CREATE TABLE fsync_verifications (
 	found_hash bytea
 );
 
-CREATE INDEX fsync_verifications_last_verified_idx
-	ON fsync_verifications (repository_id, last_verified, file_id);
+-- A file that is not right has its turn like the others: were it always the
+-- first, a large one could use up every budget.
+CREATE INDEX fsync_verifications_last_read_idx
+	ON fsync_verifications (repository_id, last_read, file_id);
 
 CREATE INDEX fsync_verifications_problem_idx
 	ON fsync_verifications (repository_id, file_id) WHERE problem IS NOT NULL;
@@ -145,6 +148,7 @@ COMMENT ON TABLE fsync_verifications IS
 'Files that fsync_verify() has read again, one row for each; fsync_files has last_verified, too';
 COMMENT ON COLUMN fsync_verifications.file_id IS 'The file; see file_records';
 COMMENT ON COLUMN fsync_verifications.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN fsync_verifications.last_read IS 'When a verification last read it, whatever came of it';
 COMMENT ON COLUMN fsync_verifications.last_verified IS 'When its content was last read and found to be as content_hash says; NULL: never';
 COMMENT ON COLUMN fsync_verifications.problem IS 'What the last verification found, as in fsync_problems; NULL: nothing. It stands until the file changes or is found right';
 COMMENT ON COLUMN fsync_verifications.message IS 'More about the problem';
@@ -171,7 +175,7 @@ AS 'MODULE_PATHNAME', 'fsync_verify'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION fsync_verify(uuid, text, text, boolean) IS
-'Reads files again that are unchanged, as far as size, times and inode tell, and reports in fsync_problems whose content is not what content_hash says: one repository, or NULL for all active ones; those never verified first, then the longest ago. rate: bytes a second, as for pg_size_bytes(); budget: an interval, or bytes; NULL: no limit. With wait, returns when the runs have ended. Returns the rows of the runs, one a repository.';
+'Reads files again that are unchanged, as far as size, times and inode tell, and reports in fsync_problems whose content is not what content_hash says: one repository, or NULL for all active ones; those never read again first, then the longest ago. rate: bytes a second, as for pg_size_bytes(); budget: an interval, or bytes; NULL: no limit. With wait, returns when the runs have ended. Returns the rows of the runs, one a repository.';
 
 REVOKE ALL ON fsync_verifications FROM PUBLIC;
 REVOKE ALL ON FUNCTION fsync_verify(uuid, text, text, boolean) FROM PUBLIC;

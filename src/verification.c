@@ -3,11 +3,11 @@
  * verification.c
  *		Verifications: which files are read again, what is kept of the result.
  *
- * When a file was last found to be right is kept in a table of its own:
+ * When a file was last read, and found to be right, is kept in a table of its own:
  * a verification of everything would otherwise write every row of
  * file_records, and every entry of its indexes, anew.
  *
- * The files that come first, those that never were verified, are found by
+ * The files that come first, those that never were read again, are found by
  * going through file_records in path order, so many rows a transaction; the
  * others by the index on the time.  Either way a transaction is short, and what
  * happens meanwhile is not held up.
@@ -47,7 +47,7 @@ static SessionPlan end_plan = {
 
 #define FILE_COLUMNS \
 	"f.id, f.file_path, f.file_size, f.inode, f.mtime_ns, f.ctime_ns, f.btime_ns," \
-	" f.content_hash, v.last_verified"
+	" f.content_hash, v.last_read"
 
 static SessionPlan first_plan = {
 	.sql = "SELECT " FILE_COLUMNS " FROM %1$s.file_records f"
@@ -64,9 +64,9 @@ static SessionPlan again_plan = {
 	.sql = "SELECT " FILE_COLUMNS ", v.file_id FROM %1$s.fsync_verifications v"
 	" LEFT JOIN %1$s.file_records f ON f.id = v.file_id"
 	" AND f.missing_since IS NULL"
-	" WHERE v.repository_id = $1 AND v.last_verified < $2"
-	" AND (v.last_verified, v.file_id) > ($3, $4)"
-	" ORDER BY v.last_verified, v.file_id LIMIT $5",
+	" WHERE v.repository_id = $1 AND v.last_read < $2"
+	" AND (v.last_read, v.file_id) > ($3, $4)"
+	" ORDER BY v.last_read, v.file_id LIMIT $5",
 	.nargs = 5,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID},
 	.index_only = true,
@@ -88,11 +88,12 @@ static SessionPlan lock_plan = {
 
 static SessionPlan right_plan = {
 	.sql = "INSERT INTO %1$s.fsync_verifications AS v"
-	" (file_id, repository_id, last_verified)"
-	" SELECT f.id, $1, now() FROM unnest($2, $3) AS u (id, hash)"
+	" (file_id, repository_id, last_read, last_verified)"
+	" SELECT f.id, $1, now(), now() FROM unnest($2, $3) AS u (id, hash)"
 	" JOIN %1$s.file_records f ON f.id = u.id AND f.content_hash = u.hash"
 	" WHERE f.repository_id = $1"
-	" ON CONFLICT (file_id) DO UPDATE SET last_verified = excluded.last_verified,"
+	" ON CONFLICT (file_id) DO UPDATE SET last_read = excluded.last_read,"
+	" last_verified = excluded.last_verified,"
 	" problem = NULL, message = NULL, expected_hash = NULL, found_hash = NULL",
 	.nargs = 3,
 	.argtypes = {UUIDOID, INT8ARRAYOID, BYTEAARRAYOID},
@@ -100,11 +101,12 @@ static SessionPlan right_plan = {
 
 static SessionPlan wrong_plan = {
 	.sql = "INSERT INTO %1$s.fsync_verifications AS v"
-	" (file_id, repository_id, problem, message, expected_hash, found_hash)"
-	" SELECT f.id, $1, $4, $5, f.content_hash, $6 FROM %1$s.file_records f"
+	" (file_id, repository_id, last_read, problem, message, expected_hash, found_hash)"
+	" SELECT f.id, $1, now(), $4, $5, f.content_hash, $6 FROM %1$s.file_records f"
 	" WHERE f.id = $2 AND f.content_hash = $3 AND f.repository_id = $1"
 	" AND f.missing_since IS NULL"
-	" ON CONFLICT (file_id) DO UPDATE SET problem = excluded.problem,"
+	" ON CONFLICT (file_id) DO UPDATE SET last_read = excluded.last_read,"
+	" problem = excluded.problem,"
 	" message = excluded.message, expected_hash = excluded.expected_hash,"
 	" found_hash = excluded.found_hash"
 	" RETURNING (SELECT f.file_path FROM %1$s.file_records f WHERE f.id = v.file_id)",
@@ -223,7 +225,7 @@ read_page(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 		return session_execute(objects, &first_plan, values, NULL, SPI_OK_SELECT);
 	}
 	values[1] = TimestampTzGetDatum(cursor->start);
-	values[2] = TimestampTzGetDatum(cursor->id == 0 ? DT_NOBEGIN : cursor->verified);
+	values[2] = TimestampTzGetDatum(cursor->id == 0 ? DT_NOBEGIN : cursor->last_read);
 	values[3] = Int64GetDatum(cursor->id);
 	values[4] = Int64GetDatum(PAGE_ROWS);
 	return session_execute(objects, &again_plan, values, NULL, SPI_OK_SELECT);
@@ -234,11 +236,11 @@ static bool
 pass_row(VerificationCursor *cursor, HeapTuple tuple, TupleDesc desc)
 {
 	bool		isnull;
-	Datum		verified = SPI_getbinval(tuple, desc, 9, &isnull);
+	Datum		last_read = SPI_getbinval(tuple, desc, 9, &isnull);
 
 	if (cursor->again)
 	{
-		cursor->verified = DatumGetTimestampTz(verified);
+		cursor->last_read = DatumGetTimestampTz(last_read);
 		cursor->id = int8_column(tuple, desc, 10);
 		return true;
 	}

@@ -15,10 +15,10 @@
 typedef struct VerificationCursor
 {
 	TimestampTz start;			/* of the run */
-	bool		again;			/* through with files that never were verified */
+	bool		again;			/* through with files that never were read */
 	char		path[PROTO_PATH_MAX];	/* of the last of these */
 	int			path_len;
-	TimestampTz verified;		/* last_verified and id of the last other one */
+	TimestampTz last_read;		/* and id, of the last other one */
 	int64		id;
 	bool		done;
 } VerificationCursor;
@@ -49,7 +49,7 @@ extern bool verification_end(const ExtensionObjects *objects, int64 operation_id
 /*
  * Appends a PROTO_VERIFY to out with the files that come next, about so many
  * bytes but at least one, and moves the cursor behind them.  First come files
- * that were never found right, then the others, the longest ago first.  *count
+ * that no verification has read, then the others, the longest ago first.  *count
  * is how many; there may be more behind none, until cursor->done.
  */
 extern bool verification_next(const ExtensionObjects *objects,

@@ -172,7 +172,7 @@ $node->reload;
 write_file("$root/new.txt", 'never verified');
 wait_equal($node, $id, $root, 'a new file');
 $files++;
-sql("UPDATE fsync_verifications SET last_verified = last_verified - interval '1 day' WHERE file_id = (SELECT id FROM file_records WHERE file_path = 'e.txt')");
+sql("UPDATE fsync_verifications SET last_read = last_read - interval '1 day' WHERE file_id = (SELECT id FROM file_records WHERE file_path = 'e.txt')");
 sub verified_since
 {
 	return sql("SELECT string_agg(file_path, ',' ORDER BY file_path) FROM fsync_files WHERE last_verified > '$before'");
@@ -180,6 +180,8 @@ sub verified_since
 $before = sql('SELECT clock_timestamp()');
 is(verify(args => "budget => '1'"), 'verification|completed|1|14|-', 'budget: one file at least');
 is(verified_since(), 'new.txt', 'budget: the one that never was');
+is(sql("SELECT count(*) FROM fsync_verifications WHERE last_read IS DISTINCT FROM last_verified AND problem IS NULL AND file_id <> (SELECT id FROM file_records WHERE file_path = 'e.txt')"), '0',
+	'budget: what was right when it was read is verified');
 is(verify(args => "budget => '1 bytes'"), 'verification|completed|1|12|-', 'budget: and the next');
 is(verified_since(), 'e.txt,new.txt', 'budget: the one of the longest ago');
 my $runs = 2;
@@ -191,6 +193,18 @@ while (sql("SELECT count(*) FROM fsync_files WHERE last_verified > '$before'") <
 cmp_ok($runs, '>', 3, 'budget: it takes several runs');
 cmp_ok($runs, '<', 30, 'budget: but comes round');
 like(sql("SELECT reason FROM sync_operations ORDER BY id DESC LIMIT 1"), qr/at most 6144 bytes/, 'budget: the history tells it');
+
+# a large file that is corrupt does not use up every budget
+rot('large.bin');
+verify();
+is(problems(), 'large.bin|content differs from its hash', 'budget: a large corrupt file');
+$before = sql('SELECT clock_timestamp()');
+verify(args => "budget => '1 MB'") foreach 1 .. 4;
+is(sql("SELECT string_agg(file_path, ',') FROM fsync_files WHERE last_verified <= '$before' OR last_verified IS NULL"),
+	'large.bin', 'budget: has its turn like the others');
+write_file("$root/large.bin", 'y' x 3_000_000);
+wait_equal($node, $id, $root, 'a large file, written');
+is(problems(), '', 'a large file, written: no problem');
 
 # by time, slowly
 my $slow = verify(args => "rate => '4 kB', budget => '1 second'");
