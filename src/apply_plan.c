@@ -64,6 +64,7 @@ typedef struct PlanBuilder
 {
 	ApplyItem  *items;
 	int			n;
+	int			room;
 	pathtable_hash *paths;
 } PlanBuilder;
 
@@ -113,6 +114,19 @@ valid_name(ProtoStr path)
 	return pg_verify_mbstr(GetDatabaseEncoding(), path.data, path.len, true);
 }
 
+/* Makes room for two items. */
+static void
+reserve_items(PlanBuilder *builder)
+{
+	int			room = builder->room;
+
+	if (builder->n + 2 <= room)
+		return;
+	builder->room += builder->room / 2 + 2;
+	builder->items = repalloc_huge(builder->items, sizeof(ApplyItem) * builder->room);
+	memset(builder->items + room, 0, sizeof(ApplyItem) * (builder->room - room));
+}
+
 /*
  * Adds an observation whose path the database's encoding refuses, as what it
  * means for rows and problems: there is no row of such a name, and a row that
@@ -156,17 +170,15 @@ read_items(PlanBuilder *builder, ProtoReader body)
 {
 	uint32		count = proto_get_u32(&body);
 
-	/*
-	 * The count is not believed further than the bytes go.  A move to an
-	 * invalid name is two items.
-	 */
+	/* The count is not believed further than the bytes go. */
 	if (body.failed || count > (body.end - body.p) / OBSERVATION_MIN_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("invalid message from fsync-tree")));
+	builder->room = count + 2;
 	builder->items = MemoryContextAllocHuge(CurrentMemoryContext,
-											sizeof(ApplyItem) * (2 * (Size) count + 1));
-	memset(builder->items, 0, sizeof(ApplyItem) * (2 * (Size) count + 1));
+											sizeof(ApplyItem) * builder->room);
+	memset(builder->items, 0, sizeof(ApplyItem) * builder->room);
 	builder->n = 0;
 
 	for (uint32 i = 0; i < count; i++)
@@ -177,6 +189,7 @@ read_items(PlanBuilder *builder, ProtoReader body)
 			ereport(ERROR,
 					(errcode(ERRCODE_PROTOCOL_VIOLATION),
 					 errmsg("invalid observation from fsync-tree")));
+		reserve_items(builder);
 		if (obs.op == PROTO_OP_PROBLEM || obs.op == PROTO_OP_CLEAR ||
 			obs.op == PROTO_OP_CLEAR_UNDER || valid_name(obs.path))
 			builder->items[builder->n++].obs = obs;

@@ -87,7 +87,7 @@ define_settings(void)
 
 	DefineCustomIntVariable("fsync.batch_size",
 							"Most changes that are written in one transaction.",
-							NULL,
+							"Of what a scan finds, ten times as many.",
 							&setting_batch_size,
 							1000, 1, 10000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);

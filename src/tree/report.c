@@ -6,7 +6,9 @@
  * Each frame of observations becomes one transaction.  While the worker is
  * busy with one, the next fills up; when it is idle, what is there goes out
  * at once.  So frames are small when changes are few and grow to batch_size
- * under load.
+ * under load.  Nobody waits for single observations of a scan: those gather
+ * until the next report of progress, and more of them go into a transaction,
+ * which costs some milliseconds whatever is in it.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +21,9 @@
 /* Bytes waiting for the socket above which no new work is begun. */
 #define REPORT_CONGESTED	(4 * 1024 * 1024)
 #define REPORT_MAX_UNACKNOWLEDGED	4
+
+/* Times batch_size that a frame of a scan alone may hold. */
+#define REPORT_SCAN_BATCHES	10
 
 /* A frame is closed at this size whatever its count. */
 #define REPORT_FRAME_BYTES	(1024 * 1024)
@@ -50,11 +55,29 @@ report_applied(Engine *engine, int64_t cpu_us)
 						cpu_us * 1000 * engine->scan_shares[frame % REPORT_FRAMES]);
 }
 
+/* Whether the open frame has observations of the full scan, and no others. */
+static bool
+of_scan_alone(const Engine *engine)
+{
+	return engine->frame_of_scan == engine->frame_count;
+}
+
 void
 report_offer_frame(Engine *engine)
 {
-	if (engine->frame_open && engine->unacknowledged == 0)
+	if (engine->frame_open && engine->unacknowledged == 0 && !of_scan_alone(engine))
 		report_end_frame(engine);
+}
+
+static bool
+frame_is_full(const Engine *engine)
+{
+	uint64_t	max = engine->config.batch_size;
+
+	if (of_scan_alone(engine))
+		max *= REPORT_SCAN_BATCHES;
+	return engine->frame_count >= max ||
+		proto_offset(&engine->out) > REPORT_FRAME_BYTES;
 }
 
 bool
@@ -82,9 +105,7 @@ put(Engine *engine, const ProtoObservation *o)
 	statistics_change(&engine->statistics, o->scan_id == 0 ? engine->cause_us : 0);
 	if (o->scan_id != 0)
 		engine->frame_of_scan++;
-	if (o->op != PROTO_OP_MOVED &&
-		(engine->frame_count >= (uint32_t) engine->config.batch_size ||
-		 proto_offset(&engine->out) > REPORT_FRAME_BYTES))
+	if (o->op != PROTO_OP_MOVED && frame_is_full(engine))
 		report_end_frame(engine);
 	engine->progress_due = true;
 }

@@ -144,9 +144,24 @@ wait_equal($node, $id, $quick, 'fsync_wait() flushes the debounce');
 
 $node->safe_psql('postgres', 'ALTER SYSTEM SET fsync.batch_size = 7');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET fsync.max_concurrency = 1');
-$node->reload;
+$node->stop;
+make_tree("$quick/meanwhile", 300);
+$node->start;
+
+# Rows of a transaction have one created_at.
+sub largest_batch
+{
+	my ($dir) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT max(n) FROM (SELECT count(*) AS n FROM file_records
+		 WHERE starts_with(file_path, '$dir/') GROUP BY created_at) AS batches");
+}
+wait_equal($node, $id, $quick, 'batches of seven rows, in a scan');
+cmp_ok(largest_batch('meanwhile'), '<=', 70, 'a scan writes ten times as many at once');
 make_tree("$quick/more", 300);
 wait_equal($node, $id, $quick, 'batches of seven rows, one thread');
+cmp_ok(largest_batch('more'), '<=', 7, 'batches of seven rows are no larger');
 rename("$quick/more", "$quick/moved") or die "rename: $!";
 wait_equal($node, $id, $quick, 'a directory renamed in batches of seven rows');
 
@@ -183,7 +198,8 @@ foreach my $bad ("fsync.batch_size = 0", "fsync.mass_delete_threshold = 1.5",
 is( $node->safe_psql('postgres', q(
 SELECT string_agg(name, ' ' ORDER BY name) FROM pg_settings
 WHERE name LIKE 'fsync.%' AND short_desc <> '')),
-	'fsync.batch_size fsync.calculate_hashes fsync.debounce_interval fsync.debounce_max_delay '
+	'fsync.batch_size fsync.calculate_hashes fsync.change_max_rows fsync.change_retention '
+	  . 'fsync.debounce_interval fsync.debounce_max_delay '
 	  . 'fsync.helper_path fsync.helper_timeout fsync.history_max_rows fsync.history_retention '
 	  . 'fsync.io_priority fsync.mass_delete_threshold fsync.max_concurrency '
 	  . 'fsync.max_repositories fsync.reconcile_cpu_limit fsync.reconciliation_interval',
