@@ -1,7 +1,7 @@
 #
 # What users alter about file_records that is honoured by a statement, but not
 # of itself by what writes below SQL: columns with defaults, generated columns,
-# domains, rules, triggers, deferred constraints, children.  Rows that are new
+# domains, triggers, deferred constraints, children.  Rows that are new
 # and rows that move are as a statement would leave them, and every index
 # agrees with the table.
 
@@ -104,12 +104,6 @@ altered(
 	query => "SELECT count(*) $own AND loud = upper(file_path)",
 	gives => '30',
 	undo => 'ALTER TABLE file_records DROP COLUMN loud');
-altered(
-	'a rule',
-	alter => 'CREATE RULE tell AS ON INSERT TO file_records DO ALSO INSERT INTO journal VALUES (\'RULE\', NULL, 1)',
-	query => "SELECT count(*) > 0 FROM journal WHERE what = 'RULE'",
-	gives => 't',
-	undo => 'DROP RULE tell ON file_records');
 altered(
 	'triggers for each row',
 	alter => 'CREATE TRIGGER before_row BEFORE INSERT OR UPDATE ON file_records FOR EACH ROW EXECUTE FUNCTION each_row()',
