@@ -15,7 +15,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes ();
 
-my $node = new_node('main');
+# What is done in several steps is looked at when all of them are done, however
+# long they take.
+my $node = new_node('main', conf => q(
+fsync.debounce_interval = 10min
+fsync.debounce_max_delay = 10min
+));
 my $root = new_root('photos');
 my $id;
 

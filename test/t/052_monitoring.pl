@@ -15,7 +15,11 @@ use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main');
+# A change is counted once, however long it takes to be made.
+my $node = new_node('main', conf => q(
+fsync.debounce_interval = 10min
+fsync.debounce_max_delay = 10min
+));
 my $db = 'postgres';
 my $root = new_root('photos');
 my $examples = "$FindBin::RealBin/../../examples";
@@ -89,6 +93,8 @@ my ($rc, $out, $err) =
   $node->psql($db, "SELECT fsync_stat_reset('00000000-0000-0000-0000-000000000000')");
 like($err, qr/does not exist/, 'a reset of what is not there');
 
+$node->safe_psql($db, "ALTER SYSTEM SET fsync.debounce_interval = '50ms'");
+$node->reload;
 $node->safe_psql($db, q(
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 	$$BEGIN RAISE lock_not_available; END$$;

@@ -163,12 +163,20 @@ SELECT 1;
 my $holder = $node->background_psql('postgres');
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 wait_for_backend($node, 'listener', "wait_event = 'advisory'");
+
+# looked at when they are all there, however long that takes
+$node->safe_psql('postgres', "ALTER SYSTEM SET fsync.debounce_interval = '10min'");
+$node->safe_psql('postgres', "ALTER SYSTEM SET fsync.debounce_max_delay = '10min'");
+$node->reload;
+wait_ok($node, $id, 'a long debounce');
 my $before = last_change($node);
 remove_tree("$root/b", { keep_root => 1 });
 write_file("$root/b/$_", $_) foreach 1 .. 50;
 wait_equal($node, $id, $root, 'fifty files');
 $holder->quit;
 my (undef, $heard) = finish_sql($listener);
+$node->safe_psql('postgres', "ALTER SYSTEM RESET $_") foreach 'fsync.debounce_interval', 'fsync.debounce_max_delay';
+$node->reload;
 my @payloads = $heard =~ /notification "fsync" with payload "(.*?)" received/g;
 my %heard;
 cmp_ok(scalar @payloads, '>=', 1, 'a listener hears of it');

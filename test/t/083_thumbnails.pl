@@ -65,12 +65,15 @@ write_file($said, '');
 my $storm = start_storm("$root/storm", 83);
 my $taken_over = 0;
 start_worker() foreach 1, 2;
-foreach my $kill (1 .. 30)
+# until one has taken over what a dead one had begun
+for (my $kill = 1; $kill <= 30 || (!$taken_over && $kill <= 300); $kill++)
 {
 	storm_goes_on($storm) if $kill % 5 == 0;
-	usleep(int(rand(600_000)));
+	usleep(int(rand(600_000)) + ($kill > 30 ? 20_000 * $kill : 0));
 	kill_worker((keys %workers)[ rand(keys %workers) ]);
 	start_worker();
+	$taken_over ||= $node->safe_psql('postgres',
+		'SELECT count(*) FROM fsync_consumer_deliveries WHERE attempts > 1');
 }
 stop_storm($storm);
 wait_equal($node, $id, $root, 'after the storm');
