@@ -24,6 +24,10 @@ extern void functions_require_argument(FunctionCallInfo fcinfo, int arg, const c
 
 extern void functions_unknown_repository(const pg_uuid_t *id) pg_attribute_noreturn();
 
+/* Errors: the first argument, a consumer's name, is NULL; is that of none. */
+extern void functions_require_consumer(FunctionCallInfo fcinfo);
+extern void functions_unknown_consumer(FunctionCallInfo fcinfo) pg_attribute_noreturn();
+
 /* The text form of an id. */
 extern char *functions_uuid_text(const pg_uuid_t *id);
 

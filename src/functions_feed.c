@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * functions_feed.c
- *		Consumers of the change feed: fsync_create_consumer(),
- *		fsync_next_changes(), fsync_ack(), fsync_drop_consumer().
+ *		Handing out changes to the consumers of the feed: fsync_next_changes().
  *
  * A consumer is a position in file_changes, and the deliveries up to there
  * that are not acknowledged.  So it costs nothing to be far behind, and what
@@ -36,59 +35,12 @@
 #include "functions.h"
 #include "tree/protocol.h"
 
-PG_FUNCTION_INFO_V1(fsync_create_consumer);
 PG_FUNCTION_INFO_V1(fsync_next_changes);
-PG_FUNCTION_INFO_V1(fsync_ack);
-PG_FUNCTION_INFO_V1(fsync_drop_consumer);
 
 #define MAX_ROWS		10000
 
 /* Deliveries that are held up, beyond which the feed is read no further. */
 #define MAX_HELD_UP		10000
-
-static SessionPlan feed_plan = {
-	.sql = "SELECT change_feed FROM %1$s.fsync_repositories"
-	" WHERE repository_id = $1 FOR KEY SHARE",
-	.nargs = 1,
-	.argtypes = {UUIDOID},
-};
-
-/* One statement, so that files and changes are of one moment. */
-static SessionPlan create_plan = {
-	.sql = "INSERT INTO %1$s.fsync_consumer_positions"
-	" (name, repository_id, change_id, file_id, last_file_id)"
-	" SELECT $1, $2, coalesce((SELECT max(change_id) FROM %1$s.file_changes), 0),"
-	" CASE WHEN $3 THEN 0 END,"
-	" CASE WHEN $3 THEN (SELECT max(id) FROM %1$s.file_records) END"
-	" ON CONFLICT DO NOTHING",
-	.nargs = 3,
-	.argtypes = {TEXTOID, UUIDOID, BOOLOID},
-};
-
-static SessionPlan drop_plan = {
-	.sql = "DELETE FROM %1$s.fsync_consumer_positions WHERE name = $1",
-	.nargs = 1,
-	.argtypes = {TEXTOID},
-};
-
-static SessionPlan drop_deliveries_plan = {
-	.sql = "DELETE FROM %1$s.fsync_consumer_deliveries WHERE consumer = $1",
-	.nargs = 1,
-	.argtypes = {TEXTOID},
-};
-
-static SessionPlan known_plan = {
-	.sql = "SELECT 1 FROM %1$s.fsync_consumer_positions WHERE name = $1",
-	.nargs = 1,
-	.argtypes = {TEXTOID},
-};
-
-static SessionPlan ack_plan = {
-	.sql = "DELETE FROM %1$s.fsync_consumer_deliveries"
-	" WHERE consumer = $1 AND change_id = ANY ($2) AND attempts > 0",
-	.nargs = 2,
-	.argtypes = {TEXTOID, INT8ARRAYOID},
-};
 
 static SessionPlan lock_plan = {
 	.sql = "SELECT repository_id, change_id, file_id, last_file_id, lost_changes"
@@ -235,138 +187,6 @@ typedef struct Handout
 	heldtable_hash *held;
 	int			n_held;			/* changes */
 } Handout;
-
-/* ---------------------------------------------------------------------
- * Making and dropping consumers, acknowledging
- * ---------------------------------------------------------------------
- */
-
-static void
-require_name(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("name must not be null")));
-}
-
-static void
-unknown_consumer(FunctionCallInfo fcinfo)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("consumer \"%s\" does not exist",
-					text_to_cstring(PG_GETARG_TEXT_PP(0))),
-			 errhint("Create it with fsync_create_consumer().")));
-}
-
-/* The repository exists and has a feed; the session's scope is entered. */
-static void
-check_feed(const ExtensionObjects *objects, const pg_uuid_t *id)
-{
-	Datum		values[1];
-	bool		isnull;
-
-	values[0] = UUIDPGetDatum(id);
-	if (session_execute(objects, &feed_plan, values, NULL, SPI_OK_SELECT) == 0)
-		functions_unknown_repository(id);
-	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-									1, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the change feed of repository \"%s\" is off",
-						functions_uuid_text(id)),
-				 errhint("Switch it on with fsync_configure_repository(repository_id, change_feed => true).")));
-}
-
-Datum
-fsync_create_consumer(PG_FUNCTION_ARGS)
-{
-	ExtensionObjects objects;
-	SessionScope scope;
-	Datum		values[3];
-	char		nulls[3] = {' ', ' ', ' '};
-	uint64		created;
-
-	PreventCommandIfReadOnly("fsync_create_consumer()");
-	require_name(fcinfo);
-	if (VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("name must not be empty")));
-	functions_find_extension(&objects);
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = PG_GETARG_DATUM(1);
-	values[2] = BoolGetDatum(!PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
-	if (PG_ARGISNULL(1))
-		nulls[1] = 'n';
-
-	session_scope_enter(&scope, &objects);
-	if (!PG_ARGISNULL(1))
-		check_feed(&objects, PG_GETARG_UUID_P(1));
-	created = session_execute(&objects, &create_plan, values, nulls, SPI_OK_INSERT);
-	session_scope_leave(&scope);
-	if (created == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("consumer \"%s\" already exists",
-						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	PG_RETURN_VOID();
-}
-
-Datum
-fsync_drop_consumer(PG_FUNCTION_ARGS)
-{
-	ExtensionObjects objects;
-	SessionScope scope;
-	Datum		values[1];
-	uint64		dropped;
-
-	PreventCommandIfReadOnly("fsync_drop_consumer()");
-	require_name(fcinfo);
-	functions_find_extension(&objects);
-	values[0] = PG_GETARG_DATUM(0);
-	session_scope_enter(&scope, &objects);
-	dropped = session_execute(&objects, &drop_plan, values, NULL, SPI_OK_DELETE);
-	(void) session_execute(&objects, &drop_deliveries_plan, values, NULL, SPI_OK_DELETE);
-	session_scope_leave(&scope);
-	if (dropped == 0)
-		unknown_consumer(fcinfo);
-	PG_RETURN_VOID();
-}
-
-Datum
-fsync_ack(PG_FUNCTION_ARGS)
-{
-	ExtensionObjects objects;
-	SessionScope scope;
-	Datum		values[2];
-	bool		known = true;
-	uint64		acknowledged;
-
-	PreventCommandIfReadOnly("fsync_ack()");
-	require_name(fcinfo);
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("change_ids must not be null")));
-	functions_find_extension(&objects);
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = PG_GETARG_DATUM(1);
-	session_scope_enter(&scope, &objects);
-	acknowledged = session_execute(&objects, &ack_plan, values, NULL, SPI_OK_DELETE);
-	if (acknowledged == 0)
-		known = session_execute(&objects, &known_plan, values, NULL, SPI_OK_SELECT) == 1;
-	session_scope_leave(&scope);
-	if (!known)
-		unknown_consumer(fcinfo);
-	PG_RETURN_INT64((int64) acknowledged);
-}
-
-/* ---------------------------------------------------------------------
- * Handing out
- * ---------------------------------------------------------------------
- */
 
 static Datum
 column(uint64 row, int number, bool *isnull)
@@ -693,7 +513,7 @@ fsync_next_changes(PG_FUNCTION_ARGS)
 	TimestampTz visible_at;
 
 	PreventCommandIfReadOnly("fsync_next_changes()");
-	require_name(fcinfo);
+	functions_require_consumer(fcinfo);
 	if (PG_ARGISNULL(1) || PG_GETARG_INT32(1) < 1 || PG_GETARG_INT32(1) > MAX_ROWS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -706,7 +526,7 @@ fsync_next_changes(PG_FUNCTION_ARGS)
 	handout.name = PG_GETARG_DATUM(0);
 	handout.max_rows = PG_GETARG_INT32(1);
 	if (!lock_position(&handout))
-		unknown_consumer(fcinfo);
+		functions_unknown_consumer(fcinfo);
 
 	/* The lock may have been long in coming. */
 	handout.now = GetCurrentTimestamp();

@@ -1,0 +1,189 @@
+/*-------------------------------------------------------------------------
+ *
+ * functions_consumers.c
+ *		Consumers of the change feed: fsync_create_consumer(), fsync_ack(),
+ *		fsync_drop_consumer().
+ *
+ * A consumer begins at the last change that is visible when it is made, and
+ * its files, if it wants those that exist, are those of the same snapshot: so
+ * nothing falls between the two.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "functions.h"
+
+PG_FUNCTION_INFO_V1(fsync_create_consumer);
+PG_FUNCTION_INFO_V1(fsync_ack);
+PG_FUNCTION_INFO_V1(fsync_drop_consumer);
+
+static SessionPlan feed_plan = {
+	.sql = "SELECT change_feed FROM %1$s.fsync_repositories"
+	" WHERE repository_id = $1 FOR KEY SHARE",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+/* One statement, so that files and changes are of one moment. */
+static SessionPlan create_plan = {
+	.sql = "INSERT INTO %1$s.fsync_consumer_positions"
+	" (name, repository_id, change_id, file_id, last_file_id)"
+	" SELECT $1, $2, coalesce((SELECT max(change_id) FROM %1$s.file_changes), 0),"
+	" CASE WHEN $3 THEN 0 END,"
+	" CASE WHEN $3 THEN (SELECT max(id) FROM %1$s.file_records) END"
+	" ON CONFLICT DO NOTHING",
+	.nargs = 3,
+	.argtypes = {TEXTOID, UUIDOID, BOOLOID},
+};
+
+static SessionPlan drop_plan = {
+	.sql = "DELETE FROM %1$s.fsync_consumer_positions WHERE name = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+static SessionPlan drop_deliveries_plan = {
+	.sql = "DELETE FROM %1$s.fsync_consumer_deliveries WHERE consumer = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+static SessionPlan known_plan = {
+	.sql = "SELECT 1 FROM %1$s.fsync_consumer_positions WHERE name = $1",
+	.nargs = 1,
+	.argtypes = {TEXTOID},
+};
+
+static SessionPlan ack_plan = {
+	.sql = "DELETE FROM %1$s.fsync_consumer_deliveries"
+	" WHERE consumer = $1 AND change_id = ANY ($2) AND attempts > 0",
+	.nargs = 2,
+	.argtypes = {TEXTOID, INT8ARRAYOID},
+};
+
+void
+functions_require_consumer(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("name must not be null")));
+}
+
+void
+functions_unknown_consumer(FunctionCallInfo fcinfo)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("consumer \"%s\" does not exist",
+					text_to_cstring(PG_GETARG_TEXT_PP(0))),
+			 errhint("Create it with fsync_create_consumer().")));
+}
+
+/* The repository exists and has a feed; the session's scope is entered. */
+static void
+check_feed(const ExtensionObjects *objects, const pg_uuid_t *id)
+{
+	Datum		values[1];
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(id);
+	if (session_execute(objects, &feed_plan, values, NULL, SPI_OK_SELECT) == 0)
+		functions_unknown_repository(id);
+	if (!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+									1, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the change feed of repository \"%s\" is off",
+						functions_uuid_text(id)),
+				 errhint("Switch it on with fsync_configure_repository(repository_id, change_feed => true).")));
+}
+
+Datum
+fsync_create_consumer(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+	uint64		created;
+
+	PreventCommandIfReadOnly("fsync_create_consumer()");
+	functions_require_consumer(fcinfo);
+	if (VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(0)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("name must not be empty")));
+	functions_find_extension(&objects);
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = PG_GETARG_DATUM(1);
+	values[2] = BoolGetDatum(!PG_ARGISNULL(2) && PG_GETARG_BOOL(2));
+	if (PG_ARGISNULL(1))
+		nulls[1] = 'n';
+
+	session_scope_enter(&scope, &objects);
+	if (!PG_ARGISNULL(1))
+		check_feed(&objects, PG_GETARG_UUID_P(1));
+	created = session_execute(&objects, &create_plan, values, nulls, SPI_OK_INSERT);
+	session_scope_leave(&scope);
+	if (created == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("consumer \"%s\" already exists",
+						text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+	PG_RETURN_VOID();
+}
+
+Datum
+fsync_drop_consumer(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	Datum		values[1];
+	uint64		dropped;
+
+	PreventCommandIfReadOnly("fsync_drop_consumer()");
+	functions_require_consumer(fcinfo);
+	functions_find_extension(&objects);
+	values[0] = PG_GETARG_DATUM(0);
+	session_scope_enter(&scope, &objects);
+	dropped = session_execute(&objects, &drop_plan, values, NULL, SPI_OK_DELETE);
+	(void) session_execute(&objects, &drop_deliveries_plan, values, NULL, SPI_OK_DELETE);
+	session_scope_leave(&scope);
+	if (dropped == 0)
+		functions_unknown_consumer(fcinfo);
+	PG_RETURN_VOID();
+}
+
+Datum
+fsync_ack(PG_FUNCTION_ARGS)
+{
+	ExtensionObjects objects;
+	SessionScope scope;
+	Datum		values[2];
+	bool		known = true;
+	uint64		acknowledged;
+
+	PreventCommandIfReadOnly("fsync_ack()");
+	functions_require_consumer(fcinfo);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("change_ids must not be null")));
+	functions_find_extension(&objects);
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = PG_GETARG_DATUM(1);
+	session_scope_enter(&scope, &objects);
+	acknowledged = session_execute(&objects, &ack_plan, values, NULL, SPI_OK_DELETE);
+	if (acknowledged == 0)
+		known = session_execute(&objects, &known_plan, values, NULL, SPI_OK_SELECT) == 1;
+	session_scope_leave(&scope);
+	if (!known)
+		functions_unknown_consumer(fcinfo);
+	PG_RETURN_INT64((int64) acknowledged);
+}
