@@ -35,6 +35,10 @@ foreach my $round (1 .. $rounds)
 	$node->safe_psql('postgres',
 		'ALTER SYSTEM SET fsync.debounce_interval = ' . ($round % 2 ? 500 : 0));
 	$node->reload;
+
+	# In every third, rows of missing files stay, and come back to life.
+	$node->safe_psql('postgres', "SELECT fsync_configure_repository('$id', on_missing => '"
+		  . ($round % 3 == 2 ? 'mark' : 'delete') . "')");
 	my ($stdout, $stderr);
 	ok(IPC::Run::run([ $storm, $root, $seed, $ops, $processes ], '>', \$stdout, '2>', \$stderr),
 		"$name: the storm is over")
@@ -44,6 +48,8 @@ foreach my $round (1 .. $rounds)
 	  and is_equal($node, $id, $root, "$name, after the reconciliation");
 	$seed++;
 }
+is($node->safe_psql('postgres', "SELECT status, error_message, files_scanned = (SELECT count(*) FROM file_records WHERE missing_since IS NULL) FROM fsync_verify('$id')"),
+	'completed||t', 'a verification reads every file, and finds it right');
 is( $node->safe_psql('postgres', "SELECT count(*) FROM sync_operations WHERE status <> 'completed'"),
 	'0', 'no operation failed or is left running');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM fsync_problems'),
