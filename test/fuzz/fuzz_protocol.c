@@ -96,8 +96,15 @@ one_frame(uint8_t type, ProtoReader *body)
 			AGAIN(scan_done, ProtoScanDone);
 			break;
 		case PROTO_VERIFY:
-			AGAIN(verify, ProtoVerify);
-			break;
+			{
+				ProtoVerify verify;
+
+				if (!proto_get_verify(body, &verify))
+					break;
+				for (uint32_t i = 0; i < verify.count && !body->failed; i++)
+					AGAIN(belief, ProtoBelief);
+				break;
+			}
 		case PROTO_VERIFIED:
 			{
 				ProtoVerifiedHeader header;
