@@ -50,6 +50,7 @@ typedef struct Point
 	unsigned	hints;			/* HINT_* */
 	unsigned	retries;
 	int64_t		put_off_us;
+	unsigned	put_offs;
 	int64_t		since_us;		/* its first event; 0: a scan found it */
 	uint64_t	epoch;
 	int64_t		scan_id;

@@ -129,6 +129,8 @@ merge_point(Engine *engine, Point *into, const Point *p)
 		into->retries = p->retries;
 	if (into->put_off_us == 0 || (p->put_off_us != 0 && p->put_off_us < into->put_off_us))
 		into->put_off_us = p->put_off_us;
+	if (p->put_offs > into->put_offs)
+		into->put_offs = p->put_offs;
 }
 
 /* Sorts the points and makes one of several of the same path. */

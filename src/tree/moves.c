@@ -21,8 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a half waits while the tree does not come to rest. */
+/*
+ * How long a half waits while the tree does not come to rest, and how often it
+ * is looked at meanwhile: on a busy machine a look may take seconds.
+ */
 #define MOVES_WAIT_US		INT64_C(10000000)
+#define MOVES_LOOKS			8
 
 typedef struct Source
 {
@@ -137,7 +141,7 @@ stat_of_row(const ProtoBelief *b, const ProtoStat *now)
 static bool
 waited_long(const Point *p)
 {
-	return p->put_off_us != 0 && p->put_off_us + MOVES_WAIT_US < monotonic_us();
+	return p->put_offs >= MOVES_LOOKS && p->put_off_us + MOVES_WAIT_US < monotonic_us();
 }
 
 /* Whether something is still to be heard, or was since the points were taken. */
@@ -361,6 +365,7 @@ put_off(Engine *engine, Point *p, unsigned hints)
 	{
 		if (p->retries > waiting->retries)
 			waiting->retries = p->retries;
+		waiting->put_offs = p->put_offs + 1;
 		waiting->put_off_us = p->put_off_us ? p->put_off_us : monotonic_us();
 	}
 	p->settled = true;

@@ -46,6 +46,7 @@ typedef struct PendingName
 	int64_t		scan_id;		/* the scan that waits for it, or 0 */
 	unsigned	hints;
 	unsigned	retries;		/* hashes that failed */
+	unsigned	put_offs;		/* looks at it, since then */
 	int64_t		put_off_us;		/* since when it waits for the other half of
 								 * a rename, or for its directory; 0: not */
 	uint64_t	node;			/* of the watch tree; 0: name is a path */

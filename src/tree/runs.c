@@ -364,6 +364,7 @@ take_name(void *arg, const PendingName *name)
 	p->retries = name->retries;
 	p->since_us = name->since_us;
 	p->put_off_us = name->put_off_us;
+	p->put_offs = name->put_offs;
 	return true;
 }
 
