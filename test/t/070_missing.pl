@@ -152,9 +152,11 @@ sub make_other
 {
 	my ($path) = @_;
 
-	unlink("$root/$path") or die "unlink: $!";
-	mkdir("$root/$path") or die "mkdir: $!";
-	write_file("$root/$path/inside", 'x');
+	# at once, or it would be missing in between
+	mkdir("$root/.other") or die "mkdir: $!";
+	write_file("$root/.other/inside", 'x');
+	exchange("$root/.other", "$root/$path");
+	unlink("$root/.other") or die "unlink: $!";
 }
 
 make_other('f.txt');
@@ -171,8 +173,9 @@ wait_equal($node, $id, $root, 'on_type_change = delete');
 is(id_of('f.txt'), '', 'on_type_change = delete: the row goes');
 
 configure("on_type_change = 'mark', on_missing = 'delete'");
-unlink("$root/i.txt", "$root/j.txt") == 2 or die "unlink: $!";
-symlink('nowhere', "$root/i.txt") or die "symlink: $!";
+unlink("$root/j.txt") or die "unlink: $!";
+symlink('nowhere', "$root/.link") or die "symlink: $!";
+rename("$root/.link", "$root/i.txt") or die "rename: $!";
 wait_equal($node, $id, $root, 'on_type_change = mark');
 is(id_of('i.txt'), $ids->{'i.txt'}, 'on_type_change = mark: a symbolic link now, the row stays');
 is(id_of('j.txt'), '', 'on_type_change = mark: but not that of a missing file');
