@@ -41,6 +41,16 @@ typedef struct RecordHeader
 
 #define RECORD_MAX			(sizeof(RecordHeader) + PROTO_PATH_MAX + 1)
 
+/* Read from the file at once: what is given out is mostly in its order. */
+#define WINDOW_BYTES		(64 * 1024)
+
+typedef struct Window
+{
+	char	   *data;			/* WINDOW_BYTES, or NULL */
+	uint64_t	start;
+	size_t		len;
+} Window;
+
 /*
  * place is the record's offset in the stream in the upper 62 bits, and a
  * KindCode in the lower two.  Comparing places compares the order of adding.
@@ -90,7 +100,7 @@ struct Candidates
 	size_t		next;			/* candidates_next() */
 	size_t		counts[3];		/* by KindCode */
 
-	char	   *read_buffers[2];	/* RECORD_MAX each, for what is in the file */
+	Window		windows[2];		/* on what is in the file */
 };
 
 Candidates *
@@ -126,8 +136,8 @@ candidates_free(Candidates *c)
 	free(c->spool_dir);
 	free(c->buffer);
 	free(c->index);
-	free(c->read_buffers[0]);
-	free(c->read_buffers[1]);
+	free(c->windows[0].data);
+	free(c->windows[1].data);
 	free(c);
 }
 
@@ -273,34 +283,65 @@ read_header(const Candidates *c, uint64_t offset, RecordHeader *header)
 	return pread_full(c->fd, (char *) header, sizeof(*header), offset);
 }
 
-/* The whole record; its path may be in read_buffers[which]. */
+/*
+ * The len bytes at this offset of the file, valid until the window is used
+ * again; NULL with errno.
+ */
+static const char *
+look_through(Candidates *c, Window *window, uint64_t offset, size_t len)
+{
+	if (window->data == NULL)
+	{
+		window->data = malloc(WINDOW_BYTES);
+		if (window->data == NULL)
+		{
+			errno = ENOMEM;
+			return NULL;
+		}
+	}
+	if (offset < window->start || offset + len > window->start + window->len)
+	{
+		uint64_t	left = c->spooled - offset;
+
+		window->start = offset;
+		window->len = 0;
+		if (left < len)
+		{
+			errno = EIO;
+			return NULL;
+		}
+		if (pread_full(c->fd, window->data, left < WINDOW_BYTES ? left : WINDOW_BYTES,
+					   offset) < 0)
+			return NULL;
+		window->len = left < WINDOW_BYTES ? left : WINDOW_BYTES;
+	}
+	return window->data + (offset - window->start);
+}
+
+/* The whole record; its path may be in this window. */
 static int
-read_record(Candidates *c, uint64_t offset, int which, Candidate *out)
+read_record(Candidates *c, uint64_t offset, Window *window, Candidate *out)
 {
 	RecordHeader header;
-	char	   *path;
+	const char *record;
 
-	if (read_header(c, offset, &header) < 0)
-		return -1;
 	if (offset >= c->spooled)
-		path = c->buffer + (offset - c->spooled) + sizeof(header);
+	{
+		record = c->buffer + (offset - c->spooled);
+		memcpy(&header, record, sizeof(header));
+	}
 	else
 	{
-		if (c->read_buffers[which] == NULL)
-		{
-			c->read_buffers[which] = malloc(RECORD_MAX);
-			if (c->read_buffers[which] == NULL)
-			{
-				errno = ENOMEM;
-				return -1;
-			}
-		}
-		path = c->read_buffers[which];
-		if (pread_full(c->fd, path, (size_t) header.len + 1, offset + sizeof(header)) < 0)
+		record = look_through(c, window, offset, sizeof(header));
+		if (record == NULL)
+			return -1;
+		memcpy(&header, record, sizeof(header));
+		record = look_through(c, window, offset, sizeof(header) + header.len + 1);
+		if (record == NULL)
 			return -1;
 	}
 	out->kind = (CandidateKind) header.kind;
-	out->path = path;
+	out->path = record + sizeof(header);
 	out->len = header.len;
 	out->inode = header.inode;
 	out->btime_ns = header.btime_ns;
@@ -543,13 +584,13 @@ candidates_next(Candidates *c, Candidate *removed, Candidate *added)
 		return 0;
 	entry = &c->index[c->next++];
 	pair = (entry->key & OUTPUT_CLASS) == OUTPUT_PAIR;
-	if (read_record(c, ENTRY_OFFSET(entry), 0,
+	if (read_record(c, ENTRY_OFFSET(entry), &c->windows[0],
 					ENTRY_CODE(entry) == CODE_REMOVED ? removed : added) < 0)
 		return -1;
 	if (pair)
 	{
 		entry = &c->index[c->next++];
-		if (read_record(c, ENTRY_OFFSET(entry), 1, added) < 0)
+		if (read_record(c, ENTRY_OFFSET(entry), &c->windows[1], added) < 0)
 			return -1;
 	}
 	return 1;

@@ -21,7 +21,8 @@
 
 #define SCAN_PAGE_ROWS		10000
 #define SCAN_MAX_FINDINGS	4096
-#define SCAN_SPOOL_MEMORY	(4 * 1024 * 1024)
+/* Enough for the two halves of a rename of a hundred thousand files. */
+#define SCAN_SPOOL_MEMORY	(16 * 1024 * 1024)
 
 /* Files between two looks at the throttle. */
 #define SCAN_THROTTLE_FILES	64
@@ -311,7 +312,8 @@ scan_place(Scan *scan, const ScanPlace *place)
 	WalkOptions options = {
 		.filter = scan->options.filter,
 		.utf8 = scan->options.utf8,
-		.guarded = &scan->guarded
+		.guarded = &scan->guarded,
+		.throttle = scan->options.throttle
 	};
 	Walk	   *walk = NULL;
 	WalkEntry	entry;

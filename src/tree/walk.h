@@ -7,6 +7,9 @@
  * ended in '/'; a depth-first walk in that order then is path order, as in
  * git's trees, and comparing with the table is a merge of two streams.
  *
+ * Of a large tree, directories are read and files examined ahead of the walk by
+ * other threads; an entry is as old as it takes to get there.
+ *
  * A walk's silence is not absence: readdir misses names that are renamed
  * while it reads.  What is missing here is looked at again before anything is
  * removed.
@@ -19,6 +22,7 @@
 #include "beneath.h"
 #include "filter.h"
 #include "identity.h"
+#include "throttle.h"
 
 typedef enum WalkKind
 {
@@ -54,6 +58,7 @@ typedef struct WalkOptions
 	const Filter *filter;
 	bool		utf8;			/* names must be valid UTF-8 */
 	const MountSet *guarded;	/* directories not to enter; may be NULL */
+	Throttle   *throttle;		/* of threads that help; NULL: none */
 } WalkOptions;
 
 typedef struct Walk Walk;

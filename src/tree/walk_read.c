@@ -1,0 +1,302 @@
+/*-------------------------------------------------------------------------
+ *
+ * walk_read.c
+ *		Reading directories for a walk, a piece at a time, on any thread.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "walk_read.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* What one getdents64() may fill; more does not make it faster. */
+#define DIRENT_BUFFER		(64 * 1024)
+
+struct Reader
+{
+	ReadContext *context;
+	char	   *dirents;
+	char		path[DIRECTORY_PATH_MAX + 1 + READ_NAME_SPACE];
+};
+
+/* ---- names ---- */
+
+/* Doubles an array until it holds need elements; 0, or -1 with errno. */
+static int
+grow(void **array, size_t *cap, size_t need, size_t element)
+{
+	size_t		new_cap = *cap ? *cap : 64;
+	void	   *p;
+
+	if (need <= *cap)
+		return 0;
+	while (new_cap < need)
+		new_cap *= 2;
+	p = realloc(*array, new_cap * element);
+	if (p == NULL)
+	{
+		errno = ENOMEM;
+		return -1;
+	}
+	*array = p;
+	*cap = new_cap;
+	return 0;
+}
+
+static int
+add_name(Directory *dir, const char *name, size_t len, bool directory)
+{
+	Name	   *n;
+	char	   *p;
+
+	if (dir->arena_used > UINT32_MAX)
+	{
+		errno = ENOMEM;
+		return -1;
+	}
+	if (grow((void **) &dir->arena, &dir->arena_cap, dir->arena_used + len + 2, 1) < 0 ||
+		grow((void **) &dir->names, &dir->names_cap, dir->n_names + 1, sizeof(Name)) < 0)
+		return -1;
+	n = &dir->names[dir->n_names++];
+	n->offset = (uint32_t) dir->arena_used;
+	n->directory = directory;
+	dir->n_directories += directory;
+	p = dir->arena + dir->arena_used;
+	memcpy(p, name, len);
+	if (directory)
+		p[len++] = '/';
+	p[len] = '\0';
+	n->len = (uint16_t) len;
+	dir->arena_used += len + 1;
+	return 0;
+}
+
+static int
+compare_names(const void *a, const void *b, void *arg)
+{
+	const Name *na = a;
+	const Name *nb = b;
+	const char *arena = arg;
+	size_t		len = na->len < nb->len ? na->len : nb->len;
+	int			cmp = memcmp(arena + na->offset, arena + nb->offset, len);
+
+	return cmp ? cmp : (int) na->len - (int) nb->len;
+}
+
+/*
+ * Takes up one directory entry if it can be tracked, or lead to what can.  A
+ * name of which nothing is known, because the file system gives no types and
+ * stat fails, is taken up as both a file and a directory.  path is the
+ * directory's, and has room for the name at its end.
+ */
+static int
+take_entry(const WalkOptions *options, Directory *dir, int fd, char *path, size_t at,
+		   const struct dirent64 *entry)
+{
+	const char *name = entry->d_name;
+	size_t		len = strlen(name);
+	bool		file = entry->d_type == DT_REG;
+	bool		directory = entry->d_type == DT_DIR;
+
+	if (name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')))
+		return 0;
+	if (entry->d_type == DT_UNKNOWN)
+	{
+		FileInfo	info;
+
+		if (beneath_stat_at(fd, name, &info) == 0)
+		{
+			file = S_ISREG(info.mode);
+			directory = S_ISDIR(info.mode);
+		}
+		else if (errno != ENOENT)
+			file = directory = true;
+	}
+	if (!file && !directory)
+		return 0;
+
+	memcpy(path + at, name, len + 1);
+	if (file && filter_accepts_file_in(options->filter, NULL, path, at + len) &&
+		add_name(dir, name, len, false) < 0)
+		return -1;
+	if (directory && filter_accepts_directory_in(options->filter, NULL, path, at + len) &&
+		add_name(dir, name, len, true) < 0)
+		return -1;
+	return 0;
+}
+
+/* A name that is removed and created anew may be read twice. */
+static void
+sort_names(Directory *dir)
+{
+	size_t		kept = 0;
+
+	if (dir->n_names < 2)
+		return;
+	qsort_r(dir->names, dir->n_names, sizeof(Name), compare_names, dir->arena);
+	for (size_t i = 0; i < dir->n_names; i++)
+		if (kept == 0 ||
+			compare_names(&dir->names[kept - 1], &dir->names[i], dir->arena) != 0)
+			dir->names[kept++] = dir->names[i];
+	dir->n_names = kept;
+}
+
+/*
+ * Reads the open directory whole and sorts it.  0, or -1 when out of memory; an
+ * error of the directory itself is left in dir->error.
+ */
+static int
+read_names(Reader *reader, Directory *dir, int fd)
+{
+	size_t		at = dir->path_len;
+
+	memcpy(reader->path, dir->path, at);
+	if (at > 0)
+		reader->path[at++] = '/';
+	for (;;)
+	{
+		long		n = syscall(SYS_getdents64, fd, reader->dirents, DIRENT_BUFFER);
+		long		done = 0;
+
+		if (n == 0)
+			break;
+		if (n < 0)
+		{
+			if (errno == EINTR)
+				continue;
+			/* ENOENT: it was removed, so there is nothing more in it */
+			if (errno != ENOENT)
+				dir->error = errno;
+			break;
+		}
+		while (done < n)
+		{
+			const struct dirent64 *entry = (const struct dirent64 *) (reader->dirents + done);
+
+			if (take_entry(&reader->context->options, dir, fd, reader->path, at, entry) < 0)
+				return -1;
+			done += entry->d_reclen;
+		}
+	}
+	sort_names(dir);
+	return 0;
+}
+
+/* ---- reading a piece ---- */
+
+/* The directory, open for its first piece or once more; -1 with errno. */
+static int
+open_directory(const ReadContext *context, const Directory *dir, int flags)
+{
+	const Directory *parent = dir->parent;
+	size_t		skip;
+
+	if (parent == NULL || parent->fd < 0)
+		return beneath_open_directory(context->rootfd, dir->path, dir->path_len, flags);
+	skip = parent->path_len > 0 ? parent->path_len + 1 : 0;
+	return beneath_open_directory(parent->fd, dir->path + skip, dir->path_len - skip, flags);
+}
+
+/* Keeps the directory open if anything is to be read in it later. */
+static void
+keep_open(ReadContext *context, Directory *dir, int fd, size_t done)
+{
+	if ((dir->n_directories > 0 || done < dir->n_names) &&
+		atomic_fetch_add(&context->open, 1) < READ_OPEN)
+	{
+		dir->fd = fd;
+		return;
+	}
+	if (dir->n_directories > 0 || done < dir->n_names)
+		atomic_fetch_sub(&context->open, 1);
+	close(fd);
+}
+
+int
+reader_read(Reader *reader, Piece *piece)
+{
+	Directory  *dir = piece->dir;
+	bool		first = piece->from == 0;
+	int			fd = dir->fd;
+
+	if (fd < 0)
+		fd = open_directory(reader->context, dir, first ? O_RDONLY | O_NOATIME : O_PATH);
+	if (fd < 0)
+	{
+		if (first)
+			dir->error = errno;
+		else
+			piece->error = errno;
+		return 0;
+	}
+	if (first)
+	{
+		dir->opened = true;
+		if (read_names(reader, dir, fd) < 0)
+		{
+			close(fd);
+			return -1;
+		}
+		piece->to = dir->n_names < READ_NAMES ? dir->n_names : READ_NAMES;
+	}
+	piece->looks = malloc((piece->to - piece->from + 1) * sizeof(Look));
+	for (size_t i = piece->from; piece->looks != NULL && i < piece->to; i++)
+	{
+		const Name *name = &dir->names[i];
+		Look	   *look = &piece->looks[i - piece->from];
+
+		look->error = 0;
+		if (!name->directory &&
+			beneath_stat_at(fd, dir->arena + name->offset, &look->info) < 0)
+			look->error = errno;
+	}
+	if (first)
+		keep_open(reader->context, dir, fd, piece->to);
+	else if (fd != dir->fd)
+		close(fd);
+	return piece->looks != NULL ? 0 : -1;
+}
+
+void
+read_free_directory(ReadContext *context, Directory *dir)
+{
+	if (dir->fd >= 0)
+	{
+		close(dir->fd);
+		atomic_fetch_sub(&context->open, 1);
+	}
+	free(dir->names);
+	free(dir->arena);
+	free(dir);
+}
+
+Reader *
+reader_create(ReadContext *context)
+{
+	Reader	   *reader = malloc(sizeof(Reader));
+
+	if (reader == NULL)
+		return NULL;
+	reader->context = context;
+	reader->dirents = malloc(DIRENT_BUFFER);
+	if (reader->dirents == NULL)
+	{
+		free(reader);
+		return NULL;
+	}
+	return reader;
+}
+
+void
+reader_free(Reader *reader)
+{
+	if (reader != NULL)
+		free(reader->dirents);
+	free(reader);
+}
