@@ -16,6 +16,7 @@
  */
 #include "engine.h"
 #include "sandbox.h"
+#include "settings.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -141,34 +142,9 @@ update_state(Engine *engine)
 /* ---- messages of the worker ---- */
 
 static bool
-read_patterns(ProtoStr list, FilterPattern **patterns, size_t *count)
-{
-	ProtoStr	element;
-
-	*patterns = NULL;
-	*count = 0;
-	while (proto_list_next(&list, &element))
-	{
-		FilterPattern *more = realloc(*patterns, (*count + 1) * sizeof(FilterPattern));
-
-		if (more == NULL)
-			return false;
-		*patterns = more;
-		more[*count].data = element.data;
-		more[*count].len = element.len;
-		(*count)++;
-	}
-	return true;
-}
-
-static bool
 on_init(Engine *engine, ProtoReader body)
 {
 	ProtoInit	m;
-	FilterSettings settings = {0};
-	FilterPattern *include = NULL;
-	FilterPattern *exclude = NULL;
-	const char *error;
 
 	if (!proto_get_init(&body, &m) || m.version != PROTO_VERSION || engine->initialized)
 		return false;
@@ -177,20 +153,10 @@ on_init(Engine *engine, ProtoReader body)
 	engine->utf8 = m.utf8;
 	if (m.spool_dir.len > 0)
 		engine->spool_dir = strndup(m.spool_dir.data, m.spool_dir.len);
-	settings.ignore_case = m.ignore_case;
-	settings.include_hidden = m.include_hidden;
-	settings.use_rules = m.use_ignore_files;
-	settings.min_size = m.min_size;
-	settings.max_size = m.max_size;
-	if (read_patterns(m.include, &include, &settings.n_include) &&
-		read_patterns(m.exclude, &exclude, &settings.n_exclude))
-	{
-		settings.include = include;
-		settings.exclude = exclude;
-		engine->filter = filter_create(&settings, &error);
-	}
-	free(include);
-	free(exclude);
+	engine->filter = settings_filter(&m);
+	if (engine->filter != NULL && m.use_ignore_files &&
+		(engine->rules = rules_create(engine->filter)) == NULL)
+		return false;
 	if (engine->filter == NULL || root_init(&engine->root, m.root, m.identity, m.mounts) < 0)
 		return false;
 	start(engine, false);

@@ -32,6 +32,7 @@
 #include "pending.h"
 #include "problems.h"
 #include "root.h"
+#include "rules.h"
 #include "scan.h"
 #include "statistics.h"
 #include "throttle.h"
@@ -125,6 +126,7 @@ typedef struct Engine
 	/* settings */
 	ProtoConfig config;
 	Filter	   *filter;
+	Rules	   *rules;			/* of the tree; NULL: they do not count */
 	bool		utf8;
 	char	   *spool_dir;
 	bool		initialized;	/* PROTO_INIT was received */
@@ -270,6 +272,8 @@ extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
 extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *name,
 							  size_t len);
+extern void inspect_forget_rules(Engine *engine);
+extern FilterVerdict inspect_verdict(Engine *engine, const char *path, size_t len);
 extern void inspect_links(Engine *engine, const Point *point);
 extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);

@@ -331,18 +331,17 @@ filter_rules_release(FilterRules *rules)
 	}
 }
 
-bool
+const FilterRules *
 filter_rules_unknown(const FilterRules *rules)
 {
 	while (rules != NULL && rules->error == 0)
 		rules = rules->above;
-	return rules != NULL;
+	return rules;
 }
 
 const char *
-filter_rules_directory(const FilterRules *rules, size_t *len)
+filter_rules_directory(const FilterRules *rules)
 {
-	*len = rules->directory_len;
 	return rules->directory;
 }
 
@@ -365,22 +364,33 @@ ends_with(const char *name, size_t len, const char *suffix)
 	return len >= n && memcmp(name + len - n, suffix, n) == 0;
 }
 
-/* By which default rule the name is ignored; FILTER_BY_NOTHING: by none. */
+/*
+ * By which kind of default rule the name is ignored (FILTER_BY_NOTHING: by
+ * none), and the rule itself as a pattern.
+ */
 static FilterSource
-ignored_by(const Filter *filter, const char *name, size_t len)
+ignored_by(const Filter *filter, const char *name, size_t len, const char **rule)
 {
-	static const char thumbs[] = "Thumbs.db";
-	static const char store[] = ".DS_Store";
+	static const char *const names[] = {"Thumbs.db", ".DS_Store"};
+	static const char *const endings[] = {"*~", "*.tmp", "*.bak", "*.swp"};
 
 	if (len == 0)
 		return FILTER_BY_NOTHING;
-	if ((len == sizeof(thumbs) - 1 && memcmp(name, thumbs, len) == 0) ||
-		(len == sizeof(store) - 1 && memcmp(name, store, len) == 0) ||
-		name[len - 1] == '~' || ends_with(name, len, ".tmp") ||
-		ends_with(name, len, ".bak") || ends_with(name, len, ".swp"))
-		return FILTER_BY_DEFAULT;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		*rule = names[i];
+		if (strlen(*rule) == len && memcmp(name, *rule, len) == 0)
+			return FILTER_BY_DEFAULT;
+	}
+	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
+	{
+		*rule = endings[i];
+		if (ends_with(name, len, *rule + 1))
+			return FILTER_BY_DEFAULT;
+	}
 	if (name[0] != '.')
 		return FILTER_BY_NOTHING;
+	*rule = ".*";
 
 	/* In a directory itself these are no names. */
 	if (len == 1 || (len == 2 && name[1] == '.'))
@@ -391,7 +401,9 @@ ignored_by(const Filter *filter, const char *name, size_t len)
 bool
 filter_ignores_name(const Filter *filter, const char *name, size_t len)
 {
-	return ignored_by(filter, name, len) != FILTER_BY_NOTHING;
+	const char *rule;
+
+	return ignored_by(filter, name, len, &rule) != FILTER_BY_NOTHING;
 }
 
 static const char *
@@ -496,12 +508,14 @@ judge_here(const Filter *filter, const FilterRules *rules, const char *path, siz
 		   bool is_directory, FilterReason *reason)
 {
 	const char *name = last_name(path, len);
-	FilterSource source = ignored_by(filter, name, (size_t) (path + len - name));
+	const char *rule;
+	FilterSource source = ignored_by(filter, name, (size_t) (path + len - name), &rule);
 	const Pattern *pattern;
 
 	if (source != FILTER_BY_NOTHING)
 	{
 		set_reason(reason, FILTER_REFUSED, source, NULL, len);
+		reason->rule = rule;
 		return FILTER_REFUSED;
 	}
 	pattern = list_decides_here(&filter->exclude, path, len, is_directory);
@@ -577,7 +591,7 @@ judge_in(const Filter *filter, const FilterRules *rules, const char *path, size_
 
 	if (verdict == FILTER_REFUSED)
 		return FILTER_REFUSED;
-	if (filter_rules_unknown(rules))
+	if (filter_rules_unknown(rules) != NULL)
 		verdict = FILTER_UNSURE;
 
 	/*
@@ -626,7 +640,7 @@ filter_accepts_file(const Filter *filter, const FilterRules *rules,
 {
 	FilterReason reason;
 
-	filter_explain(filter, rules, path, len, &reason);
+	filter_explain(filter, rules, path, len, false, &reason);
 	return reason.verdict;
 }
 
@@ -643,7 +657,7 @@ filter_accepts_directory(const Filter *filter, const FilterRules *rules,
 
 void
 filter_explain(const Filter *filter, const FilterRules *rules,
-			   const char *path, size_t len, FilterReason *reason)
+			   const char *path, size_t len, bool is_directory, FilterReason *reason)
 {
 	FilterReason above = {0};
 	FilterVerdict verdict = judge_above(filter, rules, path, len, &above);
@@ -654,7 +668,7 @@ filter_explain(const Filter *filter, const FilterRules *rules,
 		*reason = above;
 		return;
 	}
-	reason->verdict = judge_in(filter, rules, path, len, false, reason);
+	reason->verdict = judge_in(filter, rules, path, len, is_directory, reason);
 	if (reason->verdict != FILTER_REFUSED && verdict == FILTER_UNSURE)
 		*reason = above;
 }

@@ -101,11 +101,11 @@ extern FilterRules *filter_rules_add(const Filter *filter, FilterRules *above,
 extern FilterRules *filter_rules_keep(FilterRules *rules);
 extern void filter_rules_release(FilterRules *rules);
 
-/* Whether one of the files could not be read. */
-extern bool filter_rules_unknown(const FilterRules *rules);
+/* The rules down to the deepest file that could not be read; NULL: all could. */
+extern const FilterRules *filter_rules_unknown(const FilterRules *rules);
 
-/* What filter_rules_add() was given, of the deepest file. */
-extern const char *filter_rules_directory(const FilterRules *rules, size_t *len);
+/* What filter_rules_add() was given, of the deepest file; terminated. */
+extern const char *filter_rules_directory(const FilterRules *rules);
 extern int	filter_rules_error(const FilterRules *rules);
 
 /* ---------------------------------------------------------------------
@@ -145,9 +145,8 @@ typedef enum FilterSource
 	FILTER_BY_DEFAULT,			/* a default rule, but that of hidden names */
 	FILTER_BY_HIDDEN,			/* the name starts with '.' */
 	FILTER_BY_EXCLUDE,
-	FILTER_BY_RULES,			/* a .fsyncignore */
-	FILTER_BY_INCLUDE,			/* matched; or nothing did, and rule is NULL */
-	FILTER_BY_SIZE,				/* for callers that know it */
+	FILTER_BY_RULES,			/* a .fsyncignore; rule NULL: it cannot be read */
+	FILTER_BY_INCLUDE,
 } FilterSource;
 
 /* Why a verdict is what it is; strings belong to filter and rules. */
@@ -155,14 +154,16 @@ typedef struct FilterReason
 {
 	FilterVerdict verdict;
 	FilterSource source;
-	const char *rule;			/* the pattern as it was written, or NULL */
+	const char *rule;			/* the pattern as it was written; NULL: none
+								 * matched */
 	size_t		decided_len;	/* ... which speaks of so much of the path */
 	const char *directory;		/* of the .fsyncignore */
 } FilterReason;
 
-/* The same decision as filter_accepts_file(), and what it is due to. */
+/* The same decision about a file or directory, and what it is due to. */
 extern void filter_explain(const Filter *filter, const FilterRules *rules,
-						   const char *path, size_t len, FilterReason *reason);
+						   const char *path, size_t len, bool is_directory,
+						   FilterReason *reason);
 
 /* Whether the bytes are valid UTF-8 as PostgreSQL's pg_utf8_islegal has it. */
 extern bool filter_valid_utf8(const char *name, size_t len);

@@ -34,6 +34,21 @@ find_item(const Engine *engine, const char *path, size_t len)
 	return NULL;
 }
 
+/*
+ * Whether a file of this size is still tracked: its size, or a .fsyncignore,
+ * may be another than when it was inspected.
+ */
+static bool
+is_wanted(Engine *engine, const char *path, size_t len, int64_t size, bool has_row)
+{
+	FilterVerdict verdict = FILTER_ACCEPTED;
+
+	if (engine->rules != NULL)
+		verdict = inspect_verdict(engine, path, len);
+	return filter_accepts_size(engine->filter, size) &&
+		(verdict == FILTER_ACCEPTED || (verdict == FILTER_UNSURE && has_row));
+}
+
 /* The row that a file without a hash has meanwhile, and why. */
 static void
 report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
@@ -42,7 +57,7 @@ report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
 	FileInfo	info;
 
 	if (!has_row && beneath_stat(engine->root.fd, path, len, &info) == 0 &&
-		S_ISREG(info.mode) && filter_accepts_size(engine->filter, info.stat.size))
+		S_ISREG(info.mode) && is_wanted(engine, path, len, info.stat.size, false))
 		report_file(engine, PROTO_OP_ADDED, path, len, &info.stat, NULL, scan_id);
 	report_problem(engine, problem, error, path, len, scan_id);
 }
@@ -191,7 +206,7 @@ hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t
 		hashing_submit(engine, &p);
 	else if (beneath_stat(engine->root.fd, p.path, p.len, &p.info) == 0 &&
 			 S_ISREG(p.info.mode) &&
-			 filter_accepts_size(engine->filter, p.info.stat.size))
+			 is_wanted(engine, p.path, p.len, p.info.stat.size, false))
 		report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, scan_id);
 }
 
@@ -323,10 +338,10 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 
 	if (job->result == HASH_DONE &&
 		(s->inode != item->info.stat.inode || s->btime_ns != item->info.stat.btime_ns ||
-		 !filter_accepts_size(engine->filter, s->size)))
+		 !is_wanted(engine, job->path, job->len, s->size, item->has_belief)))
 	{
 		/* Another file has come to this name: whose row it has is not known.
-		 * Or its size has become one that is not tracked. */
+		 * Or it has become one that is not tracked. */
 		look_again(engine, item, HINT_CONTENT | HINT_HALF, 0, item->epoch, item->scan_id);
 		return;
 	}
@@ -357,6 +372,7 @@ hashing_collect(Engine *engine)
 
 	if (engine->inspecting)
 		return;
+	inspect_forget_rules(engine);
 	job = hash_pool_collect(engine->pool);
 	if (job != NULL && root_open(&engine->root, false) != ROOT_OK)
 	{

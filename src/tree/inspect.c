@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -333,14 +334,73 @@ inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader bo
 
 /* ---- looking at the disk ---- */
 
+/* The next verdict is of what the tree's rules are then. */
+void
+inspect_forget_rules(Engine *engine)
+{
+	if (engine->rules != NULL)
+		rules_forget(engine->rules);
+}
+
+static FilterVerdict
+judge(Engine *engine, const char *path, size_t len, const FilterRules **rules)
+{
+	bool		failed = false;
+
+	*rules = NULL;
+	if (engine->rules != NULL)
+		*rules = rules_for(engine->rules, engine->root.fd, path, len, &failed);
+	return failed ? FILTER_UNSURE : filter_accepts_file(engine->filter, *rules, path, len);
+}
+
+/*
+ * What the filter says of a file's path, and the rules of the tree, as they
+ * are now or were since they were last forgotten.
+ */
+FilterVerdict
+inspect_verdict(Engine *engine, const char *path, size_t len)
+{
+	const FilterRules *rules;
+
+	return judge(engine, path, len, &rules);
+}
+
+/* A .fsyncignore that cannot be read: no row is made below it. */
+static void
+report_unknown(Engine *engine, const FilterRules *rules)
+{
+	const char *directory = filter_rules_directory(rules);
+	int			error = filter_rules_error(rules);
+	char	   *path;
+	int			len = asprintf(&path, "%s%s" FILTER_RULES_NAME, directory,
+							   directory[0] != '\0' ? "/" : "");
+
+	if (len < 0)
+		return;
+	report_problem(engine, error == EACCES || error == EPERM ?
+				   PROTO_PROBLEM_PERMISSION : PROTO_PROBLEM_IO, error, path, len, 0);
+	free(path);
+}
+
 /*
  * Whether the point is a file that is tracked; else why not.  A name that is
  * refused is so whatever is there, and also where stat fails.
  */
 static bool
-is_tracked(const Engine *engine, Point *p)
+is_tracked(Engine *engine, Point *p)
 {
-	if (filter_accepts_file(engine->filter, NULL, p->path, p->len) == FILTER_REFUSED)
+	const FilterRules *rules;
+	FilterVerdict verdict = judge(engine, p->path, p->len, &rules);
+
+	/* Who knows: then a row stays, and none is made. */
+	if (verdict == FILTER_UNSURE && p->error == 0 && !p->has_belief)
+	{
+		rules = filter_rules_unknown(rules);
+		if (rules != NULL && S_ISREG(p->info.mode))
+			report_unknown(engine, rules);
+		return false;
+	}
+	if (verdict == FILTER_REFUSED)
 		p->gone = PROTO_GONE_EXCLUDED;
 	else if (p->error != 0)
 		return p->error != ENOENT;
@@ -544,6 +604,7 @@ examine(Engine *engine)
 	LastDirectory last;
 	RootTrouble trouble = root_verify(&engine->root);
 
+	inspect_forget_rules(engine);
 	beneath_begin(&last);
 	for (size_t i = 0; trouble == ROOT_OK && i < engine->n_points; i++)
 	{

@@ -279,6 +279,7 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 	run->checked = candidates_create(engine->spool_dir, 4 * 1024 * 1024);
 	if (run->checked == NULL)
 		return true;
+	inspect_forget_rules(engine);
 	while ((more = candidates_next(from, &removed, &added)) == 1)
 	{
 		FileInfo	info;
@@ -288,7 +289,7 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 		if (removed.path == NULL)
 			continue;
 		if (added.path == NULL &&
-			filter_accepts_file(engine->filter, NULL, removed.path, removed.len) != FILTER_REFUSED &&
+			inspect_verdict(engine, removed.path, removed.len) != FILTER_REFUSED &&
 			(beneath_stat(engine->root.fd, removed.path, removed.len, &info) == 0 ?
 			 !S_ISREG(info.mode) : errno == ENOENT))
 			absent++;
@@ -317,6 +318,12 @@ scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 	}
 	else if (too_many_removals(engine, run, status->believed))
 	{
+		/* What was renamed meanwhile may not be read yet. */
+		if (engine->reader != NULL)
+		{
+			events_drain(engine->reader);
+			changes_process_events(engine);
+		}
 		if (restart_run(engine, run))
 			return;
 		run->drained = true;
@@ -469,7 +476,8 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		else
 		{
 			/* closed for a moment only: what is there is still to be compared */
-			if (finding->problem == PROTO_PROBLEM_PERMISSION &&
+			if (finding->kind == FINDING_PROBLEM &&
+				finding->problem == PROTO_PROBLEM_PERMISSION &&
 				!problems_has(&engine->problems, finding->path, finding->len) &&
 				!changes_closed(engine, finding->path, finding->len))
 				changes_want_subtree(engine, finding->path, finding->len, run->epoch);

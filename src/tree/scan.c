@@ -232,7 +232,8 @@ add_problem(Scan *scan, const WalkEntry *entry)
 		problem = PROTO_PROBLEM_MOUNT;
 	else if (entry->error == EACCES || entry->error == EPERM)
 		problem = PROTO_PROBLEM_PERMISSION;
-	return add_finding(scan, FINDING_PROBLEM, entry->path, entry->len, problem,
+	return add_finding(scan, entry->kind == WALK_UNKNOWN_RULES ? FINDING_RULES :
+					   FINDING_PROBLEM, entry->path, entry->len, problem,
 					   entry->error, NULL);
 }
 
@@ -341,6 +342,12 @@ scan_place(Scan *scan, const ScanPlace *place)
 
 		if (scan->cancel)
 			goto done;
+		if (entry.kind == WALK_UNKNOWN_RULES)
+		{
+			if (!add_problem(scan, &entry))
+				goto done;
+			continue;
+		}
 		while ((b = peek_belief(scan, place)) != NULL &&
 			   (c = compare_paths(b->path.data, b->path.len, entry.path, entry.len)) < 0)
 		{
@@ -362,7 +369,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 				if (entry.info.nlink > 1)
 					links_note(scan->options.links, &entry.info, entry.path, entry.len);
 				if (c == 0 ? !compare_file(scan, b, &entry.info) :
-					!add_file(scan, entry.path, entry.len, &entry.info))
+					!entry.unsure && !add_file(scan, entry.path, entry.len, &entry.info))
 					goto done;
 				break;
 			case WALK_UNKNOWN_DIRECTORY:
@@ -379,6 +386,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 					goto done;
 				}
 				/* FALLTHROUGH */
+			case WALK_UNKNOWN_RULES:
 			case WALK_UNKNOWN_FILE:
 			case WALK_BAD_NAME:
 			case WALK_TOO_LONG:

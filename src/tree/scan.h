@@ -72,6 +72,7 @@ typedef enum FindingKind
 	FINDING_ADDED,				/* a file of a repository without rows */
 	FINDING_PROBLEM,			/* problem and message; the path is not to be
 								 * tracked, or its rows stay */
+	FINDING_RULES,				/* the same of a .fsyncignore */
 } FindingKind;
 
 typedef struct Finding

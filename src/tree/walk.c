@@ -13,6 +13,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "rules.h"
 #include "walk_ahead.h"
 
 #include <errno.h>
@@ -39,6 +40,7 @@ typedef enum WalkPhase
 struct Walk
 {
 	WalkOptions options;
+	int			rootfd;
 	WalkPhase	phase;
 	size_t		prefix_len;
 	Ahead	   *ahead;
@@ -57,6 +59,7 @@ walk_open(int rootfd, const char *prefix, size_t prefix_len, const WalkOptions *
 	if (walk == NULL)
 		return NULL;
 	walk->options = *options;
+	walk->rootfd = rootfd;
 	walk->phase = PHASE_START;
 	walk->prefix_len = prefix_len;
 	walk->ahead = ahead_open(rootfd, options, prefix, prefix_len);
@@ -109,6 +112,8 @@ yield(Walk *walk, WalkEntry *entry, WalkKind kind, bool directory, size_t path_l
 	entry->path = walk->path;
 	entry->len = path_len;
 	entry->error = error;
+	entry->unsure = walk->depth > 0 &&
+		filter_rules_unknown(walk->levels[walk->depth - 1].dir->rules) != NULL;
 	return 1;
 }
 
@@ -136,6 +141,15 @@ enter(Walk *walk, WalkEntry *entry, size_t path_len)
 	level->next = 0;
 	if (!level->dir->opened && means_absent(error))
 		error = 0;
+	if (error == 0 && level->dir->rules_error != 0)
+	{
+		error = level->dir->rules_error;
+		if (path_len > 0)
+			walk->path[path_len++] = '/';
+		strcpy(walk->path + path_len, FILTER_RULES_NAME);
+		return yield(walk, entry, WALK_UNKNOWN_RULES, false,
+					 path_len + strlen(FILTER_RULES_NAME), error);
+	}
 	if (!level->dir->opened)
 		pop_level(walk);
 	return error == 0 ? 0 :
@@ -151,6 +165,30 @@ is_guarded(const Walk *walk, size_t len)
 	return !ahead_enters(&walk->options, walk->path, len, 0, &kind) && kind == WALK_GUARDED;
 }
 
+/*
+ * Reads the rules of the directories above the prefix: 1 where they accept it,
+ * 0 where they do not, -1 when out of memory.
+ */
+static int
+judge_prefix(Walk *walk)
+{
+	Rules	   *rules = rules_create(walk->options.filter);
+	FilterRules *above = NULL;
+	bool		failed = rules == NULL;
+	int			result = -1;
+
+	if (!failed)
+		above = rules_for(rules, walk->rootfd, walk->path, walk->prefix_len, &failed);
+	if (!failed)
+	{
+		ahead_set_rules(walk->ahead, above);
+		result = filter_accepts_directory(walk->options.filter, above, walk->path,
+										  walk->prefix_len) != FILTER_REFUSED;
+	}
+	rules_free(rules);
+	return result;
+}
+
 /* The prefix, of which nothing was checked yet. */
 static int
 enter_prefix(Walk *walk, WalkEntry *entry)
@@ -159,7 +197,14 @@ enter_prefix(Walk *walk, WalkEntry *entry)
 	size_t		len = walk->prefix_len;
 	WalkKind	kind;
 
-	if (!filter_accepts_directory(walk->options.filter, NULL, prefix, len))
+	if (len > 0 && filter_uses_rules(walk->options.filter))
+	{
+		int			result = judge_prefix(walk);
+
+		if (result <= 0)
+			return result;
+	}
+	else if (!filter_accepts_directory(walk->options.filter, NULL, prefix, len))
 		return 0;
 	if (walk->options.utf8 && !filter_valid_utf8(prefix, len))
 		return yield(walk, entry, WALK_BAD_NAME, true, len, 0);

@@ -38,6 +38,8 @@ typedef enum WalkKind
 	WALK_TOO_LONG,				/* longer than PROTO_PATH_MAX: a file, or a
 								 * directory below which no file can be
 								 * tracked, and which is not entered */
+	WALK_UNKNOWN_RULES,			/* a .fsyncignore that could not be read: error
+								 * is the errno; in no order */
 	WALK_GUARDED,				/* a directory of the guard list: not entered,
 								 * rows below it stay; sorted as path + '/' */
 } WalkKind;
@@ -51,6 +53,8 @@ typedef struct WalkEntry
 	size_t		len;
 	FileInfo	info;
 	int			error;
+	bool		unsure;			/* a .fsyncignore that could not be read may
+								 * exclude it: a row stays, none is made */
 } WalkEntry;
 
 typedef struct WalkOptions

@@ -186,7 +186,10 @@ cut_directory(Ahead *ahead, const Directory *dir, const Name *name)
 	if (piece == NULL)
 		ahead->failed = true;
 	else
+	{
 		piece->dir->parent = dir;
+		piece->dir->rules = filter_rules_keep(dir->rules);
+	}
 	return piece;
 }
 
@@ -362,6 +365,12 @@ ahead_open(int rootfd, const WalkOptions *options, const char *path, size_t len)
 	insert_after(ahead, piece, NULL);
 	ahead->pieces = 1;
 	return ahead;
+}
+
+void
+ahead_set_rules(Ahead *ahead, FilterRules *rules)
+{
+	ahead->first->dir->rules = filter_rules_keep(rules);
 }
 
 void

@@ -24,6 +24,9 @@ typedef struct Ahead Ahead;
  */
 extern Ahead *ahead_open(int rootfd, const WalkOptions *options, const char *path, size_t len);
 
+/* The rules of the directory above that one; before the first ahead_take(). */
+extern void ahead_set_rules(Ahead *ahead, FilterRules *rules);
+
 /*
  * Ends its threads, as soon as they are done with what they do now; then the
  * walk leaves the directories that it is in, and closes.

@@ -5,6 +5,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "rules.h"
 #include "walk_read.h"
 
 #include <dirent.h>
@@ -122,10 +123,10 @@ take_entry(const WalkOptions *options, Directory *dir, int fd, char *path, size_
 		return 0;
 
 	memcpy(path + at, name, len + 1);
-	if (file && filter_accepts_file_in(options->filter, NULL, path, at + len) &&
+	if (file && filter_accepts_file_in(options->filter, dir->rules, path, at + len) &&
 		add_name(dir, name, len, false) < 0)
 		return -1;
-	if (directory && filter_accepts_directory_in(options->filter, NULL, path, at + len) &&
+	if (directory && filter_accepts_directory_in(options->filter, dir->rules, path, at + len) &&
 		add_name(dir, name, len, true) < 0)
 		return -1;
 	return 0;
@@ -218,6 +219,25 @@ keep_open(ReadContext *context, Directory *dir, int fd, size_t done)
 	close(fd);
 }
 
+/* Adds the rules of the directory's own file; 0, or -1 when out of memory. */
+static int
+read_rules(const WalkOptions *options, Directory *dir, int fd)
+{
+	FilterRules *above = dir->rules;
+
+	if (!filter_uses_rules(options->filter))
+		return 0;
+	if (!rules_read(options->filter, above, fd, dir->path, dir->path_len, &dir->rules))
+	{
+		dir->rules = above;
+		return -1;
+	}
+	if (dir->rules != above)
+		dir->rules_error = filter_rules_error(dir->rules);
+	filter_rules_release(above);
+	return 0;
+}
+
 int
 reader_read(Reader *reader, Piece *piece)
 {
@@ -238,7 +258,8 @@ reader_read(Reader *reader, Piece *piece)
 	if (first)
 	{
 		dir->opened = true;
-		if (read_names(reader, dir, fd) < 0)
+		if (read_rules(&reader->context->options, dir, fd) < 0 ||
+			read_names(reader, dir, fd) < 0)
 		{
 			close(fd);
 			return -1;
@@ -271,6 +292,7 @@ read_free_directory(ReadContext *context, Directory *dir)
 		close(dir->fd);
 		atomic_fetch_sub(&context->open, 1);
 	}
+	filter_rules_release(dir->rules);
 	free(dir->names);
 	free(dir->arena);
 	free(dir);

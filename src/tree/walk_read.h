@@ -44,6 +44,9 @@ typedef struct Directory
 	int			error;			/* of opening it: there are no names; or of
 								 * reading it: these are not all */
 	bool		opened;
+	FilterRules *rules;			/* for its names; of the directory above, before
+								 * it is read */
+	int			rules_error;	/* of reading its own .fsyncignore */
 	Name	   *names;			/* sorted, each once */
 	size_t		n_names;
 	size_t		n_directories;	/* of these */

@@ -11,6 +11,7 @@
 
 #include "watch_tree.h"
 
+#include "rules.h"
 #include "table.h"
 
 #include <sys/types.h>
@@ -34,6 +35,7 @@ typedef struct WatchNode
 	bool		readable;
 	bool		unread;			/* not yet looked through for directories */
 	bool		recheck;		/* ... and those known may be refused by now */
+	bool		new_rules;		/* what is accepted below it may have changed */
 	bool		queued;			/* in the rescan queue */
 	struct WatchNode *next_rescan;
 	size_t		name_len;
@@ -54,6 +56,7 @@ struct WatchTree
 {
 	int			inotify_fd;
 	const Filter *filter;
+	Rules	   *rules;			/* NULL: the tree has none that count */
 	bool		utf8;
 	uint64_t	max_watches;
 	WatchCallbacks callbacks;

@@ -240,6 +240,8 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	char		path[PROTO_PATH_MAX + 1];
 	ssize_t		path_len;
 	WatchNode  *here;
+	const FilterRules *rules = NULL;
+	bool		failed = false;
 	int			parent_fd;
 	int			fd = -1;
 
@@ -252,6 +254,10 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	here = watch_node_child(tree, parent, name, len);
 	if (new_only && here != NULL)
 		return true;
+	if (tree->rules != NULL)
+		rules = rules_of(tree->rules, rootfd, path, path_len, &failed);
+	if (failed)
+		return false;
 
 	/*
 	 * A directory that cannot be tracked, for its name or its depth, is a
@@ -267,7 +273,7 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 		memcpy(path + path_len, name, len);
 		path_len += len;
 		path[path_len] = '\0';
-		if (filter_accepts_directory(tree->filter, NULL, path, path_len))
+		if (filter_accepts_directory(tree->filter, rules, path, path_len))
 		{
 			fd = openat(parent_fd, name,
 						O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -283,6 +289,9 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	}
 	if (fd >= 0)
 	{
+		/* what was read of this path may be another directory's */
+		if (tree->rules != NULL)
+			rules_forget_below(tree->rules, path, path_len);
 		place_directory(tree, rootfd, parent, parent_fd, name, len, fd);
 		close(fd);
 	}
@@ -327,6 +336,9 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 		return;
 	}
 	node->unread = node->recheck = false;
+	if (node->new_rules)
+		report_subtree(tree, node);
+	node->new_rules = false;
 	while ((entry = readdir(dir)) != NULL)
 	{
 		size_t		len = strlen(entry->d_name);
@@ -427,6 +439,8 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 	uint64_t	placed;
 	bool		done;
 
+	if (tree->rules != NULL)
+		rules_forget(tree->rules);
 	do
 	{
 		/* again when something got a place: no event need come after it */

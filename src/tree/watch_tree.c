@@ -28,6 +28,11 @@ watch_tree_create(int inotify_fd, const Filter *filter, bool utf8,
 		return NULL;
 	tree->inotify_fd = inotify_fd;
 	tree->filter = filter;
+	if (filter_uses_rules(filter) && (tree->rules = rules_create(filter)) == NULL)
+	{
+		free(tree);
+		return NULL;
+	}
 	tree->utf8 = utf8;
 	tree->max_watches = max_watches;
 	tree->callbacks = *callbacks;
@@ -83,6 +88,7 @@ watch_tree_free(WatchTree *tree)
 	table_clear(&tree->by_id);
 	table_clear(&tree->by_name);
 	table_clear(&tree->touches);
+	rules_free(tree->rules);
 	free(tree);
 }
 
@@ -90,6 +96,7 @@ bool
 watch_tree_event(WatchTree *tree, const Event *event, const char *name)
 {
 	WatchNode  *node = watch_node_by_wd(tree, event->wd);
+	bool		resolve = false;
 
 	if (node == NULL)
 		return false;			/* of a watch that we removed */
@@ -103,8 +110,13 @@ watch_tree_event(WatchTree *tree, const Event *event, const char *name)
 			watch_touch(tree, node->parent, node->name, node->name_len);
 		return true;
 	}
+	if (tree->rules != NULL && strcmp(name, FILTER_RULES_NAME) == 0)
+	{
+		node->new_rules = resolve = true;
+		watch_node_queue_recheck(tree, node);
+	}
 	if (filter_ignores_name(tree->filter, name, event->name_len))
-		return false;
+		return resolve;
 	if (event->mask & IN_ISDIR)
 	{
 		watch_touch(tree, node, name, event->name_len);
@@ -116,7 +128,7 @@ watch_tree_event(WatchTree *tree, const Event *event, const char *name)
 	/* A directory that gave way to a file of its name. */
 	if (!(event->mask & (IN_CREATE | IN_MOVED_TO)) ||
 		watch_node_child(tree, node, name, event->name_len) == NULL)
-		return false;
+		return resolve;
 	watch_touch(tree, node, name, event->name_len);
 	return true;
 }

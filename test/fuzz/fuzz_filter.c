@@ -44,11 +44,11 @@ check_path(const Filter *filter, const FilterRules *rules, const char *p, size_t
 			accepted = accepted && filter_accepts_directory_in(filter, rules, p, i) != FILTER_REFUSED;
 	}
 	accepted = accepted && filter_accepts_file_in(filter, rules, p, len) != FILTER_REFUSED;
-	filter_explain(filter, rules, p, len, &reason);
+	filter_explain(filter, rules, p, len, false, &reason);
 	if (accepted != (verdict != FILTER_REFUSED) || reason.verdict != verdict ||
 		reason.decided_len > len ||
 		(verdict == FILTER_REFUSED && reason.source == FILTER_BY_NOTHING) ||
-		(verdict == FILTER_UNSURE && !filter_rules_unknown(rules)))
+		(verdict == FILTER_UNSURE && filter_rules_unknown(rules) == NULL))
 		abort();
 }
 

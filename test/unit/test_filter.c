@@ -378,7 +378,7 @@ test_rules(void)
 		  "the exclude list wins over all of them");
 
 	unknown = add_rules(f, filter_rules_keep(top), "sub", "", 13);
-	CHECK(filter_rules_unknown(unknown) && !filter_rules_unknown(top), "an unread file is unknown");
+	CHECK(filter_rules_unknown(unknown) == unknown && filter_rules_unknown(top) == NULL, "an unread file is unknown");
 	CHECK(with_rules(f, unknown, "sub/a.log") == FILTER_UNSURE &&
 		  with_rules(f, unknown, "sub/a.txt") == FILTER_UNSURE,
 		  "what it may speak of is unsure, also where an upper file excludes");
@@ -392,6 +392,9 @@ test_rules(void)
 	CHECK(with_rules(f, unknown, "sub/own") == FILTER_REFUSED, "nor what a deeper file refuses");
 	CHECK(with_rules(f, unknown, "sub/other") == FILTER_UNSURE,
 		  "what a deeper file takes back may lie in a directory that is excluded");
+	CHECK(filter_accepts_file_in(f, unknown, "sub/other", 9) == FILTER_UNSURE &&
+		  filter_accepts_directory_in(f, unknown, "sub/other", 9) == FILTER_UNSURE,
+		  "also to those who know that the directory was entered");
 	filter_rules_release(unknown);
 	filter_rules_release(rules);
 	filter_rules_release(top);
@@ -415,8 +418,8 @@ test_reasons(void)
 		{"docs/x/y", true, FILTER_BY_INCLUDE, "docs/", 4},
 		{"raw/x/a.jpg", false, FILTER_BY_EXCLUDE, "raw", 3},
 		{"x/keep.log", true, FILTER_BY_INCLUDE, "*.log", 10},
-		{"x/y.tmp/a.jpg", false, FILTER_BY_DEFAULT, NULL, 7},
-		{".x/a.jpg", false, FILTER_BY_HIDDEN, NULL, 2},
+		{"x/y.tmp/a.jpg", false, FILTER_BY_DEFAULT, "*.tmp", 7},
+		{".x/a.jpg", false, FILTER_BY_HIDDEN, ".*", 2},
 		{"sub/one.jpg", false, FILTER_BY_RULES, "one.*", 11},
 	};
 	Filter	   *f = make_filter(LIST("preset:images", "!b.jpg", "docs/", "*.log"),
@@ -428,7 +431,8 @@ test_reasons(void)
 		FilterReason reason;
 		bool		below = strncmp(cases[i].path, "sub/", 4) == 0;
 
-		filter_explain(f, below ? rules : NULL, cases[i].path, strlen(cases[i].path), &reason);
+		filter_explain(f, below ? rules : NULL, cases[i].path, strlen(cases[i].path),
+					   false, &reason);
 		CHECK((reason.verdict == FILTER_ACCEPTED) == cases[i].tracked &&
 			  reason.source == cases[i].source &&
 			  (cases[i].rule == NULL ? reason.rule == NULL :
@@ -444,7 +448,7 @@ test_reasons(void)
 	{
 		FilterReason reason;
 
-		filter_explain(f, NULL, "a", 1, &reason);
+		filter_explain(f, NULL, "a", 1, false, &reason);
 		CHECK(reason.verdict == FILTER_ACCEPTED && reason.source == FILTER_BY_NOTHING,
 			  "without patterns nothing speaks of a file");
 	}
