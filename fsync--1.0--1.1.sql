@@ -118,6 +118,24 @@ COMMENT ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, bo
 REVOKE ALL ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 	boolean, bigint, bigint, text, interval, text, boolean) FROM PUBLIC;
 
+CREATE FUNCTION fsync_why(
+	repository_id uuid,
+	path text,
+	OUT tracked boolean,
+	OUT source text,
+	OUT rule text,
+	OUT rule_file text,
+	OUT decided_path text,
+	OUT detail text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'fsync_why'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION fsync_why(uuid, text) IS
+'Which rule decides whether a path (relative to the repository''s directory, or absolute; a slash at its end: a directory) is tracked, or would be if there were such a file: whether it is (NULL: not known), what kind of rule it is (none, default, hidden, exclude, ignore file, include, type, size, name), the rule as it was written, the .fsyncignore that it is in, the part of the path that it speaks of, and what else there is to say. Tells whether a file exists: not for every role.';
+
+REVOKE ALL ON FUNCTION fsync_why(uuid, text) FROM PUBLIC;
+
 --
 -- Verification
 --

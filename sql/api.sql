@@ -126,6 +126,10 @@ COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && mv renew.txt new.t
 SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
 SELECT name, pending, in_flight FROM fsync_consumers;
 
+-- why
+SELECT * FROM fsync_why('00000000-0000-0000-0000-000000000002', 'user/new.txt');
+SELECT * FROM fsync_why('00000000-0000-0000-0000-000000000002', '/tmp/fsync_regress_api/user/scrap.tmp');
+
 -- removal takes all that belongs to it along
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000002');
 SELECT repository_id, count(*) FROM file_records GROUP BY 1;

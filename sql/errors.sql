@@ -49,6 +49,8 @@ SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', NULL);
 SELECT fsync_remove_repository(NULL);
 SELECT fsync_activate_repository(NULL);
 SELECT fsync_configure_repository(NULL);
+SELECT * FROM fsync_why(NULL, 'a');
+SELECT * FROM fsync_why('00000000-0000-0000-0000-00000000000f', NULL);
 SELECT fsync_wait(timeout => NULL);
 SELECT * FROM fsync_reconcile(wait => NULL);
 SELECT * FROM fsync_sync_history(NULL);
@@ -58,6 +60,8 @@ SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', include => '{"[a"}'
 \echo :LAST_ERROR_SQLSTATE
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', exclude => '{*.tmp,NULL}');
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', exclude => '{{a,b},{c,d}}');
+
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', include => '{preset:music}');
 
 -- other settings
 SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', min_size => -2);
@@ -109,6 +113,12 @@ SELECT fsync_remove_repository('00000000-0000-0000-0000-00000000000f');
 \echo :LAST_ERROR_SQLSTATE
 SELECT fsync_activate_repository('00000000-0000-0000-0000-00000000000f');
 SELECT fsync_configure_repository('00000000-0000-0000-0000-00000000000f');
+SELECT * FROM fsync_why('00000000-0000-0000-0000-00000000000f', 'a');
+SELECT * FROM fsync_why('00000000-0000-0000-0000-000000000001', '/etc/passwd');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM fsync_why('00000000-0000-0000-0000-000000000001', '../x');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM fsync_why('00000000-0000-0000-0000-000000000001', '');
 SELECT * FROM fsync_reconcile('00000000-0000-0000-0000-00000000000f');
 SELECT fsync_wait('00000000-0000-0000-0000-00000000000f');
 SELECT * FROM fsync_status('00000000-0000-0000-0000-00000000000f');

@@ -30,6 +30,7 @@ SELECT fsync_add_repository('/tmp/fsync_regress_priv');
 SELECT fsync_remove_repository('00000000-0000-0000-0000-000000000001');
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
 SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000001');
+SELECT * FROM fsync_why('00000000-0000-0000-0000-000000000001', 'x');
 SELECT * FROM fsync_reconcile();
 SELECT * FROM fsync_verify();
 CALL fsync_reconcile_all();

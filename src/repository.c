@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -21,17 +22,26 @@
 
 #include "repository.h"
 
+#define LOAD_ROWS \
+	"SELECT repository_id, watch_root, include, exclude, calculate_hashes," \
+	" active AND database_oid = $1, root_identity, mounts, scan_generation," \
+	" last_complete_generation, last_complete_scan, paused, ignore_case," \
+	" include_hidden, use_ignore_files, coalesce(min_size, 0)," \
+	" coalesce(max_size, 9223372036854775807), on_missing = 'mark'," \
+	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark'," \
+	" missing_retention, change_feed, path || coalesce('/' || user_area, '')" \
+	" FROM %1$s.fsync_repositories "
+
 static SessionPlan load_plan = {
-	.sql = "SELECT repository_id, watch_root, include, exclude, calculate_hashes,"
-	" active AND database_oid = $1, root_identity, mounts, scan_generation,"
-	" last_complete_generation, last_complete_scan, paused, ignore_case,"
-	" include_hidden, use_ignore_files, coalesce(min_size, 0),"
-	" coalesce(max_size, 9223372036854775807), on_missing = 'mark',"
-	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
-	" missing_retention, change_feed"
-	" FROM %1$s.fsync_repositories ORDER BY created_at, repository_id",
+	.sql = LOAD_ROWS "ORDER BY created_at, repository_id",
 	.nargs = 1,
 	.argtypes = {OIDOID},
+};
+
+static SessionPlan load_one_plan = {
+	.sql = LOAD_ROWS "WHERE repository_id = $2",
+	.nargs = 2,
+	.argtypes = {OIDOID, UUIDOID},
 };
 
 static SessionPlan store_state_plan = {
@@ -124,6 +134,7 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 		*row->missing_retention = *DatumGetIntervalP(value);
 	}
 	row->change_feed = DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull));
+	row->given_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 22, &isnull));
 	MemoryContextSwitchTo(old_context);
 	return row;
 }
@@ -151,6 +162,73 @@ repository_load_all(const ExtensionObjects *objects, MemoryContext parent, bool 
 	}
 	session_commit();
 	return rows;
+}
+
+RepositoryRow *
+repository_load_one(const ExtensionObjects *objects, const pg_uuid_t *id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SessionScope scope;
+	RepositoryRow *row = NULL;
+	Datum		values[2];
+
+	values[0] = ObjectIdGetDatum(MyDatabaseId);
+	values[1] = UUIDPGetDatum(id);
+	session_scope_enter(&scope, objects);
+	if (session_execute(objects, &load_one_plan, values, NULL, SPI_OK_SELECT) == 1)
+		row = copy_row(context, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	session_scope_leave(&scope);
+	return row;
+}
+
+static ProtoStr
+pattern_list(ProtoBuf *buf, char **patterns, int n)
+{
+	ProtoStr	list;
+
+	for (int i = 0; i < n; i++)
+		proto_put_str(buf, patterns[i], strlen(patterns[i]));
+	list.data = buf->data + buf->start;
+	list.len = proto_buf_pending(buf);
+	return list;
+}
+
+void
+repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
+					const char *spool_dir, ProtoBuf *out)
+{
+	ProtoInit	init = {0};
+	ProtoBuf	include;
+	ProtoBuf	exclude;
+
+	proto_buf_init(&include);
+	proto_buf_init(&exclude);
+	init.version = PROTO_VERSION;
+	init.config = *config;
+	init.utf8 = GetDatabaseEncoding() == PG_UTF8;
+	init.root.data = row->root;
+	init.root.len = strlen(row->root);
+	init.identity.data = row->identity;
+	init.identity.len = strlen(row->identity);
+	init.mounts.data = row->mounts;
+	init.mounts.len = row->mounts_len;
+	init.include = pattern_list(&include, row->include, row->n_include);
+	init.exclude = pattern_list(&exclude, row->exclude, row->n_exclude);
+	init.ignore_case = row->ignore_case;
+	init.include_hidden = row->include_hidden;
+	init.use_ignore_files = row->use_ignore_files;
+	init.min_size = row->min_size;
+	init.max_size = row->max_size;
+	init.spool_dir.data = spool_dir;
+	init.spool_dir.len = strlen(spool_dir);
+
+	proto_begin(out, PROTO_INIT);
+	proto_put_init(out, &init);
+	proto_end(out);
+	if (include.failed || exclude.failed)
+		out->failed = true;
+	proto_buf_free(&include);
+	proto_buf_free(&exclude);
 }
 
 void

@@ -10,6 +10,7 @@
 #define FSYNC_REPOSITORY_H
 
 #include "session.h"
+#include "tree/protocol.h"
 
 /* What fsync_repositories holds; in a memory context of its own. */
 typedef struct RepositoryRow
@@ -17,6 +18,7 @@ typedef struct RepositoryRow
 	MemoryContext context;
 	pg_uuid_t	id;
 	char	   *root;			/* path[/user_area], as stored in watch_root */
+	char	   *given_path;		/* the same as it was given */
 	char	  **include;
 	int			n_include;
 	char	  **exclude;
@@ -50,6 +52,14 @@ typedef struct RepositoryRow
  */
 extern List *repository_load_all(const ExtensionObjects *objects,
 								 MemoryContext parent, bool *gone);
+
+/* One row, for a session's function, in its memory context; NULL: none. */
+extern RepositoryRow *repository_load_one(const ExtensionObjects *objects,
+										  const pg_uuid_t *id);
+
+/* Puts PROTO_INIT into the buffer, which may fail. */
+extern void repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
+								const char *spool_dir, ProtoBuf *out);
 extern void repository_free(RepositoryRow *row);
 
 /* True when fsync-tree must be started anew to follow the change. */

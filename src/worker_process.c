@@ -18,7 +18,6 @@
 #include <sys/wait.h>
 
 #include "common/file_perm.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 
@@ -74,18 +73,6 @@ fill_config(ProtoConfig *config, const RepositoryRow *row)
 	config->io_priority = setting_io_priority;
 }
 
-static ProtoStr
-pattern_list(ProtoBuf *buf, char **patterns, int n)
-{
-	ProtoStr	list;
-
-	for (int i = 0; i < n; i++)
-		proto_put_str(buf, patterns[i], strlen(patterns[i]));
-	list.data = buf->data + buf->start;
-	list.len = proto_buf_pending(buf);
-	return list;
-}
-
 /*
  * A place for temporary files that PostgreSQL cleans as well, and that lies
  * outside of every watched tree; "" where it cannot be made.
@@ -104,40 +91,10 @@ spool_directory(void)
 static void
 send_init(WorkerRepository *repository)
 {
-	RepositoryRow *row = repository->row;
-	const char *spool = spool_directory();
-	ProtoInit	init = {0};
-	ProtoBuf	include;
-	ProtoBuf	exclude;
+	ProtoConfig config;
 
-	proto_buf_init(&include);
-	proto_buf_init(&exclude);
-	init.version = PROTO_VERSION;
-	fill_config(&init.config, row);
-	init.utf8 = GetDatabaseEncoding() == PG_UTF8;
-	init.root.data = row->root;
-	init.root.len = strlen(row->root);
-	init.identity.data = row->identity;
-	init.identity.len = strlen(row->identity);
-	init.mounts.data = row->mounts;
-	init.mounts.len = row->mounts_len;
-	init.include = pattern_list(&include, row->include, row->n_include);
-	init.exclude = pattern_list(&exclude, row->exclude, row->n_exclude);
-	init.ignore_case = row->ignore_case;
-	init.include_hidden = row->include_hidden;
-	init.use_ignore_files = row->use_ignore_files;
-	init.min_size = row->min_size;
-	init.max_size = row->max_size;
-	init.spool_dir.data = spool;
-	init.spool_dir.len = strlen(spool);
-
-	proto_begin(&repository->tree.out, PROTO_INIT);
-	proto_put_init(&repository->tree.out, &init);
-	proto_end(&repository->tree.out);
-	if (include.failed || exclude.failed)
-		repository->tree.out.failed = true;
-	proto_buf_free(&include);
-	proto_buf_free(&exclude);
+	fill_config(&config, repository->row);
+	repository_put_init(repository->row, &config, spool_directory(), &repository->tree.out);
 }
 
 void

@@ -5,6 +5,8 @@
  *
  *		fsync-tree worker		serves the PostgreSQL worker on descriptor 3
  *		fsync-tree check DIR	says whether DIR can be registered
+ *		fsync-tree why PATH		says which rule decides about a path, for the
+ *								settings on its standard input
  *		fsync-tree scan DIR		prints the files below DIR, with their hashes
  *		fsync-tree watch DIR [DEBOUNCE_MS]
  *								prints what changes below DIR
@@ -16,6 +18,7 @@
 #include "engine.h"
 #include "sandbox.h"
 #include "standalone.h"
+#include "why.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,6 +109,8 @@ main(int argc, char **argv)
 		return usage();
 	if (strcmp(argv[1], "check") == 0)
 		return check(argv[2]);
+	if (strcmp(argv[1], "why") == 0)
+		return why_answer(argv[2]);
 	if (strcmp(argv[1], "scan") == 0)
 		return standalone_scan(argv[2]);
 	if (strcmp(argv[1], "watch") == 0)

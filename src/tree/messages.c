@@ -220,6 +220,31 @@ proto_get_init(ProtoReader *r, ProtoInit *m)
 }
 
 void
+proto_put_why(ProtoBuf *buf, const ProtoWhy *m)
+{
+	put_bool(buf, m->known);
+	put_bool(buf, m->tracked);
+	put_str(buf, m->source);
+	put_str(buf, m->rule);
+	put_str(buf, m->rule_file);
+	put_str(buf, m->decided);
+	put_str(buf, m->detail);
+}
+
+bool
+proto_get_why(ProtoReader *r, ProtoWhy *m)
+{
+	m->known = get_bool(r);
+	m->tracked = get_bool(r);
+	m->source = get_path(r, 0, LONG_PATH_MAX);
+	m->rule = get_path(r, 0, LONG_PATH_MAX);
+	m->rule_file = get_path(r, 0, LONG_PATH_MAX);
+	m->decided = get_path(r, 0, LONG_PATH_MAX);
+	m->detail = get_path(r, 0, LONG_PATH_MAX);
+	return reader_done(r);
+}
+
+void
 proto_put_scan(ProtoBuf *buf, const ProtoScan *m)
 {
 	proto_put_i64(buf, m->scan_id);

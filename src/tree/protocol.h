@@ -84,6 +84,9 @@ typedef enum ProtoType
 	PROTO_PONG = 'p',			/* int64 token */
 	PROTO_LOG = 'l',			/* uint8 level ('W' warning, 'L' log, 'D'
 								 * debug), string message */
+
+	/* fsync-tree to a session that asks */
+	PROTO_WHY = 'y',			/* ProtoWhy */
 } ProtoType;
 
 /* A byte string inside a received frame; not terminated, not owned. */
@@ -272,6 +275,21 @@ typedef struct ProtoObservation
 	uint8_t		problem;		/* ProtoProblem */
 	ProtoStr	message;		/* problem: in words, may be empty */
 } ProtoObservation;
+
+/*
+ * What "fsync-tree why" answers: one frame PROTO_WHY on its standard output,
+ * for one PROTO_INIT on its standard input.  Empty strings: there is none.
+ */
+typedef struct ProtoWhy
+{
+	bool		known;			/* else tracked means nothing */
+	bool		tracked;
+	ProtoStr	source;			/* what kind of rule decides */
+	ProtoStr	rule;			/* as it was written */
+	ProtoStr	rule_file;		/* the .fsyncignore that it is in */
+	ProtoStr	decided;		/* the part of the path that it speaks of */
+	ProtoStr	detail;			/* a sentence */
+} ProtoWhy;
 
 typedef enum ProtoTreeState
 {
@@ -465,6 +483,8 @@ extern void proto_put_config(ProtoBuf *buf, const ProtoConfig *m);
 extern bool proto_get_config(ProtoReader *r, ProtoConfig *m);
 extern void proto_put_init(ProtoBuf *buf, const ProtoInit *m);
 extern bool proto_get_init(ProtoReader *r, ProtoInit *m);
+extern void proto_put_why(ProtoBuf *buf, const ProtoWhy *m);
+extern bool proto_get_why(ProtoReader *r, ProtoWhy *m);
 extern void proto_put_scan(ProtoBuf *buf, const ProtoScan *m);
 extern bool proto_get_scan(ProtoReader *r, ProtoScan *m);
 extern void proto_put_beliefs_header(ProtoBuf *buf, const ProtoBeliefsHeader *m);

@@ -92,6 +92,9 @@ one_frame(uint8_t type, ProtoReader *body)
 		case PROTO_STATISTICS:
 			AGAIN(statistics, ProtoStatistics);
 			break;
+		case PROTO_WHY:
+			AGAIN(why, ProtoWhy);
+			break;
 		case PROTO_SCAN_DONE:
 			AGAIN(scan_done, ProtoScanDone);
 			break;

@@ -20,6 +20,19 @@ make_tree($root, 200);
 my $id = add_repository($node, $root, args => "exclude => ARRAY['*.raw']");
 wait_equal($node, $id, $root, 'first sync');
 
+# Every setting is another than its default; this test needs it only once.
+$node->safe_psql('postgres', qq(
+SELECT fsync_configure_repository('$id', include => '{*,preset:raw}', exclude => '{*.raw,.*}', calculate_hashes => true,
+	ignore_case => true, include_hidden => true, use_ignore_files => true, min_size => 0,
+	max_size => 1000000000, on_missing => 'mark', missing_retention => '30 days',
+	on_type_change => 'mark', change_feed => true)));
+wait_ok($node, $id, 'other settings');
+my $as_before = qq(
+SELECT fsync_configure_repository('$id', include => '{}', exclude => '{*.raw}', ignore_case => false,
+	include_hidden => false, use_ignore_files => false, min_size => -1, max_size => -1,
+	on_missing => 'delete', missing_retention => '0', on_type_change => 'missing',
+	change_feed => false));
+
 $node->safe_psql(
 	'postgres', q(
 CREATE TABLE album (title text, file_id bigint NOT NULL REFERENCES file_records);
@@ -31,7 +44,10 @@ SELECT md5(string_agg(f::text, ',' ORDER BY id)) FROM file_records f;
 SELECT md5(string_agg(a::text, ',' ORDER BY file_id)) FROM album a;
 );
 my $repository = q(
-SELECT repository_id, path, watch_root, include, exclude FROM fsync_repositories);
+SELECT repository_id, path, watch_root, include, exclude, calculate_hashes, ignore_case,
+	include_hidden, use_ignore_files, min_size, max_size, on_missing, missing_retention,
+	on_type_change, change_feed
+FROM fsync_repositories);
 my $before = $node->safe_psql('postgres', $content);
 my $before_repository = $node->safe_psql('postgres', $repository);
 
@@ -63,6 +79,17 @@ foreach my $format ('custom', 'plain')
 	is( $node->safe_psql($db, "SELECT count(*) FROM sync_operations"),
 		'0', "$format: the history stays behind");
 }
+
+is( $node->safe_psql('restored_plain', q(
+SELECT string_agg(attname, ' ' ORDER BY attname)
+FROM fsync_repositories r, pg_attribute
+WHERE attrelid = 'fsync_repositories'::regclass AND attnum > 0 AND NOT attisdropped
+	AND attname NOT IN ('repository_id', 'path', 'user_area', 'watch_root', 'active', 'database_oid',
+		'state', 'state_reason', 'state_hint', 'root_identity', 'mounts', 'scan_generation',
+		'last_complete_generation', 'last_complete_scan', 'created_at', 'paused')
+	AND coalesce(to_jsonb(r) ->> attname::text, '') IN ('', 'false', 'delete', 'missing'))),
+	'', 'no setting has its default');
+$node->safe_psql($_, $as_before) foreach ('postgres', 'restored_custom');
 
 # ---- inactive means that nothing is written ----
 

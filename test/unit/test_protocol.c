@@ -35,6 +35,7 @@ typedef union Message
 	ProtoVerify verify;
 	ProtoVerifiedHeader verified_header;
 	ProtoVerified verified;
+	ProtoWhy	why;
 } Message;
 
 /* ---------------------------------------------------------------------
@@ -296,6 +297,18 @@ random_verified(Message *m)
 	random_hash(true, m->verified.found);
 }
 
+static void
+random_why(Message *m)
+{
+	m->why.known = random_bool();
+	m->why.tracked = random_bool();
+	m->why.source = random_str(0, 20, false);
+	m->why.rule = random_str(0, 50, false);
+	m->why.rule_file = random_str(0, 50, false);
+	m->why.decided = random_str(0, 50, false);
+	m->why.detail = random_str(0, 50, false);
+}
+
 typedef struct Kind
 {
 	const char *name;
@@ -324,6 +337,7 @@ WRAP(scan_done, done)
 WRAP(verify, verify)
 WRAP(verified_header, verified_header)
 WRAP(verified, verified)
+WRAP(why, why)
 
 static const Kind kinds[] = {
 	{"config", PROTO_CONFIG, random_config, put_config, get_config, false},
@@ -342,6 +356,7 @@ static const Kind kinds[] = {
 	{"verified header", PROTO_VERIFIED, random_verified_header, put_verified_header,
 	get_verified_header, false},
 	{"verified", PROTO_VERIFIED, random_verified, put_verified, get_verified, false},
+	{"why", PROTO_WHY, random_why, put_why, get_why, true},
 };
 
 /*
@@ -394,6 +409,9 @@ same(const Kind *kind, const Message *a, const Message *b)
 			EQ_STR(init.mounts) && EQ_STR(init.include) && EQ_STR(init.exclude) &&
 			EQ(init.ignore_case) && EQ(init.include_hidden) && EQ(init.use_ignore_files) &&
 			EQ(init.min_size) && EQ(init.max_size) && EQ_STR(init.spool_dir);
+	if (kind->get == get_why)
+		return EQ(why.known) && EQ(why.tracked) && EQ_STR(why.source) && EQ_STR(why.rule) &&
+			EQ_STR(why.rule_file) && EQ_STR(why.decided) && EQ_STR(why.detail);
 	if (kind->get == get_scan)
 		return EQ(scan.scan_id) && EQ(scan.flags) && EQ(scan.mass_delete_threshold);
 	if (kind->get == get_beliefs_header)
