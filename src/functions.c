@@ -278,13 +278,15 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_add_repository()");
 	require_right_to_read_files();
+
+	/* Before the arguments: that of an older version has fewer of them. */
+	functions_find_extension(&objects);
 	functions_require_argument(fcinfo, 0, "path");
 	functions_require_argument(fcinfo, 1, "repository_id");
 	path = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(2))
 		user_area = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	settings_check_arguments(fcinfo, 3);
-	functions_find_extension(&objects);
 
 	values[0] = PG_GETARG_DATUM(1);
 	values[1] = PG_GETARG_DATUM(0);

@@ -84,9 +84,19 @@ INSERT INTO album SELECT id FROM file_records;
 ));
 my $kept = q(SELECT md5(string_agg(id || ' ' || file_path, ',' ORDER BY id)) FROM file_records);
 my $before = $node->safe_psql($db, $kept);
-my ($rc, $out, $err) = $node->psql($db, "SELECT fsync_activate_repository('$id')");
-isnt($rc, 0, 'a function of 1.0 refuses, as its library is a newer one');
-like($err, qr/ALTER EXTENSION fsync UPDATE/, 'and says what to do');
+
+# Its library is a newer one: they refuse, and the server stays up.
+foreach my $call ("fsync_add_repository('$root')", "fsync_remove_repository('$id')",
+	"fsync_activate_repository('$id')", "fsync_reconcile('$id')", "fsync_wait('$id')",
+	'fsync_status()', "fsync_sync_history('$id')")
+{
+	my ($rc, $out, $err) = $node->psql($db, "SELECT $call");
+
+	isnt($rc, 0, "1.0's $call refuses");
+	like($err, qr/has version 1\.0.*ALTER EXTENSION fsync UPDATE/s, 'and says what to do');
+}
+my ($rc, $out, $err) = $node->psql($db, 'CALL fsync_reconcile_all()');
+like($err, qr/ALTER EXTENSION fsync UPDATE/, "1.0's procedure says so, too");
 
 # ---- the update ----
 
