@@ -761,9 +761,10 @@ test_random(void)
 				if ((k < n_paths && row != NULL) || !below(path, places[turn]) ||
 					(there && row != NULL && row->belief.mtime_ns == info.stat.mtime_ns))
 					continue;
-				snprintf(want, sizeof(want), "%c%s ", !there ? '-' : row ? '~' : '+', path);
 				expected++;
-				wrong += strstr(text, want) == NULL;
+				wrong += snprintf(want, sizeof(want), "%c%s ",
+								  !there ? '-' : row ? '~' : '+', path) >= (int) sizeof(want) ||
+					strstr(text, want) == NULL;
 			}
 			wrong += got != expected;
 			differences += expected;
