@@ -306,6 +306,7 @@ test_list(void)
 	}
 	list.len = 0;
 	CHECK(mounts_decode(list, &back) == 0 && back.count == 0, "an empty list is an empty set");
+	mounts_free(&back);
 }
 
 static void
