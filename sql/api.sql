@@ -27,8 +27,8 @@ SELECT unnest(extconfig)::regclass AS dumped FROM pg_extension
 WHERE extname = 'fsync' ORDER BY 1::text;
 
 -- a tree of its own, made by the server's user
-COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_api && mkdir -p "/tmp/fsync_regress_api/user/a dir" /tmp/fsync_regress_api/user/.hidden /tmp/fsync_regress_api/other';
-COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf one > one.txt && printf two > "a dir/two.jpg" && printf x > .hidden/x && printf x > scrap.tmp && ln -s one.txt link';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_api && mkdir -p "/tmp/fsync_regress_api/user/a dir" /tmp/fsync_regress_api/user/.hidden /tmp/fsync_regress_api/other';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf one > one.txt && printf two > "a dir/two.jpg" && printf x > .hidden/x && printf x > scrap.tmp && ln -s one.txt link';
 
 -- rolled back, it never happened
 BEGIN;
@@ -61,7 +61,7 @@ FROM fsync_status();
 
 -- changes
 SELECT id AS id_of_one FROM file_records WHERE file_path = 'one.txt' \gset
-COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf more >> one.txt && mv one.txt "a dir/1.txt" && rm "a dir/two.jpg" && printf new > new.txt';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf more >> one.txt && mv one.txt "a dir/1.txt" && rm "a dir/two.jpg" && printf new > new.txt';
 SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
 SELECT file_path, file_size, id = :id_of_one AS is_one FROM file_records ORDER BY file_path;
 
@@ -113,7 +113,7 @@ SELECT fsync_ack('all', array_agg(-id)) FROM file_records;
 SELECT count(*) FROM fsync_next_changes('all');
 SELECT fsync_configure_repository('00000000-0000-0000-0000-000000000001', change_feed => true);
 SELECT fsync_create_consumer('one', '00000000-0000-0000-0000-000000000001');
-COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf three > three.txt && mv new.txt renew.txt';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'cd /tmp/fsync_regress_api/user && printf three > three.txt && mv new.txt renew.txt';
 SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
 SELECT operation, file_path, old_path, file_size, content_hash = sha256('three') AS hash,
 	old_hash = sha256('new') AS old_hash
@@ -122,7 +122,7 @@ SELECT name, repository_id, pending, in_flight, oldest <= now() AS oldest FROM f
 WHERE name = 'one';
 SELECT fsync_ack('one', array_agg(change_id)) FROM file_changes;
 SELECT fsync_drop_consumer('all');
-COPY (SELECT 1) TO PROGRAM 'cd /tmp/fsync_regress_api/user && mv renew.txt new.txt && rm three.txt';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'cd /tmp/fsync_regress_api/user && mv renew.txt new.txt && rm three.txt';
 SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
 SELECT name, pending, in_flight FROM fsync_consumers;
 
@@ -162,4 +162,4 @@ SELECT file_path FROM file_records ORDER BY 1;
 
 -- leave nothing behind
 DROP EXTENSION fsync;
-COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_api';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_api';

@@ -13,7 +13,7 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
-COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_errors && mkdir -p /tmp/fsync_regress_errors/sub /tmp/fsync_regress_errors/space && mkdir -m 000 /tmp/fsync_regress_errors/closed && touch /tmp/fsync_regress_errors/file && ln -s sub /tmp/fsync_regress_errors/link && ln -s . /tmp/fsync_regress_errors/self';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_errors && mkdir -p /tmp/fsync_regress_errors/sub /tmp/fsync_regress_errors/space && mkdir -m 000 /tmp/fsync_regress_errors/closed && touch /tmp/fsync_regress_errors/file && ln -s sub /tmp/fsync_regress_errors/link && ln -s . /tmp/fsync_regress_errors/self';
 
 -- paths
 SELECT fsync_add_repository('relative/path');
@@ -168,4 +168,4 @@ SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000004');
 
 DROP FUNCTION outcome(text);
 DROP EXTENSION fsync;
-COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_errors';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_errors';

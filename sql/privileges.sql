@@ -6,7 +6,7 @@ CREATE EXTENSION fsync;
 CREATE ROLE regress_fsync_user;
 CREATE SCHEMA regress_fsync_schema AUTHORIZATION regress_fsync_user;
 
-COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv && mkdir -p /tmp/fsync_regress_priv && printf x > /tmp/fsync_regress_priv/x';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv && mkdir -p /tmp/fsync_regress_priv && printf x > /tmp/fsync_regress_priv/x';
 SELECT fsync_add_repository('/tmp/fsync_regress_priv', '00000000-0000-0000-0000-000000000001');
 SELECT fsync_wait();
 
@@ -104,4 +104,4 @@ RESET ROLE;
 DROP SCHEMA regress_fsync_schema CASCADE;
 DROP EXTENSION fsync;
 DROP ROLE regress_fsync_user;
-COPY (SELECT 1) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv';
+COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv';

@@ -270,6 +270,7 @@ stat_with(int dirfd, const char *name, int flags, FileInfo *info)
 	info->mode = stx.stx_mode;
 	info->dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
 	info->nlink = stx.stx_nlink;
+	info->uid = stx.stx_uid;
 	return 0;
 }
 
@@ -383,14 +384,15 @@ beneath_stat_near(int rootfd, const char *path, size_t len, LastDirectory *last,
  * that was examined, whatever its path names by now.
  */
 static int
-reopen(int pathfd)
+reopen(int pathfd, uid_t owner)
 {
 	const int	flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+	uid_t		user = geteuid();
 	char		link[sizeof("/proc/self/fd/") + 11];
 	int			fd;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", pathfd);
-	fd = open(link, flags | O_NOATIME);
+	fd = open(link, owner == user || user == 0 ? flags | O_NOATIME : flags);
 	if (fd < 0 && errno == EPERM)
 		fd = open(link, flags);
 	if (fd < 0 && errno == ENOENT && access("/proc/self/fd", F_OK) < 0)
@@ -412,7 +414,7 @@ beneath_open_file(int rootfd, const char *path, size_t len, FileInfo *info)
 	if (beneath_stat_fd(pathfd, info) == 0)
 	{
 		if (S_ISREG(info->mode))
-			fd = reopen(pathfd);
+			fd = reopen(pathfd, info->uid);
 		else
 			errno = EINVAL;
 	}

@@ -26,6 +26,7 @@ typedef struct FileInfo
 	mode_t		mode;
 	dev_t		dev;
 	uint32_t	nlink;
+	uid_t		uid;
 } FileInfo;
 
 /*

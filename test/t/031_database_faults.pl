@@ -199,10 +199,10 @@ said_once($node, $position, 'lock');
 
 $node->safe_psql($db, q(
 CREATE ROLE owner;
-ALTER TABLE fsync_repositories OWNER TO owner;
-ALTER TABLE file_records OWNER TO owner;
-ALTER TABLE sync_operations OWNER TO owner;
-ALTER TABLE fsync_problems OWNER TO owner;
+SELECT format('ALTER TABLE %s OWNER TO owner', c.oid::regclass)
+FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'fsync') AND d.deptype = 'e'
+	AND c.relkind = 'r' \\gexec
 ALTER TABLE file_records ENABLE ROW LEVEL SECURITY;
 ));
 write_file("$root/row security.txt", 'x');
