@@ -24,10 +24,10 @@
  */
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 
 #include "apply_plan.h"
+#include "path_key.h"
 
 /* Operation, scan and an empty path. */
 #define OBSERVATION_MIN_SIZE	(1 + 8 + 4)
@@ -49,10 +49,8 @@ typedef struct PathEntry
 #define SH_ELEMENT_TYPE PathEntry
 #define SH_KEY_TYPE ProtoStr
 #define SH_KEY path
-#define SH_HASH_KEY(tb, key) \
-	hash_bytes((const unsigned char *) (key).data, (int) (key).len)
-#define SH_EQUAL(tb, a, b) \
-	((a).len == (b).len && memcmp((a).data, (b).data, (a).len) == 0)
+#define SH_HASH_KEY(tb, key)	path_hash(key)
+#define SH_EQUAL(tb, a, b)	path_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) ((a)->hash)
 #define SH_SCOPE static inline
@@ -83,12 +81,6 @@ get_entry(PlanBuilder *builder, ProtoStr path)
 		entry->last = -1;
 	}
 	return entry;
-}
-
-static bool
-same_path(ProtoStr a, ProtoStr b)
-{
-	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
 }
 
 /* path is directory, or below it; the empty directory is the whole tree. */
@@ -281,7 +273,7 @@ work_out_item(PlanBuilder *builder, int i)
 
 	if (item->obs.op == PROTO_OP_MOVED)
 	{
-		if (!same_path(item->obs.path, item->obs.old_path))
+		if (!path_equal(item->obs.path, item->obs.old_path))
 		{
 			work_out_move(builder, i);
 			return;

@@ -25,7 +25,6 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -33,7 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "functions.h"
-#include "tree/protocol.h"
+#include "path_key.h"
 
 PG_FUNCTION_INFO_V1(fsync_next_changes);
 
@@ -151,10 +150,8 @@ typedef struct HeldKey
 #define SH_ELEMENT_TYPE HeldKey
 #define SH_KEY_TYPE ProtoStr
 #define SH_KEY key
-#define SH_HASH_KEY(tb, k) \
-	hash_bytes((const unsigned char *) (k).data, (int) (k).len)
-#define SH_EQUAL(tb, a, b) \
-	((a).len == (b).len && memcmp((a).data, (b).data, (a).len) == 0)
+#define SH_HASH_KEY(tb, k)	path_hash(k)
+#define SH_EQUAL(tb, a, b)	path_equal(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) ((a)->hash)
 #define SH_SCOPE static inline
