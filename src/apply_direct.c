@@ -89,6 +89,7 @@ static void
 target_close(Target *target)
 {
 	AfterTriggerEndQuery(target->estate);
+	ExecResetTupleTable(target->estate->es_tupleTable, false);
 	ExecCloseIndices(target->info);
 	close_trigger_targets_compat(target->estate);
 	FreeExecutorState(target->estate);

@@ -190,5 +190,6 @@ wait_equal($node, $id, $root, 'a row that is there already');
 
 is(worker_pid($node, $db), $worker, 'all that by the same worker');
 all_is_well($node, $id, $root, 'in the end', $position);
+log_is_quiet($node, $position, 'nothing is left open at a commit');
 $node->stop;
 done_testing();
