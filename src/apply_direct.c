@@ -25,10 +25,12 @@
 
 #include "apply_direct.h"
 #include "compat.h"
+#include "index_entries.h"
+#include "path_key.h"
 #include "records.h"
 
-/* Rows that are formed before they go to the table together. */
-#define INSERT_ROWS		500
+/* Rows that go to the table together, and then to each index. */
+#define BATCH_ROWS		5000
 
 /* file_records as the executor's target. */
 typedef struct Target
@@ -153,6 +155,31 @@ check_constraints(Target *target, TupleTableSlot *slot)
 		ExecConstraints(target->info, slot, target->estate);
 }
 
+/*
+ * With a copy of the table's descriptor, because each slot registers its one,
+ * if it is counted, in a table that takes long when there are thousands of the
+ * same.
+ */
+static TupleTableSlot **
+create_slots(const Target *target, int n)
+{
+	Relation	rel = target->records.rel;
+	TupleDesc	desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+
+	for (int i = 0; i < n; i++)
+		slots[i] = MakeSingleTupleTableSlot(desc, table_slot_callbacks(rel));
+	return slots;
+}
+
+static void
+drop_slots(TupleTableSlot **slots, int n)
+{
+	for (int i = 0; i < n; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	pfree(slots);
+}
+
 /* ---------------------------------------------------------------------
  * Files that are new
  * ---------------------------------------------------------------------
@@ -179,12 +206,19 @@ insert_rows(Target *target, TupleTableSlot **slots, int n)
 	EState	   *estate = target->estate;
 
 	table_multi_insert(target->records.rel, slots, n, estate->es_output_cid, 0, NULL);
+	index_entries_insert(target->info, estate, slots, n, false);
 	for (int i = 0; i < n; i++)
-	{
-		insert_index_entries_compat(target->info, slots[i], estate, false);
 		ExecARInsertTriggers(estate, target->info, slots[i], NIL, NULL);
-		ResetPerTupleExprContext(estate);
-	}
+	ResetPerTupleExprContext(estate);
+}
+
+static int
+compare_paths(const void *a, const void *b)
+{
+	const ApplyItem *const *x = a;
+	const ApplyItem *const *y = b;
+
+	return path_compare((*x)->obs.path, (*y)->obs.path);
 }
 
 bool
@@ -193,7 +227,7 @@ direct_insert(const ApplyRun *run, ApplyItem **items, int n)
 	Target		target;
 	Oid			id_sequence;
 	TupleTableSlot **slots;
-	int			n_slots = Min(n, INSERT_ROWS);
+	int			n_slots = Min(n, BATCH_ROWS);
 	MemoryContext values;
 	MemoryContext old;
 
@@ -201,10 +235,10 @@ direct_insert(const ApplyRun *run, ApplyItem **items, int n)
 		return false;
 	id_sequence = identity_sequence_compat(target.records.rel,
 										   target.records.attnums[RECORDS_ID]);
-	slots = palloc(sizeof(TupleTableSlot *) * n_slots);
-	for (int i = 0; i < n_slots; i++)
-		slots[i] = table_slot_create(target.records.rel, NULL);
+	slots = create_slots(&target, n_slots);
 
+	/* Ids, places in the table and paths then ascend together. */
+	qsort(items, n, sizeof(ApplyItem *), compare_paths);
 	values = AllocSetContextCreate(CurrentMemoryContext, "fsync rows", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(values);
 	for (int first = 0; first < n; first += n_slots)
@@ -220,9 +254,7 @@ direct_insert(const ApplyRun *run, ApplyItem **items, int n)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(values);
 
-	for (int i = 0; i < n_slots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	pfree(slots);
+	drop_slots(slots, n_slots);
 	target_close(&target);
 	return true;
 }
@@ -245,8 +277,11 @@ targets_are_vacant(RecordsLookup *lookup, ApplyItem **items, int n)
 	return true;
 }
 
-/* Writes the row anew, with what was observed. */
-static void
+/*
+ * Writes the row anew, with what was observed, and leaves it in the slot.
+ * False: it is where the indexes have it already.
+ */
+static bool
 move_row(Target *target, TupleTableSlot *old, TupleTableSlot *slot, const ApplyRun *run,
 		 const ApplyItem *item)
 {
@@ -270,9 +305,34 @@ move_row(Target *target, TupleTableSlot *old, TupleTableSlot *slot, const ApplyR
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a row of table \"%s\" was changed by another session",
 						"file_records")));
-	if (index_entries)
-		insert_index_entries_compat(target->info, slot, estate, true);
 	after_row_update_compat(estate, target->info, &old->tts_tid, slot);
+	return index_entries;
+}
+
+/* Moves the rows, as many as there are slots, and then their index entries. */
+static void
+move_batch(Target *target, RecordsLookup *lookup, TupleTableSlot **slots,
+		   const ApplyRun *run, ApplyItem **items, int n, bool *done)
+{
+	int			n_entries = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		MemoryContext old;
+		int64		id;
+
+		CHECK_FOR_INTERRUPTS();
+		done[i] = records_lookup(lookup, items[i]->obs.old_path, &id) &&
+			id == items[i]->obs.id;
+		if (!done[i])
+			continue;
+		old = MemoryContextSwitchTo(GetPerTupleMemoryContext(target->estate));
+		if (move_row(target, lookup->slot, slots[n_entries], run, items[i]))
+			n_entries++;
+		MemoryContextSwitchTo(old);
+		ResetPerTupleExprContext(target->estate);
+	}
+	index_entries_insert(target->info, target->estate, slots, n_entries, true);
 }
 
 /* False: there is a row at a new path, and no row was moved. */
@@ -280,28 +340,17 @@ static bool
 move_rows(Target *target, const ApplyRun *run, ApplyItem **items, int n, bool *done)
 {
 	RecordsLookup lookup;
-	TupleTableSlot *slot = table_slot_create(target->records.rel, NULL);
+	int			n_slots = Min(n, BATCH_ROWS);
+	TupleTableSlot **slots = create_slots(target, n_slots);
 	bool		vacant;
 
 	records_lookup_begin(&lookup, &target->records, run->repository_id);
 	vacant = targets_are_vacant(&lookup, items, n);
-	for (int i = 0; i < n && vacant; i++)
-	{
-		MemoryContext old;
-		int64		id;
-
-		CHECK_FOR_INTERRUPTS();
-		done[i] = records_lookup(&lookup, items[i]->obs.old_path, &id) &&
-			id == items[i]->obs.id;
-		if (!done[i])
-			continue;
-		old = MemoryContextSwitchTo(GetPerTupleMemoryContext(target->estate));
-		move_row(target, lookup.slot, slot, run, items[i]);
-		MemoryContextSwitchTo(old);
-		ResetPerTupleExprContext(target->estate);
-	}
+	for (int first = 0; first < n && vacant; first += n_slots)
+		move_batch(target, &lookup, slots, run, items + first, Min(n - first, n_slots),
+				   done + first);
 	records_lookup_end(&lookup);
-	ExecDropSingleTupleTableSlot(slot);
+	drop_slots(slots, n_slots);
 	return vacant;
 }
 

@@ -14,7 +14,10 @@
 
 #include "apply_rows.h"
 
-/* Inserts a row for each item; throws if one is there already. */
+/*
+ * Inserts a row for each item, and puts the items in the order of their paths;
+ * throws if a row is there already.
+ */
 extern bool direct_insert(const ApplyRun *run, ApplyItem **items, int n);
 
 /*

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/stratnum.h"
 #include "access/tableam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
@@ -27,6 +28,7 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/sortsupport.h"
 #if PG_VERSION_NUM >= 140000
 #include "utils/wait_event.h"
 #else
@@ -137,6 +139,28 @@ insert_index_entries_compat(ResultRelInfo *info, TupleTableSlot *slot, EState *e
 #else
 	estate->es_result_relation_info = info;
 	(void) ExecInsertIndexTuples(slot, estate, false, NULL, NIL);
+#endif
+}
+
+static inline void
+index_insert_compat(Relation index, Datum *values, bool *isnull, ItemPointer tid,
+					Relation rel, IndexUniqueCheck check, IndexInfo *info)
+{
+#if PG_VERSION_NUM >= 140000
+	(void) index_insert(index, values, isnull, tid, rel, check, false, info);
+#else
+	(void) index_insert(index, values, isnull, tid, rel, check, info);
+#endif
+}
+
+/* Fills in how a column of a btree index is compared. */
+static inline void
+sort_support_from_index_compat(Relation index, SortSupport sort)
+{
+#if PG_VERSION_NUM >= 180000
+	PrepareSortSupportFromIndexRel(index, false, sort);
+#else
+	PrepareSortSupportFromIndexRel(index, BTLessStrategyNumber, sort);
 #endif
 }
 

@@ -42,8 +42,20 @@ END $$;
 CREATE DOMAIN colour AS text DEFAULT 'red' CHECK (value <> 'blue');
 ));
 
-# Thirty files come and move with their directory; then the query gives this.
-# In it, :dir is where they are in the end.
+sub indexes_agree
+{
+	my ($name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is( $node->safe_psql($db,
+			"SELECT count(bt_index_check(indexrelid, true)::text) > 2 FROM pg_index
+			 JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = relam
+			 WHERE indrelid = 'file_records'::regclass AND amname = 'btree'"),
+		't', "$name: the indexes agree with the table");
+}
+
+# Thirty files, of more bytes than those before them, come and move with their
+# directory; then the query gives this.  In it, :dir is where they are in the end.
 sub altered
 {
 	my ($name, %o) = @_;
@@ -53,7 +65,7 @@ sub altered
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$node->safe_psql($db, "$o{alter}; TRUNCATE journal") if $o{alter};
 	make_path("$root/$from/sub");
-	write_file("$root/$from/$_.txt", "$from $_") foreach 1 .. 29;
+	write_file("$root/$from/$_.txt", "$from $_" x ($_ * $round)) foreach 1 .. 29;
 	write_file("$root/$from/sub/deep.txt", "$from deep");
 	wait_equal($node, $id, $root, "$name: new files");
 	my $before = ids_of($node, $id);
@@ -66,11 +78,7 @@ sub altered
 		"$name: ids are kept");
 	is($node->safe_psql($db, $o{query} =~ s/:dir/'$to\/'/gr), $o{gives}, "$name: honoured")
 	  if $o{query};
-	is( $node->safe_psql($db,
-			"SELECT count(bt_index_check(indexrelid, true)::text) > 2 FROM pg_index
-			 JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = relam
-			 WHERE indrelid = 'file_records'::regclass AND amname = 'btree'"),
-		't', "$name: the indexes agree with the table");
+	indexes_agree($name);
 	is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', "$name: no problem");
 	$node->safe_psql($db, $o{undo}) if $o{undo};
 }
@@ -142,7 +150,7 @@ altered(
 altered(
 	'a foreign key of it',
 	alter => q(CREATE TABLE lengths (n bigint PRIMARY KEY);
-		INSERT INTO lengths SELECT generate_series(0, 1000);
+		INSERT INTO lengths SELECT generate_series(0, 10000);
 		ALTER TABLE file_records ADD FOREIGN KEY (file_size) REFERENCES lengths),
 	query => "SELECT count(*) $own",
 	gives => '30',
@@ -158,15 +166,68 @@ altered(
 	alter => q(CREATE INDEX by_loud ON file_records (upper(file_path));
 		CREATE INDEX by_deep ON file_records (file_path) WHERE file_path LIKE '%deep%';
 		CREATE INDEX by_size ON file_records USING hash (file_size)),
-	query => "SET enable_seqscan = off; SELECT count(*) $own AND upper(file_path) = upper(:dir || '7.txt')",
-	gives => '1',
+	query => "SET enable_seqscan = off; SELECT (SELECT count(*) $own AND upper(file_path) = upper(:dir || '7.txt')),
+		(SELECT count(*) $own AND file_path LIKE '%deep%'),
+		(SELECT count(*) FROM file_records WHERE file_size = (SELECT max(file_size) $own))",
+	gives => '1|1|1',
 	undo => 'DROP INDEX by_loud, by_deep; DROP INDEX by_size');
+altered(
+	'a unique index',
+	alter => 'CREATE UNIQUE INDEX by_inode ON file_records (inode, file_path COLLATE "C" DESC)',
+	query => "SELECT count(*), count(DISTINCT inode) $own",
+	gives => '30|30',
+	undo => 'DROP INDEX by_inode');
+altered(
+	'an index of a column of users',
+	alter => q(ALTER TABLE file_records ADD COLUMN tags text[];
+		CREATE INDEX by_tags ON file_records USING gin (tags)),
+	between => q(UPDATE file_records SET tags = '{x,y}' WHERE right(file_path, 5) = '7.txt'),
+	query => "SET enable_seqscan = off; SELECT count(*) $own AND tags @> '{y}'",
+	gives => '3',
+	undo => 'ALTER TABLE file_records DROP COLUMN tags');
+
+# The rows go where there is room, to blocks that are summarized: what is not added
+# to the summary of its block is not found.
+$node->safe_psql($db, 'VACUUM file_records');
+altered(
+	'block-range indexes',
+	alter => q(CREATE INDEX by_block ON file_records USING brin (file_size) WITH (pages_per_range = 1);
+		SELECT brin_summarize_new_values('file_records_updated_at_idx')),
+	between => q(SELECT brin_summarize_new_values('by_block')),
+	query => "SET enable_seqscan = off;
+		SELECT (SELECT count(*) FROM file_records f WHERE starts_with(file_path, :dir)
+				AND (SELECT count(*) FROM file_records WHERE file_size = f.file_size) > 0),
+			(SELECT count(*) FROM file_records WHERE updated_at >= (SELECT min(updated_at) $own))",
+	gives => '30|30',
+	undo => 'DROP INDEX by_block');
+altered(
+	'no index on hashes',
+	alter => 'DROP INDEX file_records_content_hash_idx',
+	query => "SELECT count(*), count(content_hash) $own",
+	gives => '30|30',
+	undo => 'CREATE INDEX file_records_content_hash_idx ON file_records (content_hash)');
 altered(
 	'a child',
 	alter => 'CREATE TABLE child () INHERITS (file_records)',
 	query => "SELECT count(*) $own",
 	gives => '30',
 	undo => 'DROP TABLE child');
+
+# A unique index holds within one message.
+$node->safe_psql($db, 'CREATE UNIQUE INDEX by_hash ON file_records (content_hash)');
+write_file("$root/$_.txt", 'twins') foreach 'twin a', 'twin b', 'no twin';
+append_file("$root/no twin.txt", ', not');
+wait_ok($node, $id);
+is( $node->safe_psql($db,
+		"SELECT (SELECT count(*) FROM file_records WHERE starts_with(file_path, 'twin')),
+			(SELECT count(*) FROM file_records WHERE file_path = 'no twin.txt'),
+			(SELECT string_agg(problem, ' ') FROM fsync_problems)"),
+	'1|1|rejected by the database', 'a unique index: one of two is refused');
+unlink("$root/twin a.txt", "$root/twin b.txt");
+wait_equal($node, $id, $root, 'a unique index: without the two');
+like(reconcile($node, $id), qr/^completed/, 'a unique index: a reconciliation completes');
+is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', 'a unique index: no problem');
+$node->safe_psql($db, 'DROP INDEX by_hash');
 
 # A row at the new name is in the way: its file was overwritten.
 my $before = ids_of($node, $id);
@@ -187,6 +248,17 @@ VALUES ('$id', 'surprise.txt', 1, now(), now(), 0, now(), now(), 1, 1, 1)));
 write_file("$root/surprise.txt", 'surprise');
 write_file("$root/no surprise.txt", 'no surprise');
 wait_equal($node, $id, $root, 'a row that is there already');
+
+# More rows in one message than go to the indexes at once.
+my $many = new_root('many');
+make_path("$many/here");
+write_file("$many/here/$_.txt", "many $_") foreach 1 .. 12000;
+my $many_id = add_repository($node, $many);
+wait_equal($node, $many_id, $many, 'many new files');
+indexes_agree('many new files');
+rename("$many/here", "$many/there") or die "rename: $!";
+wait_equal($node, $many_id, $many, 'many files that moved');
+indexes_agree('many files that moved');
 
 is(worker_pid($node, $db), $worker, 'all that by the same worker');
 all_is_well($node, $id, $root, 'in the end', $position);
