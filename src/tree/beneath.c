@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -379,6 +380,24 @@ beneath_stat_near(int rootfd, const char *path, size_t len, LastDirectory *last,
 	return -1;
 }
 
+static pthread_once_t descriptors_once = PTHREAD_ONCE_INIT;
+static int	descriptors = -1;	/* this process's /proc/self/fd, O_PATH */
+
+static void
+open_descriptors(void)
+{
+	if (descriptors >= 0)
+		close(descriptors);
+	descriptors = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void
+open_descriptors_once(void)
+{
+	open_descriptors();
+	(void) pthread_atfork(NULL, NULL, open_descriptors);
+}
+
 /*
  * Opens for reading what an O_PATH descriptor stands for: the very object
  * that was examined, whatever its path names by now.
@@ -388,14 +407,15 @@ reopen(int pathfd, uid_t owner)
 {
 	const int	flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 	uid_t		user = geteuid();
-	char		link[sizeof("/proc/self/fd/") + 11];
+	char		name[12];
 	int			fd;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", pathfd);
-	fd = open(link, owner == user || user == 0 ? flags | O_NOATIME : flags);
+	pthread_once(&descriptors_once, open_descriptors_once);
+	snprintf(name, sizeof(name), "%d", pathfd);
+	fd = openat(descriptors, name, owner == user || user == 0 ? flags | O_NOATIME : flags);
 	if (fd < 0 && errno == EPERM)
-		fd = open(link, flags);
-	if (fd < 0 && errno == ENOENT && access("/proc/self/fd", F_OK) < 0)
+		fd = openat(descriptors, name, flags);
+	if (fd < 0 && descriptors < 0)
 		errno = ENOSYS;			/* no /proc; that says nothing of the file */
 	else if (fd < 0 && errno == EINVAL)
 		errno = EIO;			/* EINVAL is for what is not a regular file */
