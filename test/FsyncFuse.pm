@@ -66,7 +66,7 @@ sub answer
 	{
 		my (undef, $offset, $size) = unpack('QQL', $data);
 		my $name = $names[ $node - 2 ];
-		my ($error, $content) = $self->{read}->($name, $self->{content}{$name});
+		my ($error, $content) = $self->{read}->($name, $self->{content}{$name}, $self);
 
 		return ($error) if $error;
 		return (0, $offset < length $content ? substr($content, $offset, $size) : '');
@@ -103,8 +103,9 @@ sub answer
 }
 
 # Mounts and serves files (name => content) at the directory; returns the
-# server's pid.  read: in the server, a function of name and content that
-# returns an error number and what is to be read.  SIGUSR1 makes the server take
+# server's pid.  read: in the server, a function of name, content and the file
+# system, whose names and content it may change; it returns an error number and
+# what is to be read.  SIGUSR1 makes the server take
 # requests and answer none.
 sub serve_files
 {

@@ -238,6 +238,7 @@ changes_stop_watching(Engine *engine)
 	if (engine->watches != NULL)
 		watch_tree_free(engine->watches);
 	engine->watches = NULL;
+	engine->batches_taken++;
 	engine->resolving = false;
 	hashing_forget_nodes(engine);
 	pending_clear(&engine->pending);
@@ -277,9 +278,9 @@ changes_heal(Engine *engine, const char *reason)
 bool
 changes_process_events(Engine *engine)
 {
-
 	if (engine->reader == NULL || !events_take(engine->reader, &engine->batch))
 		return false;
+	engine->batches_taken++;
 	engine->last_event_us = clock_us(CLOCK_REALTIME);
 	engine->progress_due = true;
 	for (size_t i = 0; i < engine->batch.count && !engine->batch.lost; i++)
@@ -297,6 +298,18 @@ changes_process_events(Engine *engine)
 		changes_heal(engine, "events were lost (the inotify queue overflowed)");
 	events_batch_free(&engine->batch);
 	return true;
+}
+
+bool
+changes_sees_all(const Engine *engine)
+{
+	const WatchTreeStatus *status;
+
+	if (engine->reader == NULL || engine->watches == NULL || engine->building ||
+		engine->resolving || engine->root.polled)
+		return false;
+	status = watch_tree_status(engine->watches);
+	return status->unwatched == 0 && status->aliases == 0;
 }
 
 /* Looks at touched directories; true when nothing is left. */

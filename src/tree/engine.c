@@ -382,6 +382,7 @@ step(Engine *engine)
 		hashing_collect(engine);
 		if (engine->exit_status < 0)
 			runs_step(engine);
+		hashing_start(engine);
 		if (engine->exit_status < 0)
 			verifying_report(engine);
 		if (engine->exit_status >= 0)
@@ -496,6 +497,7 @@ engine_run(int socket)
 	pending_init(&engine->pending);
 	problems_init(&engine->problems);
 	table_init(&engine->items);
+	engine->to_submit_end = &engine->to_submit;
 	throttle_init(&engine->throttle, NULL);
 	table_init(&engine->items_by_name);
 	table_init(&engine->points_by_name);

@@ -83,6 +83,7 @@ typedef struct HashItem
 	int64_t		since_us;
 	uint64_t	epoch;
 	int64_t		scan_id;
+	uint64_t	batches_taken;	/* the engine's, when it was submitted */
 	bool		has_belief;
 	ProtoBelief belief;			/* without its path */
 } HashItem;
@@ -150,6 +151,7 @@ typedef struct Engine
 	bool		healing;		/* events were lost, the scan has not ended */
 	bool		heal_scan_runs;
 	EventBatch	batch;
+	uint64_t	batches_taken;	/* and times that watching began anew */
 	int64_t		last_event_us;	/* CLOCK_REALTIME */
 
 	/* the last renames, to find the other half of one */
@@ -172,6 +174,9 @@ typedef struct Engine
 	struct Verify *verify;		/* NULL until the first verification */
 	int64_t		verify_run;		/* of what is outstanding there; 0: nothing */
 	Table		items;			/* HashItems in the pool, by path */
+	HashJob    *to_submit;		/* of these, not in the pool yet */
+	HashJob   **to_submit_end;
+	size_t		n_to_submit;
 	size_t		scan_items;		/* of these, not urgent */
 	Table		items_by_name;	/* ... and by node and name */
 	uint64_t	epoch;			/* of what happens now; a flush ends it */
@@ -241,6 +246,9 @@ extern void engine_root_trouble(Engine *engine, RootTrouble trouble);
 extern bool changes_process_events(Engine *engine);
 extern void changes_must_resolve(Engine *engine);
 extern bool changes_resolve(Engine *engine);
+
+/* Whether whatever happens in the tree is reported, and all that was is known. */
+extern bool changes_sees_all(const Engine *engine);
 extern void changes_heal(Engine *engine, const char *reason);
 extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 								 uint64_t epoch);
@@ -285,11 +293,14 @@ extern void moves_decide(Engine *engine);
 
 /* hashing.c */
 extern void hashing_submit(Engine *engine, const Point *point);
+
+/* Hands to the pool what was submitted: before the engine waits. */
+extern void hashing_start(Engine *engine);
 extern void hashing_gone(Engine *engine, const char *path, size_t len);
 extern void hashing_look_for_files(Engine *engine, const Scan *scan);
 extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);
 extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
-							 int64_t scan_id);
+							 int64_t scan_id, LastDirectory *last);
 extern bool hashing_due(const Engine *engine, const char *path, size_t len);
 extern unsigned hashing_hints(const Engine *engine, uint64_t node, const char *name,
 							  size_t len);

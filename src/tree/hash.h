@@ -14,7 +14,8 @@
  * priority, so that they delay nobody, and can be cancelled.
  *
  *		hash.c			jobs, and the hash of a single file
- *		hash_pool.c		threads, and who does what
+ *		hash_pool.c		what the owner does: submit, collect, cancel
+ *		hash_threads.c	threads, and who does what
  *		hash_lanes.c	the files that one thread has in work
  *		hash_file.c		one file: its state before and after, its content
  *		sha256_lanes.c	SHA-256 of many messages at once
@@ -84,7 +85,8 @@ extern void hash_pool_set_throttle(HashPool *pool, Throttle *throttle);
 /* The root for the jobs submitted from now on; -1: none. */
 extern void hash_pool_set_root(HashPool *pool, int rootfd);
 
-extern void hash_pool_submit(HashPool *pool, HashJob *job);
+/* A list of jobs, linked by next; those that are cancelled end at once. */
+extern void hash_pool_submit(HashPool *pool, HashJob *jobs);
 
 /* Bytes that a submitted job has read so far. */
 extern int64_t hash_bytes(const HashJob *job);

@@ -67,6 +67,7 @@ struct HashLanes
 	Place		places[MAX_FILES];
 	HashJob    *done;
 	HashJob   **done_tail;
+	int			n_done;
 	int64_t		read_us;		/* how fast the disk was lately */
 	int64_t		read_bytes;
 	bool		uncached;
@@ -118,12 +119,18 @@ disk_is_slow(const HashLanes *lanes)
 }
 
 bool
-hash_lanes_room(const HashLanes *lanes, bool urgent)
+hash_lanes_room(const HashLanes *lanes, int more, bool urgent)
 {
 	int			most = disk_is_slow(lanes) ? 1 : lanes->kernel->lanes;
 
-	return lanes->n_reading < most + (urgent ? 1 : 0) &&
-		hash_lanes_count(lanes) < lanes->n_places;
+	return lanes->n_reading + more < most + (urgent ? 1 : 0) &&
+		hash_lanes_count(lanes) + more < lanes->n_places;
+}
+
+bool
+hash_lanes_should_go_on(const HashLanes *lanes)
+{
+	return lanes->n_reading > 0 && lanes->n_done < lanes->kernel->lanes / 4;
 }
 
 /* What comes next for a file after a step of it. */
@@ -146,6 +153,7 @@ advance(HashLanes *lanes, Place *place, HashStep step)
 	job->next = NULL;
 	*lanes->done_tail = job;
 	lanes->done_tail = &job->next;
+	lanes->n_done++;
 }
 
 void
@@ -214,6 +222,7 @@ hash_lanes_take_done(HashLanes *lanes)
 	if (lanes->done == NULL)
 		lanes->done_tail = &lanes->done;
 	job->next = NULL;
+	lanes->n_done--;
 	return job;
 }
 

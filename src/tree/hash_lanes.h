@@ -32,14 +32,23 @@ extern int	hash_lanes_count(const HashLanes *lanes);
 /* Of these, urgent ones. */
 extern int	hash_lanes_urgent(const HashLanes *lanes);
 
-/* Whether another file may be added; an urgent one need not wait for a lane. */
-extern bool hash_lanes_room(const HashLanes *lanes, bool urgent);
+/*
+ * Whether another file may be added after so many more; an urgent one need not
+ * wait for a lane.
+ */
+extern bool hash_lanes_room(const HashLanes *lanes, int more, bool urgent);
 
 /* Opens the job's file. */
 extern void hash_lanes_add(HashLanes *lanes, HashJob *job);
 
 /* Takes all files a piece further, at most; or the urgent ones alone. */
 extern void hash_lanes_step(HashLanes *lanes, bool urgent_only);
+
+/*
+ * Whether further steps come before what ended is to be taken out: where files
+ * are small, it would be one at a time.
+ */
+extern bool hash_lanes_should_go_on(const HashLanes *lanes);
 
 /*
  * When such a step has something to do, in microseconds of CLOCK_MONOTONIC;

@@ -19,6 +19,23 @@
 /* From this attempt on a file "keeps changing". */
 #define HASHING_RETRIES		2
 
+/* Jobs that are handed to the pool together. */
+#define HASHING_SUBMIT		64
+
+/* Files that a scan of an empty repository found are not examined before. */
+static bool
+was_examined(const HashItem *item)
+{
+	return item->info.mode != 0;
+}
+
+static void
+note_links(Engine *engine, const FileInfo *info, const char *path, size_t len)
+{
+	if (info->nlink > 1)
+		links_note(engine->links, info, path, len);
+}
+
 static HashItem *
 find_item(const Engine *engine, const char *path, size_t len)
 {
@@ -81,7 +98,8 @@ supersede(Engine *engine, HashItem *before, HashItem *item)
 	/* The file has changed; another look at the same state is no failure. */
 	if (before->retries > item->retries)
 		item->retries = before->retries;
-	if (!beneath_same_state(&before->info, &item->info))
+	if (was_examined(before) && was_examined(item) &&
+		!beneath_same_state(&before->info, &item->info))
 		item->retries++;
 	if (item->retries >= HASHING_RETRIES)
 	{
@@ -124,6 +142,7 @@ hashing_submit(Engine *engine, const Point *p)
 	item->scan_id = p->scan_id;
 	item->retries = p->retries;
 	item->since_us = p->since_us;
+	item->batches_taken = engine->batches_taken;
 	if (p->has_belief && !p->moved_away)
 	{
 		item->has_belief = true;
@@ -136,8 +155,24 @@ hashing_submit(Engine *engine, const Point *p)
 	item->job.urgent = item->epoch != EPOCH_NONE || item->scan_id == 0;
 	if (!item->job.urgent)
 		engine->scan_items++;
+	*engine->to_submit_end = &item->job;
+	engine->to_submit_end = &item->job.next;
+	if (++engine->n_to_submit == HASHING_SUBMIT)
+		hashing_start(engine);
+}
+
+void
+hashing_start(Engine *engine)
+{
+	HashJob    *jobs = engine->to_submit;
+
+	if (jobs == NULL)
+		return;
+	engine->to_submit = NULL;
+	engine->to_submit_end = &engine->to_submit;
+	engine->n_to_submit = 0;
 	hash_pool_set_root(engine->pool, engine->root.fd);
-	hash_pool_submit(engine->pool, &item->job);
+	hash_pool_submit(engine->pool, jobs);
 }
 
 /* There is no such file any more, and nobody is to wait for its hash. */
@@ -168,7 +203,8 @@ hashing_look_for_files(Engine *engine, const Scan *scan)
 			const HashJob *job = &item->job;
 			FileInfo	info;
 
-			if (!item->superseded && job->expected_size >= HASH_LARGE_FILE &&
+			if (!item->superseded &&
+				(job->expected_size >= HASH_LARGE_FILE || !was_examined(item)) &&
 				scan_covers(scan, job->path, job->len) &&
 				beneath_stat(engine->root.fd, job->path, job->len, &info) < 0 &&
 				(errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
@@ -193,21 +229,27 @@ hashing_bytes_under_way(const Engine *engine, int64_t scan_id)
 	return bytes;
 }
 
-/* A file of a repository without rows, found by a scan. */
+/* A file of a repository without rows, found by a scan and not examined yet. */
 void
-hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id)
+hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id,
+				 LastDirectory *last)
 {
 	Point		p = {
 		.path = (char *) finding->path, .len = finding->len, .hints = HINT_FOUND,
-		.epoch = epoch, .scan_id = scan_id, .info = finding->info
+		.epoch = epoch, .scan_id = scan_id
 	};
 
 	if (engine->config.calculate_hashes)
+	{
 		hashing_submit(engine, &p);
-	else if (beneath_stat(engine->root.fd, p.path, p.len, &p.info) == 0 &&
-			 S_ISREG(p.info.mode) &&
-			 is_wanted(engine, p.path, p.len, p.info.stat.size, false))
-		report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, scan_id);
+		return;
+	}
+	if (beneath_stat_near(engine->root.fd, p.path, p.len, last, &p.info) < 0 ||
+		!S_ISREG(p.info.mode) ||
+		!is_wanted(engine, p.path, p.len, p.info.stat.size, false))
+		return;
+	note_links(engine, &p.info, p.path, p.len);
+	report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, scan_id);
 }
 
 /* Whether the row of this path is known not to have the file's hash. */
@@ -328,16 +370,32 @@ written_since(const Engine *engine, const HashItem *item)
 						  job->len - (name - job->path)) & HINT_CONTENT) != 0;
 }
 
+/*
+ * Whether the path still names the file that was hashed.  It did when it was
+ * opened; where everything is watched and no event has come since, it does.
+ */
+static bool
+is_still_there(Engine *engine, const HashItem *item, LastDirectory *last)
+{
+	const HashJob *job = &item->job;
+	FileInfo	now;
+
+	if (item->batches_taken == engine->batches_taken && changes_sees_all(engine))
+		return true;
+	return beneath_stat_near(engine->root.fd, job->path, job->len, last, &now) == 0 &&
+		beneath_same_state(&now, &job->info) && !written_since(engine, item);
+}
+
 static void
 hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 {
 	const HashJob *job = &item->job;
 	const ProtoBelief *b = &item->belief;
 	const ProtoStat *s = &job->info.stat;
-	FileInfo	now;
 
 	if (job->result == HASH_DONE &&
-		(s->inode != item->info.stat.inode || s->btime_ns != item->info.stat.btime_ns ||
+		((was_examined(item) &&
+		  (s->inode != item->info.stat.inode || s->btime_ns != item->info.stat.btime_ns)) ||
 		 !is_wanted(engine, job->path, job->len, s->size, item->has_belief)))
 	{
 		/* Another file has come to this name: whose row it has is not known.
@@ -345,13 +403,12 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 		look_again(engine, item, HINT_CONTENT | HINT_HALF, 0, item->epoch, item->scan_id);
 		return;
 	}
-	if (job->result != HASH_DONE ||
-		beneath_stat_near(engine->root.fd, job->path, job->len, last, &now) < 0 ||
-		!beneath_same_state(&now, &job->info) || written_since(engine, item))
+	if (job->result != HASH_DONE || !is_still_there(engine, item, last))
 	{
 		hash_failed(engine, item);
 		return;
 	}
+	note_links(engine, &job->info, job->path, job->len);
 	report_file(engine,
 				!item->has_belief ? PROTO_OP_ADDED :
 				b->has_hash && b->size == s->size && b->mtime_ns == s->mtime_ns &&

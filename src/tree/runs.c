@@ -237,7 +237,12 @@ static void
 end_run(Engine *engine, ScanRun *run)
 {
 	Cure		cure = {engine, run->scan};
+	ScanStatus	status;
 
+	/* files that went out unexamined were noted when they were hashed */
+	scan_status(run->scan, &status);
+	if (run->result == PROTO_SCAN_COMPLETE && status.direct && run->links_round != 0)
+		links_searched(engine->links, run->links_round);
 	if (run->result == PROTO_SCAN_COMPLETE)
 		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
 	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
@@ -305,7 +310,7 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 static void
 scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 {
-	if (!status->cancelled && !status->failed && run->links_round != 0)
+	if (!status->cancelled && !status->failed && !status->direct && run->links_round != 0)
 		links_searched(engine->links, run->links_round);
 	if (status->cancelled)
 		run->drained = true;
@@ -452,6 +457,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 {
 	ProtoBeliefsRequest request;
 	ScanStatus	status;
+	LastDirectory last;
 
 	if (run->scan == NULL)
 		return;
@@ -461,6 +467,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		report_request_beliefs(engine, &request);
 	}
 	run->put_off = false;
+	beneath_begin(&last);
 	while (may_go_on(engine, run))
 	{
 		Finding    *finding = scan_take_finding(run->scan);
@@ -472,7 +479,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		if (run->result == PROTO_SCAN_CANCELLED)
 			;					/* nobody wants it */
 		else if (finding->kind == FINDING_ADDED)
-			hashing_new_file(engine, finding, run->epoch, run->id);
+			hashing_new_file(engine, finding, run->epoch, run->id, &last);
 		else
 		{
 			/* closed for a moment only: what is there is still to be compared */
@@ -486,6 +493,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		}
 		free(finding);
 	}
+	beneath_end(&last);
 	scan_status(run->scan, &status);
 	if (run->id != 0)
 		engine->progress_due = true;	/* also while a large file is hashed */

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #define SCAN_PAGE_ROWS		10000
-#define SCAN_MAX_FINDINGS	4096
 /* Enough for the two halves of a rename of a hundred thousand files. */
 #define SCAN_SPOOL_MEMORY	(16 * 1024 * 1024)
 
@@ -54,12 +53,12 @@ struct Scan
 	ProtoBuf	request_text;	/* what request points to */
 	bool		arrived;		/* page holds an answer */
 	Page		page;
-	Finding    *first_finding;
-	Finding   **last_finding;
-	size_t		n_findings;
+
+	Findings	findings;		/* has a lock of its own */
 
 	atomic_uint_fast64_t files;
 	atomic_uint_fast64_t believed;
+	atomic_bool direct;			/* no rows at all */
 
 	/* the thread's own */
 	ThrottleMeter meter;
@@ -67,7 +66,6 @@ struct Scan
 	size_t		at;				/* in current */
 	bool		requested;
 	bool		streaming;		/* more pages follow */
-	bool		direct;			/* no rows at all */
 	char	   *unknown;		/* rows below this directory stay */
 	size_t		unknown_len;
 };
@@ -140,6 +138,7 @@ request_range(Scan *scan, const ScanPlace *place, const char *after, size_t len,
 static bool
 next_page(Scan *scan)
 {
+	findings_flush(&scan->findings);
 	pthread_mutex_lock(&scan->lock);
 	while (!scan->arrived && !scan->cancel && scan->error == 0)
 		pthread_cond_wait(&scan->changed, &scan->lock);
@@ -190,33 +189,12 @@ peek_belief(Scan *scan, const ScanPlace *place)
 
 static bool
 add_finding(Scan *scan, FindingKind kind, const char *path, size_t len,
-			ProtoProblem problem, int error, const FileInfo *info)
+			ProtoProblem problem, int error)
 {
-	Finding    *finding = calloc(1, sizeof(Finding) + len + 1);
-	bool		first;
-
-	if (finding == NULL)
-	{
-		scan->error = ENOMEM;
-		return false;
-	}
-	finding->kind = kind;
-	finding->problem = problem;
-	finding->error = error;
-	if (info)
-		finding->info = *info;
-	finding->len = len;
-	memcpy(finding->path, path, len);
-	pthread_mutex_lock(&scan->lock);
-	while (scan->n_findings >= SCAN_MAX_FINDINGS && !scan->cancel)
-		pthread_cond_wait(&scan->changed, &scan->lock);
-	*scan->last_finding = finding;
-	scan->last_finding = &finding->next;
-	first = scan->n_findings++ == 0;
-	pthread_mutex_unlock(&scan->lock);
-	if (first)
-		notify(scan);
-	return true;
+	if (findings_add(&scan->findings, kind, path, len, problem, error))
+		return true;
+	scan->error = ENOMEM;
+	return false;
 }
 
 static bool
@@ -234,7 +212,7 @@ add_problem(Scan *scan, const WalkEntry *entry)
 		problem = PROTO_PROBLEM_PERMISSION;
 	return add_finding(scan, entry->kind == WALK_UNKNOWN_RULES ? FINDING_RULES :
 					   FINDING_PROBLEM, entry->path, entry->len, problem,
-					   entry->error, NULL);
+					   entry->error);
 }
 
 static bool
@@ -256,7 +234,7 @@ static bool
 add_file(Scan *scan, const char *path, size_t len, const FileInfo *info)
 {
 	if (scan->direct)
-		return add_finding(scan, FINDING_ADDED, path, len, 0, 0, info);
+		return add_finding(scan, FINDING_ADDED, path, len, 0, 0);
 	return add_candidate(scan, CANDIDATE_ADDED, path, len, info->stat.inode,
 						 info->stat.btime_ns, info->stat.size, info->stat.mtime_ns);
 }
@@ -307,6 +285,18 @@ compare_paths(const char *a, size_t a_len, const char *b, size_t b_len)
 
 /* ---- the merge ---- */
 
+/*
+ * Whether files that are new need not be examined here: who gets them will,
+ * and what size they have does not matter before.
+ */
+static bool
+engine_examines_all(const ScanOptions *options)
+{
+	return !options->calculate_hashes ||
+		(filter_accepts_size(options->filter, 0) &&
+		 filter_accepts_size(options->filter, INT64_MAX));
+}
+
 static bool
 scan_place(Scan *scan, const ScanPlace *place)
 {
@@ -326,15 +316,16 @@ scan_place(Scan *scan, const ScanPlace *place)
 	memcpy(after, place->path, place->len);
 	after[place->len] = '/';
 	request_range(scan, place, after, place->len > 0 ? place->len + 1 : 0, true);
+	if (!next_range_page(scan, place))
+		return false;
+	scan->direct = place->len == 0 && scan->current.count == 0 && !scan->streaming;
+	options.names_only = scan->direct && engine_examines_all(&scan->options);
 	walk = walk_open(scan->options.rootfd, place->path, place->len, &options);
 	if (walk == NULL)
 	{
 		scan->error = ENOMEM;
 		return false;
 	}
-	if (!next_range_page(scan, place))
-		goto done;
-	scan->direct = place->len == 0 && scan->current.count == 0 && !scan->streaming;
 
 	while ((more = walk_next(walk, &entry)) == 1)
 	{
@@ -366,7 +357,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 			case WALK_FILE:
 				if (atomic_fetch_add(&scan->files, 1) % SCAN_THROTTLE_FILES == 0)
 					throttle_pass(&scan->meter, &scan->cancel);
-				if (entry.info.nlink > 1)
+				if (!options.names_only && entry.info.nlink > 1)
 					links_note(scan->options.links, &entry.info, entry.path, entry.len);
 				if (c == 0 ? !compare_file(scan, b, &entry.info) :
 					!entry.unsure && !add_file(scan, entry.path, entry.len, &entry.info))
@@ -428,6 +419,7 @@ scan_main(void *arg)
 	if (ok && candidates_match(scan->candidates) < 0)
 		scan->error = errno;
 	throttle_end(&scan->meter);
+	findings_flush(&scan->findings);
 	pthread_mutex_lock(&scan->lock);
 	page_free(&scan->current);
 	scan->ended = true;
@@ -546,7 +538,7 @@ scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options)
 	scan->options = *options;
 	scan->places = places;
 	scan->n_places = scan_reduce_places(places, n_places);
-	scan->last_finding = &scan->first_finding;
+	findings_init(&scan->findings, options->notify_fd);
 	proto_buf_init(&scan->request_text);
 	pthread_mutex_init(&scan->lock, NULL);
 	pthread_cond_init(&scan->changed, NULL);
@@ -572,23 +564,18 @@ scan_cancel(Scan *scan)
 	scan->cancel = true;
 	pthread_cond_broadcast(&scan->changed);
 	pthread_mutex_unlock(&scan->lock);
+	findings_cancel(&scan->findings);
 }
 
 void
 scan_free(Scan *scan)
 {
-	Finding    *finding;
-
 	if (!pthread_equal(scan->thread, pthread_self()))
 	{
 		scan_cancel(scan);
 		pthread_join(scan->thread, NULL);
 	}
-	while ((finding = scan->first_finding) != NULL)
-	{
-		scan->first_finding = finding->next;
-		free(finding);
-	}
+	findings_free(&scan->findings);
 	page_free(&scan->page);
 	page_free(&scan->current);
 	proto_buf_free(&scan->request_text);
@@ -654,31 +641,20 @@ scan_give_beliefs(Scan *scan, const ProtoBeliefsHeader *header, ProtoReader body
 Finding *
 scan_take_finding(Scan *scan)
 {
-	Finding    *finding;
-
-	pthread_mutex_lock(&scan->lock);
-	finding = scan->first_finding;
-	if (finding != NULL)
-	{
-		scan->first_finding = finding->next;
-		if (scan->first_finding == NULL)
-			scan->last_finding = &scan->first_finding;
-		if (scan->n_findings-- == SCAN_MAX_FINDINGS)
-			pthread_cond_broadcast(&scan->changed);
-	}
-	pthread_mutex_unlock(&scan->lock);
-	return finding;
+	return findings_take(&scan->findings);
 }
 
 void
 scan_status(Scan *scan, ScanStatus *status)
 {
 	pthread_mutex_lock(&scan->lock);
-	status->finished = scan->ended && scan->first_finding == NULL;
+	status->finished = scan->ended;
 	status->cancelled = scan->cancel;
 	status->error = scan->error;
 	status->failed = scan->error != 0;
 	pthread_mutex_unlock(&scan->lock);
+	status->finished = status->finished && !findings_left(&scan->findings);
+	status->direct = scan->direct;
 	status->files = atomic_load(&scan->files);
 	status->believed = atomic_load(&scan->believed);
 }

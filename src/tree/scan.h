@@ -15,6 +15,7 @@
 #define FSYNC_SCAN_H
 
 #include "candidates.h"
+#include "findings.h"
 #include "links.h"
 #include "throttle.h"
 #include "walk.h"
@@ -66,27 +67,7 @@ extern bool scan_wants_beliefs(Scan *scan, ProtoBeliefsRequest *request);
 extern bool scan_give_beliefs(Scan *scan, const ProtoBeliefsHeader *header,
 							  ProtoReader body);
 
-/* What goes to the engine at once. */
-typedef enum FindingKind
-{
-	FINDING_ADDED,				/* a file of a repository without rows */
-	FINDING_PROBLEM,			/* problem and message; the path is not to be
-								 * tracked, or its rows stay */
-	FINDING_RULES,				/* the same of a .fsyncignore */
-} FindingKind;
-
-typedef struct Finding
-{
-	struct Finding *next;
-	FindingKind kind;
-	ProtoProblem problem;
-	int			error;			/* errno, or 0 */
-	FileInfo	info;			/* added */
-	size_t		len;
-	char		path[];
-} Finding;
-
-/* The oldest finding, which the caller frees, or NULL; never waits. */
+/* The oldest of what goes to the engine at once, which the caller frees, or NULL. */
 extern Finding *scan_take_finding(Scan *scan);
 
 typedef struct ScanStatus
@@ -94,6 +75,8 @@ typedef struct ScanStatus
 	bool		finished;		/* and no finding is left */
 	bool		failed;			/* error is the errno */
 	bool		cancelled;
+	bool		direct;			/* there were no rows: all goes out at once, with
+								 * the names that were found only */
 	int			error;
 	uint64_t	files;			/* compared */
 	uint64_t	believed;		/* rows */

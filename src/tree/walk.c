@@ -218,22 +218,23 @@ enter_prefix(Walk *walk, WalkEntry *entry)
 	return enter(walk, entry, len);
 }
 
-/* A file, as far as we know. */
+/* A file, as far as we know; look is NULL where it was not examined. */
 static int
 visit_file(Walk *walk, WalkEntry *entry, const Look *look, size_t name_len, size_t path_len)
 {
 	const char *name = walk->path + path_len - name_len;
-	int			error = look->error;
+	int			error = look ? look->error : 0;
 
 	if (error == ENOENT ||
-		(error == 0 && (!S_ISREG(look->info.mode) ||
-						!filter_accepts_size(walk->options.filter, look->info.stat.size))))
+		(look && error == 0 &&
+		 (!S_ISREG(look->info.mode) ||
+		  !filter_accepts_size(walk->options.filter, look->info.stat.size))))
 		return 0;
 	if (walk->options.utf8 && !filter_valid_utf8(name, name_len))
 		return yield(walk, entry, WALK_BAD_NAME, false, path_len, 0);
 	if (path_len > PROTO_PATH_MAX)
 		return yield(walk, entry, WALK_TOO_LONG, false, path_len, 0);
-	if (error == 0)
+	if (look && error == 0)
 		entry->info = look->info;
 	return yield(walk, entry, error ? WALK_UNKNOWN_FILE : WALK_FILE, false, path_len, error);
 }
@@ -277,8 +278,8 @@ visit_next(Walk *walk, WalkEntry *entry)
 		return enter(walk, entry, at + len);
 	}
 	if (piece->error == 0)
-		return visit_file(walk, entry, &piece->looks[level->next - 1 - piece->from],
-						  len, at + len);
+		return visit_file(walk, entry, name->file && walk->options.names_only ? NULL :
+						  &piece->looks[level->next - 1 - piece->from], len, at + len);
 	return means_absent(piece->error) ? 0 :
 		yield(walk, entry, WALK_UNKNOWN_FILE, false, at + len, piece->error);
 }

@@ -26,7 +26,8 @@
 
 typedef enum WalkKind
 {
-	WALK_FILE,					/* a regular file that is tracked; info filled */
+	WALK_FILE,					/* a regular file that is tracked; info filled,
+								 * but with names_only */
 	WALK_UNKNOWN_FILE,			/* it is there, but stat failed: error is its
 								 * errno; its row stays */
 	WALK_UNKNOWN_DIRECTORY,		/* could not be opened, or read to its end:
@@ -61,6 +62,8 @@ typedef struct WalkOptions
 {
 	const Filter *filter;
 	bool		utf8;			/* names must be valid UTF-8 */
+	bool		names_only;		/* files of a known type are not examined, nor
+								 * their sizes accepted */
 	const MountSet *guarded;	/* directories not to enter; may be NULL */
 	Throttle   *throttle;		/* of threads that help; NULL: none */
 } WalkOptions;

@@ -51,7 +51,7 @@ grow(void **array, size_t *cap, size_t need, size_t element)
 }
 
 static int
-add_name(Directory *dir, const char *name, size_t len, bool directory)
+add_name(Directory *dir, const char *name, size_t len, bool directory, bool file)
 {
 	Name	   *n;
 	char	   *p;
@@ -67,6 +67,7 @@ add_name(Directory *dir, const char *name, size_t len, bool directory)
 	n = &dir->names[dir->n_names++];
 	n->offset = (uint32_t) dir->arena_used;
 	n->directory = directory;
+	n->file = file;
 	dir->n_directories += directory;
 	p = dir->arena + dir->arena_used;
 	memcpy(p, name, len);
@@ -124,10 +125,10 @@ take_entry(const WalkOptions *options, Directory *dir, int fd, char *path, size_
 
 	memcpy(path + at, name, len + 1);
 	if (file && filter_accepts_file_in(options->filter, dir->rules, path, at + len) &&
-		add_name(dir, name, len, false) < 0)
+		add_name(dir, name, len, false, entry->d_type == DT_REG) < 0)
 		return -1;
 	if (directory && filter_accepts_directory_in(options->filter, dir->rules, path, at + len) &&
-		add_name(dir, name, len, true) < 0)
+		add_name(dir, name, len, true, false) < 0)
 		return -1;
 	return 0;
 }
@@ -238,11 +239,34 @@ read_rules(const WalkOptions *options, Directory *dir, int fd)
 	return 0;
 }
 
+/* Examines the piece's names in the open directory; 0, or -1 when out of memory. */
+static int
+look_at_names(const WalkOptions *options, Piece *piece, int fd)
+{
+	const Directory *dir = piece->dir;
+
+	piece->looks = malloc((piece->to - piece->from + 1) * sizeof(Look));
+	if (piece->looks == NULL)
+		return -1;
+	for (size_t i = piece->from; i < piece->to; i++)
+	{
+		const Name *name = &dir->names[i];
+		Look	   *look = &piece->looks[i - piece->from];
+
+		look->error = 0;
+		if (!name->directory && !(name->file && options->names_only) &&
+			beneath_stat_at(fd, dir->arena + name->offset, &look->info) < 0)
+			look->error = errno;
+	}
+	return 0;
+}
+
 int
 reader_read(Reader *reader, Piece *piece)
 {
 	Directory  *dir = piece->dir;
 	bool		first = piece->from == 0;
+	bool		failed = false;
 	int			fd = dir->fd;
 
 	if (fd < 0)
@@ -266,22 +290,13 @@ reader_read(Reader *reader, Piece *piece)
 		}
 		piece->to = dir->n_names < READ_NAMES ? dir->n_names : READ_NAMES;
 	}
-	piece->looks = malloc((piece->to - piece->from + 1) * sizeof(Look));
-	for (size_t i = piece->from; piece->looks != NULL && i < piece->to; i++)
-	{
-		const Name *name = &dir->names[i];
-		Look	   *look = &piece->looks[i - piece->from];
-
-		look->error = 0;
-		if (!name->directory &&
-			beneath_stat_at(fd, dir->arena + name->offset, &look->info) < 0)
-			look->error = errno;
-	}
+	if (look_at_names(&reader->context->options, piece, fd) < 0)
+		failed = true;
 	if (first)
 		keep_open(reader->context, dir, fd, piece->to);
 	else if (fd != dir->fd)
 		close(fd);
-	return piece->looks != NULL ? 0 : -1;
+	return failed ? -1 : 0;
 }
 
 void

@@ -36,6 +36,7 @@ typedef struct Name
 	uint32_t	offset;
 	uint16_t	len;			/* with the '/' */
 	bool		directory;
+	bool		file;			/* a regular file, as the directory says */
 } Name;
 
 /* Filled in with its first piece, and not changed any more. */

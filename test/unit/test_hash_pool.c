@@ -528,6 +528,55 @@ test_pool_fresh(void)
 	close(notify_fd);
 }
 
+/*
+ * Fails if jobs that are submitted together are not all done, or if one that
+ * was cancelled before is hashed, or waits in the large lane.
+ */
+static void
+test_pool_list(void)
+{
+	enum { files = 300 };
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	HashPool   *pool = hash_pool_create(3, notify_fd);
+	HashJob    *jobs = NULL;
+	int			left = files;
+	int			wrong = 0;
+
+	FILES_MUST(pool != NULL);
+	hash_pool_set_root(pool, rootfd);
+	files_write_at(rootfd, "abc", "abc", 3);
+	for (int i = 0; i < files; i++)
+	{
+		HashJob    *job = new_job("abc", i % 3 == 2 ? INT64_C(1) << 40 : 3);
+
+		job->next = jobs;
+		jobs = job;
+		if (i % 3 != 0)
+			hash_pool_cancel(pool, job);
+	}
+	hash_pool_submit(pool, jobs);
+	EQUALS(hash_pool_outstanding(pool), files);
+	while (left > 0)
+	{
+		HashJob    *job = wait_collect(pool, notify_fd, PATIENCE_MS);
+
+		FILES_MUST(job != NULL);
+		while (job != NULL)
+		{
+			HashJob    *next = job->next;
+
+			wrong += job->result != (job->cancelled ? HASH_CANCELLED : HASH_DONE);
+			free_job(job);
+			left--;
+			job = next;
+		}
+	}
+	EQUALS(wrong, 0);
+	EQUALS(hash_pool_outstanding(pool), 0);
+	hash_pool_destroy(pool);
+	close(notify_fd);
+}
+
 /* The same on ramfs, see files_mount_ramfs(). */
 static void
 test_pool_fresh_ramfs(const char *path)
@@ -557,6 +606,7 @@ run_all(void)
 	files_write_at(rootfd, "abc", "abc", 3);
 	test_pool_fresh_ramfs(root);
 	test_pool_all_done();
+	test_pool_list();
 	test_pool_large();
 	test_pool_urgent();
 	test_pool_no_root();

@@ -506,6 +506,10 @@ test_unreadable(void)
 static void
 test_direct(void)
 {
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
+	const Filter *any = options.filter;
+	const char *error;
+
 	begin();
 	files_mkdir_at(rootfd, "d");
 	make_file("a");
@@ -515,6 +519,18 @@ test_direct(void)
 	check_scan("d", "+d/b ", "but not those of a part of the tree");
 	row_without_file("zzz");
 	check_scan(".", "!bad\xff:2 +a +d/b -zzz ", "nor where there is a row");
+	n_rows = 0;
+
+	/* sizes are looked at here, unless the engine looks at all files anyway */
+	settings.min_size = 1000;
+	options.filter = filter_create(&settings, &error);
+	FILES_MUST(options.filter != NULL);
+	check_scan(".", "", "files that are too small are no news");
+	options.calculate_hashes = false;
+	check_scan(".", "*a !bad\xff:2 *d/b ", "without hashes that is found out later");
+	options.calculate_hashes = true;
+	filter_free((Filter *) options.filter);
+	options.filter = any;
 	end();
 }
 
@@ -643,7 +659,7 @@ test_cancel(void)
 			sched_yield();
 			scan_status(scan, &status);
 		}
-		while (status.files < 4097);
+		while (status.files <= FINDINGS_QUEUE);
 		HOLDS(!status.finished);
 		while (turn == 1 && !status.finished)
 		{

@@ -335,6 +335,47 @@ test_kinds(void)
 	free(root);
 }
 
+/*
+ * Fails if names alone are not the names of the files, or if files are examined
+ * for them: a size that is not wanted would show.
+ */
+static void
+test_names_only(void)
+{
+	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
+	Filter	   *any = filter;
+	char	   *root = files_temp_dir();
+	int			fd = files_open_dir(root);
+	int			rootfd = files_open_dir(root);
+	const char *error;
+	Walk	   *walk;
+	WalkEntry	entry = {.info.nlink = 99};
+
+	files_write_at(fd, "a", "1", 1);
+	files_mkdir_at(fd, "d");
+	files_write_at(fd, "d/b", "22", 2);
+	FILES_MUST(mkfifoat(fd, "fifo", 0600) == 0);
+	FILES_MUST(symlinkat("a", fd, "link") == 0);
+	settings.min_size = 2;
+	filter = filter_create(&settings, &error);
+	FILES_MUST(filter != NULL);
+	options.filter = filter;
+	CHECK_WALK(root, "", "f d/b");
+	options.names_only = true;
+	CHECK_WALK(root, "", "f a", "f d/b");
+	walk = walk_open(rootfd, "", 0, &options);
+	while (walk_next(walk, &entry) == 1)
+		EQUALS(entry.info.nlink, 99);
+	walk_close(walk);
+	options.names_only = false;
+	filter_free(filter);
+	options.filter = filter = any;
+	close(rootfd);
+	close(fd);
+	files_remove_tree(root);
+	free(root);
+}
+
 /* ---------------------------------------------------------------------
  * Depth and size
  * ---------------------------------------------------------------------
@@ -837,7 +878,11 @@ main(void)
 	test_order();
 	test_names();
 	test_kinds();
+	test_names_only();
 	test_random_trees();
+	options.names_only = true;
+	test_random_trees();
+	options.names_only = false;
 	test_deep_tree();
 	test_descriptors();
 	test_large_directory();
