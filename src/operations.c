@@ -12,13 +12,9 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "operations.h"
-
-/* Rows after which the planner should not wait for autovacuum to learn of them. */
-#define ANALYZE_AFTER_ADDED		1000
 
 static SessionPlan close_interrupted_plan = {
 	.sql = "UPDATE %1$s.sync_operations"
@@ -168,57 +164,20 @@ complete_scan(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	apply_expire_problems(objects, repository_id, start_time);
 }
 
-/*
- * The run is over and recorded by now: where ANALYZE cannot have its lock,
- * autovacuum does it later.
- */
-static void
-analyze_file_records(const ExtensionObjects *objects)
-{
-	MemoryContext old_context = CurrentMemoryContext;
-
-	PG_TRY();
-	{
-		if (session_begin(objects, "fsync: analyzing file_records"))
-		{
-			char	   *name = get_namespace_name(objects->schema);
-			char	   *sql = psprintf("ANALYZE %s",
-									   quote_qualified_identifier(name, "file_records"));
-
-			if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
-				elog(ERROR, "could not execute \"%s\"", sql);
-			session_commit();
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(old_context);
-		error = CopyErrorData();
-		if (!session_error_is_transient(error->sqlerrcode))
-			PG_RE_THROW();
-		FlushErrorState();
-		session_abort();
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-}
-
 bool
 operations_end(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-			   const OperationEnd *end)
+			   const OperationEnd *end, bool *first_scan)
 {
 	Datum		values[9];
 	char		nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
-	bool		first_scan = false;
 
+	*first_scan = false;
 	if (!session_begin(objects, "fsync: ending a run"))
 		return false;
 	values[0] = UUIDPGetDatum(repository_id);
 	if (end->completed)
-		first_scan = session_execute(objects, &first_scan_plan, values, NULL,
-									 SPI_OK_SELECT) == 1;
+		*first_scan = session_execute(objects, &first_scan_plan, values, NULL,
+									  SPI_OK_SELECT) == 1;
 
 	values[0] = Int64GetDatum(end->id);
 	values[1] = CStringGetTextDatum(end->completed ? "completed" :
@@ -243,9 +202,6 @@ operations_end(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 		complete_scan(objects, repository_id, end, DatumGetTimestampTz(start));
 	}
 	session_commit();
-
-	if (first_scan && end->counts.added >= ANALYZE_AFTER_ADDED)
-		analyze_file_records(objects);
 	return true;
 }
 

@@ -46,10 +46,11 @@ typedef struct OperationEnd
 /*
  * Ends it.  A completed run also becomes the repository's last complete scan,
  * stores identity and mounts, and expires problems not seen again since it
- * began; the first one analyses file_records if it added much.
+ * began.  Sets *first_scan if none had completed before it.
  */
 extern bool operations_end(const ExtensionObjects *objects,
-						   const pg_uuid_t *repository_id, const OperationEnd *end);
+						   const pg_uuid_t *repository_id, const OperationEnd *end,
+						   bool *first_scan);
 
 /* One row for a burst of real-time changes, already over. */
 extern bool operations_record_burst(const ExtensionObjects *objects,

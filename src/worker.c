@@ -708,6 +708,19 @@ advance(WorkerRepository *repository, int64 *deadline)
 		lower_deadline(deadline, repository->retry_at);
 }
 
+static bool
+somebody_waits(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, repositories)
+	{
+		if (((WorkerRepository *) lfirst(lc))->flushes != NIL)
+			return true;
+	}
+	return false;
+}
+
 static void
 turn(void)
 {
@@ -724,6 +737,7 @@ turn(void)
 	foreach(lc, repositories)
 		advance(lfirst(lc), &deadline);
 	share_limit();
+	analyze_advance(now, somebody_waits(), &deadline);
 	if (history_closed)
 		prune_advance(now, &deadline);
 	lower_deadline(&deadline, tree_orphans_poll(now));

@@ -11,6 +11,7 @@
  *		worker_runs.c		scans, bursts of real-time changes, barriers
  *		worker_verify.c		verifications
  *		worker_state.c		state: derived, stored, published, logged
+ *		worker_analyze.c	statistics after a first scan
  *		worker_prune.c		removal of history and of changes that are old
  *
  * There is one thread and one loop.  Each turn lets every repository advance:
@@ -298,6 +299,11 @@ extern void worker_copy_text(char *to, size_t size, ProtoStr from);
 extern void worker_set_condition(Condition *condition, const char *reason, const char *hint);
 extern bool state_is_published(const WorkerRepository *repository);
 extern void state_refresh(WorkerRepository *repository, int64 now, int64 *deadline);
+
+/* worker_analyze.c */
+/* The first scan of a repository is complete, and has added so many rows. */
+extern void analyze_want(int64 rows);
+extern void analyze_advance(int64 now, bool somebody_waits, int64 *deadline);
 
 /* worker_prune.c */
 extern void prune_advance(int64 now, int64 *deadline);

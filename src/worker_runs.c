@@ -243,6 +243,7 @@ typedef struct EndWork
 {
 	OperationEnd end;
 	bool		found;
+	bool		first_scan;
 } EndWork;
 
 static void
@@ -250,7 +251,8 @@ end_work(WorkerRepository *repository, void *arg)
 {
 	EndWork    *work = arg;
 
-	work->found = operations_end(&worker_objects, &repository->row->id, &work->end);
+	work->found = operations_end(&worker_objects, &repository->row->id, &work->end,
+								 &work->first_scan);
 }
 
 static void
@@ -319,6 +321,8 @@ runs_finish(WorkerRepository *repository)
 		return false;
 	if (!work.found)
 		worker_request_reload();
+	if (work.first_scan)
+		analyze_want(run->counts.added);
 
 	run->phase = RUN_NONE;
 	repository->last_run_end = clock_ms();

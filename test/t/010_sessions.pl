@@ -219,6 +219,59 @@ is(worker_pid($node, 'postgres'), $worker, 'by the same worker');
 is($node->safe_psql('postgres', "SELECT count(*) FROM fsync_problems"), '0',
 	'a lock makes no problems of files');
 
+# ---- statistics after a first scan ----
+
+my $large = new_root('large');
+my $analyzed = "SELECT reltuples >= 1200 FROM pg_class WHERE oid = 'file_records'::regclass";
+my $analyzing = "SELECT count(*) FROM pg_stat_activity
+	WHERE query = 'fsync: analyzing file_records' AND state = 'active' AND wait_event_type = 'Lock'";
+
+write_file("$large/$_.txt", $_) foreach 1 .. 1200;
+$node->safe_psql('postgres', 'ALTER TABLE file_records SET (autovacuum_enabled = off)');
+my $large_id = add_repository($node, $large);
+wait_equal($node, $large_id, $large, 'a first scan of many files');
+ok($node->poll_query_until('postgres', $analyzed), 'a first scan of many files: statistics come');
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
+
+# A lock that ANALYZE waits for, until it gives up after two seconds.
+my $locker = start_sql($node, 'postgres', 'locker', "
+BEGIN;
+LOCK TABLE file_records IN SHARE UPDATE EXCLUSIVE MODE;
+SELECT pg_sleep(600)");
+wait_for_backend($node, 'locker', "wait_event = 'PgSleep'");
+$large_id = add_repository($node, $large);
+wait_ok($node, $large_id, 'statistics are held up');
+ok($node->poll_query_until('postgres', $analyzing, '1'),
+	'statistics are held up: who waited for the files has its answer by then');
+wait_equal($node, $large_id, $large, 'statistics are held up');
+$node->safe_psql('postgres',
+	"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'");
+finish_sql($locker);
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
+
+# An index of a user's that cannot be analyzed.
+my $log = -s $node->logfile;
+$node->safe_psql('postgres', q(
+CREATE FUNCTION picky(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+		WHERE pid = pg_catalog.pg_backend_pid() AND query LIKE '%analyzing%') THEN
+		RAISE EXCEPTION 'nobody analyzes me';
+	END IF;
+	RETURN $1;
+END $$;
+CREATE INDEX by_picky ON file_records (picky(file_size))));
+$large_id = add_repository($node, $large);
+wait_equal($node, $large_id, $large, 'statistics fail');
+$node->wait_for_log(qr/LOG:  could not analyze table "file_records" of database \d+: nobody analyzes me/, $log);
+is($node->safe_psql('postgres', "SELECT count(*) FROM fsync_status() WHERE state <> 'watching'"),
+	'0', 'statistics fail: no repository is the worse for it');
+is( $node->safe_psql('postgres',
+		"SELECT status FROM sync_operations WHERE repository_id = '$large_id'"),
+	'completed', 'statistics fail: the scan is complete');
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
+$node->safe_psql('postgres', 'DROP INDEX by_picky');
+
 # ---- settings forced on the worker ----
 
 $node->safe_psql('postgres', q(

@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_analyze.c
+ *		Statistics after a first scan, which made a table many times as large.
+ *
+ * Who waits for the files wants them, not the statistics: these are for plans
+ * that come later.  So the barriers that the scan held up are answered first,
+ * but somebody who always waits puts it off no longer than a second.
+ *
+ * When it fails, or the worker ends before, autovacuum does it some time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "worker.h"
+
+/* Rows after which the planner should not wait for autovacuum to learn of them. */
+#define ANALYZE_AFTER_ADDED		1000
+
+#define ANALYZE_DELAY_MS		1000
+
+static int64 analyze_at = NEVER;
+
+static void
+analyze_work(WorkerRepository *repository, void *arg)
+{
+	char	   *name;
+	char	   *sql;
+
+	if (!session_begin(&worker_objects, "fsync: analyzing file_records"))
+		return;
+	name = get_namespace_name(worker_objects.schema);
+	sql = psprintf("ANALYZE %s", quote_qualified_identifier(name, "file_records"));
+	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not execute \"%s\"", sql);
+	session_commit();
+}
+
+void
+analyze_want(int64 rows)
+{
+	if (rows >= ANALYZE_AFTER_ADDED)
+		analyze_at = Min(analyze_at, clock_ms() + ANALYZE_DELAY_MS);
+}
+
+void
+analyze_advance(int64 now, bool somebody_waits, int64 *deadline)
+{
+	ErrorData  *error;
+
+	if (analyze_at == NEVER)
+		return;
+	if (somebody_waits && now < analyze_at)
+	{
+		lower_deadline(deadline, analyze_at);
+		return;
+	}
+	analyze_at = NEVER;
+	error = worker_try(NULL, analyze_work, NULL);
+	if (error != NULL && !session_error_is_transient(error->sqlerrcode))
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not analyze table \"%s\" of database %u: %s",
+						"file_records", MyDatabaseId, error->message)));
+}
