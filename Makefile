@@ -165,7 +165,7 @@ DATA = $(wildcard fsync--*.sql)
 MODULE_big = fsync
 PGFILEDESC = "fsync - a table that is equal to the files under a directory"
 SHARED_SOURCES = $(wildcard src/tree/protocol.c src/tree/messages.c src/tree/filter.c src/tree/glob.c \
-	src/tree/lag.c src/tree/presets.c)
+	src/tree/lag.c src/tree/patterns.c src/tree/presets.c)
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c) $(SHARED_SOURCES))
 
 # PostgreSQL's headers as system headers: -Wextra is for our own files.  Its

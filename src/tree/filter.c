@@ -24,23 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "glob.h"
-#include "presets.h"
-
-/* A glob, or a preset. */
-typedef struct Pattern
-{
-	char	   *text;			/* as it was written, terminated */
-	Glob	   *glob;
-	const Preset *preset;
-	bool		negated;		/* of a preset */
-} Pattern;
-
-typedef struct PatternList
-{
-	Pattern    *patterns;
-	size_t		count;
-} PatternList;
+#include "patterns.h"
 
 struct Filter
 {
@@ -68,83 +52,6 @@ struct FilterRules
  * ---------------------------------------------------------------------
  */
 
-static void
-pattern_free(Pattern *pattern)
-{
-	free(pattern->text);
-	glob_free(pattern->glob);
-}
-
-/* False, with an error, for a pattern that is bad. */
-static bool
-pattern_compile(Pattern *pattern, const char *data, size_t len, bool ignore_case,
-				const char **error)
-{
-	static const char prefix[] = PRESET_PREFIX;
-	size_t		prefix_len = sizeof(prefix) - 1;
-	size_t		start = len > 0 && data[0] == '!';
-
-	memset(pattern, 0, sizeof(*pattern));
-	*error = NULL;
-	if (len - start >= prefix_len && memcmp(data + start, prefix, prefix_len) == 0)
-	{
-		pattern->negated = start != 0;
-		start += prefix_len;
-		pattern->preset = preset_find(data + start, len - start);
-		if (pattern->preset == NULL)
-		{
-			*error = "there is no such preset; there are " PRESET_NAMES
-				" (a file whose name begins like this is written with a backslash in front)";
-			return false;
-		}
-	}
-	else
-	{
-		pattern->glob = glob_compile(data, len, ignore_case, error);
-		if (pattern->glob == NULL)
-			return false;
-	}
-	pattern->text = strndup(data, len);
-	if (pattern->text == NULL)
-	{
-		*error = "out of memory";
-		pattern_free(pattern);
-		return false;
-	}
-	return true;
-}
-
-static bool
-list_create(PatternList *list, const FilterPattern *patterns, size_t count,
-			bool ignore_case, const char **error)
-{
-	if (count == 0)
-		return true;
-	list->patterns = calloc(count, sizeof(Pattern));
-	if (list->patterns == NULL)
-	{
-		*error = "out of memory";
-		return false;
-	}
-	for (; list->count < count; list->count++)
-	{
-		const FilterPattern *pattern = &patterns[list->count];
-
-		if (!pattern_compile(&list->patterns[list->count], pattern->data, pattern->len,
-							 ignore_case, error))
-			return false;
-	}
-	return true;
-}
-
-static void
-list_free(PatternList *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		pattern_free(&list->patterns[i]);
-	free(list->patterns);
-}
-
 Filter *
 filter_create(const FilterSettings *settings, const char **error)
 {
@@ -161,10 +68,10 @@ filter_create(const FilterSettings *settings, const char **error)
 	filter->use_rules = settings->use_rules;
 	filter->min_size = settings->min_size;
 	filter->max_size = settings->max_size;
-	if (!list_create(&filter->include, settings->include, settings->n_include,
-					 settings->ignore_case, error) ||
-		!list_create(&filter->exclude, settings->exclude, settings->n_exclude,
-					 settings->ignore_case, error))
+	if (!patterns_create(&filter->include, settings->include, settings->n_include,
+						 settings->ignore_case, error) ||
+		!patterns_create(&filter->exclude, settings->exclude, settings->n_exclude,
+						 settings->ignore_case, error))
 	{
 		filter_free(filter);
 		return NULL;
@@ -177,8 +84,8 @@ filter_free(Filter *filter)
 {
 	if (filter == NULL)
 		return;
-	list_free(&filter->include);
-	list_free(&filter->exclude);
+	patterns_free(&filter->include);
+	patterns_free(&filter->exclude);
 	free(filter);
 }
 
@@ -230,64 +137,6 @@ filter_depends_on_place(const Filter *filter)
  * ---------------------------------------------------------------------
  */
 
-/*
- * Spaces at the end mean nothing, unless the last of them is escaped; nor does
- * the carriage return of a line that was written elsewhere.
- */
-static size_t
-trimmed_len(const char *line, size_t len)
-{
-	size_t		end = 0;
-
-	if (len > 0 && line[len - 1] == '\r')
-		len--;
-	for (size_t i = 0; i < len; i++)
-	{
-		if (line[i] == '\\' && i + 1 < len)
-			i++;
-		else if (line[i] == ' ')
-			continue;
-		end = i + 1;
-	}
-	return end;
-}
-
-/* Adds what the lines say; false when out of memory. */
-static bool
-add_lines(PatternList *list, const char *p, const char *end, bool ignore_case)
-{
-	static const char byte_order_mark[] = "\xef\xbb\xbf";
-	size_t		capacity = 0;
-
-	if (end - p >= 3 && memcmp(p, byte_order_mark, 3) == 0)
-		p += 3;
-	while (p < end)
-	{
-		const char *newline = memchr(p, '\n', (size_t) (end - p));
-		const char *line_end = newline != NULL ? newline : end;
-		size_t		len = trimmed_len(p, (size_t) (line_end - p));
-		const char *error = NULL;
-
-		if (len > 0 && *p != '#')
-		{
-			if (list->count == capacity)
-			{
-				Pattern    *more;
-
-				capacity = capacity ? capacity * 2 : 8;
-				more = realloc(list->patterns, capacity * sizeof(Pattern));
-				if (more == NULL)
-					return false;
-				list->patterns = more;
-			}
-			if (pattern_compile(&list->patterns[list->count], p, len, ignore_case, &error))
-				list->count++;
-		}
-		p = line_end + 1;
-	}
-	return true;
-}
-
 FilterRules *
 filter_rules_add(const Filter *filter, FilterRules *above,
 				 const char *directory, size_t directory_len,
@@ -301,7 +150,7 @@ filter_rules_add(const Filter *filter, FilterRules *above,
 	rules->error = error;
 	rules->directory_len = directory_len;
 	memcpy(rules->directory, directory, directory_len);
-	if (error == 0 && !add_lines(&rules->list, text, text + len, filter->ignore_case))
+	if (error == 0 && !patterns_add_lines(&rules->list, text, text + len, filter->ignore_case))
 	{
 		filter_rules_release(rules);
 		return NULL;
@@ -325,7 +174,7 @@ filter_rules_release(FilterRules *rules)
 	{
 		FilterRules *above = rules->above;
 
-		list_free(&rules->list);
+		patterns_free(&rules->list);
 		free(rules);
 		rules = above;
 	}
@@ -414,79 +263,6 @@ last_name(const char *path, size_t len)
 	return slash != NULL ? slash + 1 : path;
 }
 
-static bool
-pattern_matches(const Pattern *pattern, const char *path, size_t len, bool is_directory)
-{
-	const char *name;
-
-	if (pattern->preset == NULL)
-		return glob_matches(pattern->glob, path, len, is_directory);
-	name = last_name(path, len);
-	return !is_directory && preset_matches(pattern->preset, name, (size_t) (path + len - name));
-}
-
-static bool
-pattern_negated(const Pattern *pattern)
-{
-	return pattern->preset != NULL ? pattern->negated : glob_negated(pattern->glob);
-}
-
-/*
- * The pattern that decides about this very path, whatever the list says of
- * those above; NULL: none does.
- */
-static const Pattern *
-list_decides_here(const PatternList *list, const char *path, size_t len,
-				  bool is_directory)
-{
-	for (size_t i = list->count; i > 0; i--)
-	{
-		if (pattern_matches(&list->patterns[i - 1], path, len, is_directory))
-			return &list->patterns[i - 1];
-	}
-	return NULL;
-}
-
-/*
- * Whether the list matches the path, or any directory above it.  *by becomes
- * the pattern that decided, of the path's first *by_len bytes.
- */
-static bool
-list_matches(const PatternList *list, const char *path, size_t len,
-			 bool is_directory, const Pattern **by, size_t *by_len)
-{
-	for (size_t i = 0; i <= len; i++)
-	{
-		const Pattern *pattern;
-
-		if (i < len && path[i] != '/')
-			continue;
-		pattern = list_decides_here(list, path, i, i < len || is_directory);
-		if (pattern == NULL)
-			continue;
-		*by = pattern;
-		*by_len = i;
-		if (!pattern_negated(pattern))
-			return true;
-	}
-	return false;
-}
-
-/* Whether something below a directory can be matched. */
-static bool
-list_matches_below(const PatternList *list, const char *path, size_t len)
-{
-	for (size_t i = 0; i < list->count; i++)
-	{
-		const Pattern *pattern = &list->patterns[i];
-
-		if (!pattern_negated(pattern) &&
-			(pattern->preset != NULL || glob_matches_below(pattern->glob, path, len)))
-			return true;
-	}
-	return false;
-}
-
 static void
 set_reason(FilterReason *reason, FilterVerdict verdict, FilterSource source,
 		   const Pattern *pattern, size_t decided_len)
@@ -518,7 +294,7 @@ judge_here(const Filter *filter, const FilterRules *rules, const char *path, siz
 		reason->rule = rule;
 		return FILTER_REFUSED;
 	}
-	pattern = list_decides_here(&filter->exclude, path, len, is_directory);
+	pattern = patterns_decide_here(&filter->exclude, path, len, is_directory);
 	if (pattern != NULL)
 	{
 		set_reason(reason, pattern_negated(pattern) ? FILTER_ACCEPTED : FILTER_REFUSED,
@@ -538,7 +314,7 @@ judge_here(const Filter *filter, const FilterRules *rules, const char *path, siz
 			reason->directory = rules->directory;
 			return FILTER_UNSURE;
 		}
-		pattern = list_decides_here(&rules->list, path + below, len - below, is_directory);
+		pattern = patterns_decide_here(&rules->list, path + below, len - below, is_directory);
 		if (pattern != NULL)
 		{
 			set_reason(reason, pattern_negated(pattern) ? FILTER_ACCEPTED : FILTER_REFUSED,
@@ -600,13 +376,13 @@ judge_in(const Filter *filter, const FilterRules *rules, const char *path, size_
 	 */
 	if (filter->include.count == 0)
 		return verdict;
-	if (list_matches(&filter->include, path, len, is_directory, &by, &by_len))
+	if (patterns_match(&filter->include, path, len, is_directory, &by, &by_len))
 	{
 		if (verdict == FILTER_ACCEPTED)
 			set_reason(reason, FILTER_ACCEPTED, FILTER_BY_INCLUDE, by, by_len);
 		return verdict;
 	}
-	if (is_directory && list_matches_below(&filter->include, path, len))
+	if (is_directory && patterns_match_below(&filter->include, path, len))
 		return verdict;
 	set_reason(reason, FILTER_REFUSED, FILTER_BY_INCLUDE, by, by_len);
 	return FILTER_REFUSED;
