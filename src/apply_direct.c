@@ -264,9 +264,25 @@ direct_insert(const ApplyRun *run, ApplyItem **items, int n)
  * ---------------------------------------------------------------------
  */
 
+/*
+ * A directory that is renamed comes to where nothing is: one look may do.  What
+ * is overlooked here, the unique index refuses.
+ */
 static bool
 targets_are_vacant(RecordsLookup *lookup, ApplyItem **items, int n)
 {
+	ProtoStr	first = items[0]->obs.path;
+	ProtoStr	last = first;
+
+	for (int i = 1; i < n; i++)
+	{
+		if (path_compare(items[i]->obs.path, first) < 0)
+			first = items[i]->obs.path;
+		else if (path_compare(items[i]->obs.path, last) > 0)
+			last = items[i]->obs.path;
+	}
+	if (records_range_is_empty(lookup, first, last, n / 2))
+		return true;
 	for (int i = 0; i < n; i++)
 	{
 		int64		id;

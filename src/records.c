@@ -27,6 +27,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -246,4 +247,42 @@ records_lookup(RecordsLookup *lookup, ProtoStr path, int64 *id)
 										 lookup->records->attnums[RECORDS_ID], &isnull));
 	pfree(key);
 	return found;
+}
+
+/*
+ * Entries of rows that are gone stay in the index until a vacuum, and each of
+ * them is a step.
+ */
+bool
+records_range_is_empty(RecordsLookup *lookup, ProtoStr first, ProtoStr last, int steps)
+{
+	Relation	index = lookup->records->path_index;
+	IndexScanDesc scan;
+	ScanKeyData keys[3];
+	text	   *from;
+	text	   *to;
+	ItemPointer tid;
+
+	/* The caller's first and last are those by bytes. */
+	if (index->rd_indcollation[1] != C_COLLATION_OID)
+		return false;
+	from = cstring_to_text_with_len(first.data, first.len);
+	to = cstring_to_text_with_len(last.data, last.len);
+	keys[0] = lookup->keys[0];
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTGreaterEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXT_GE, PointerGetDatum(from));
+	ScanKeyEntryInitialize(&keys[2], 0, 2, BTLessEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXT_LE, PointerGetDatum(to));
+	scan = index_beginscan_compat(lookup->records->rel, index, GetActiveSnapshot(), 3);
+	index_rescan(scan, keys, 3, NULL, 0);
+	while ((tid = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
+	{
+		if (steps-- == 0 || index_fetch_heap(scan, lookup->slot))
+			break;
+	}
+	index_endscan(scan);
+	ExecClearTuple(lookup->slot);
+	pfree(from);
+	pfree(to);
+	return tid == NULL;
 }

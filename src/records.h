@@ -71,4 +71,11 @@ extern void records_lookup_end(RecordsLookup *lookup);
 /* The row at this path, which is then in the slot; false: there is none. */
 extern bool records_lookup(RecordsLookup *lookup, ProtoStr path, int64 *id);
 
+/*
+ * Whether there is no row from one path to another one, both included.  False
+ * also when that took more than so many steps to find out: ask for each path.
+ */
+extern bool records_range_is_empty(RecordsLookup *lookup, ProtoStr first, ProtoStr last,
+								   int steps);
+
 #endif							/* FSYNC_RECORDS_H */
