@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -322,7 +323,24 @@ write_problems(ApplyRun *run)
 	}
 }
 
-/* Locks the repository's row and reads what rows depend on; false: it is gone. */
+/*
+ * Locks file_records as writing does.  Reading it first would lock its indexes,
+ * and end in a deadlock with a REINDEX that has locked the table already.
+ */
+static void
+lock_for_rows(const ApplyRun *run)
+{
+	const ApplyPlan *plan = run->plan;
+
+	if (plan->purges.n > 0 || plan->removals.n > 0 || plan->moves.n > 0 ||
+		plan->late_removals.n > 0 || plan->upserts.n > 0)
+		LockRelationOid(run->objects->file_records, RowExclusiveLock);
+}
+
+/*
+ * Locks the repository's row, then the table, and reads what rows depend on;
+ * false: the repository is gone.
+ */
 static bool
 look_at_repository(ApplyRun *run)
 {
@@ -339,6 +357,7 @@ look_at_repository(ApplyRun *run)
 													   SPI_tuptable->tupdesc, 2, &isnull));
 	run->change_feed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 												  SPI_tuptable->tupdesc, 3, &isnull));
+	lock_for_rows(run);
 	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
 									   SPI_OK_SELECT) == 1;
 	run->has_corrupt = corrupt_any(run->objects, run->repository_id);

@@ -69,6 +69,27 @@ statement_ok('postgres', 'DROP DATABASE bystander', 'DROP DATABASE of another da
 stop_storm($storm);
 all_is_well($node, $id, $root, 'statements that leave all as it is', $position, db => $db);
 
+# The worker waits for the table before it has locked an index, which REINDEX wants
+# while it keeps the table.
+my $reindex = start_sql($node, $db, 'reindex', q(
+BEGIN;
+LOCK TABLE file_records IN SHARE MODE;
+DO $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM pg_locks
+		WHERE relation = 'file_records'::regclass AND NOT granted) LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+REINDEX INDEX file_records_repository_id_file_path_key;
+REINDEX INDEX file_records_missing_idx;
+COMMIT));
+wait_for_backend($node, 'reindex', "wait_event = 'PgSleep'");
+write_file("$root/reindexed.txt", 'x');
+wait_equal($node, $id, $root, 'REINDEX and a worker that begins to write', db => $db);
+my ($status, $output, $errors) = finish_sql($reindex);
+is("$status $errors", '0 ', 'REINDEX and a worker that begins to write: both get on');
+
 # ---- the database: renamed, copied, moved ----
 
 $storm = start_storm("$root/storm", 2);
