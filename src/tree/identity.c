@@ -290,3 +290,17 @@ identity_polled_name(const char *name, size_t len)
 	}
 	return false;
 }
+
+bool
+identity_counts_directories(long f_type)
+{
+	switch ((unsigned long) f_type & 0xFFFFFFFFUL)
+	{
+		case 0x0000EF53UL:		/* ext2, ext3, ext4; one link: too many for it */
+		case 0x58465342UL:		/* XFS */
+		case 0x01021994UL:		/* tmpfs */
+			return true;
+		default:
+			return false;
+	}
+}

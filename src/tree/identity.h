@@ -101,6 +101,12 @@ extern bool identity_polled_type(long f_type);
 extern bool identity_polled_name(const char *name, size_t len);
 
 /*
+ * A file system on which a directory has two links and one more for each
+ * directory in it, by f_type; others count differently, or not at all.
+ */
+extern bool identity_counts_directories(long f_type);
+
+/*
  * What the file system of an open file says of itself: f_type, and as hex
  * digits or "-" its UUID and f_fsid.  0, or -1 with errno.
  */

@@ -62,6 +62,7 @@ struct WatchTree
 	WatchCallbacks callbacks;
 	uint64_t	last_id;
 	WatchNode  *root;
+	bool		leaves_known;	/* by their links, on the root's file system */
 	WatchNode  *limbo;
 	Table		by_wd;
 	Table		by_id;

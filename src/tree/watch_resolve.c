@@ -117,6 +117,19 @@ is_in_limbo(const WatchTree *tree, const FileInfo *info)
 }
 
 /*
+ * Whether a directory, which is watched already, has no other in it: most have
+ * none, and need not be read.  One that comes now is an event.
+ */
+static bool
+is_leaf(const WatchTree *tree, int fd)
+{
+	FileInfo	info;
+
+	return tree->leaves_known && tree->rules == NULL && beneath_stat_fd(fd, &info) == 0 &&
+		info.dev == tree->root->dev && info.nlink == 2;
+}
+
+/*
  * The name in parent is a directory: fd is its O_PATH descriptor.  Makes the
  * tree say so.
  */
@@ -224,7 +237,8 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 	if (!alias && wd >= 0)
 	{
 		watch_node_set_wd(tree, here, wd);
-		watch_node_queue_rescan(tree, here);
+		if (!readable || !is_leaf(tree, fd))
+			watch_node_queue_rescan(tree, here);
 	}
 	report_subtree(tree, here);
 }

@@ -10,12 +10,14 @@
 #include "watch_nodes.h"
 
 #include "beneath.h"
+#include "identity.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 WatchTree *
@@ -49,10 +51,12 @@ int
 watch_tree_start(WatchTree *tree, int rootfd)
 {
 	FileInfo	info;
+	struct statfs fs;
 	int			wd;
 
 	if (beneath_stat_fd(rootfd, &info) < 0)
 		return -1;
+	tree->leaves_known = fstatfs(rootfd, &fs) == 0 && identity_counts_directories(fs.f_type);
 	wd = watch_add(tree, rootfd);
 	if (wd < 0)
 		return -1;

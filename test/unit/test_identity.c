@@ -317,6 +317,12 @@ test_polled(void)
 		  "NFS, CIFS (also with a sign) and overlay are polled");
 	CHECK(!identity_polled_type(0xEF53) && !identity_polled_type(0x58465342) &&
 		  !identity_polled_type(0x01021994), "ext4, XFS and tmpfs are not");
+	CHECK(identity_counts_directories(0xEF53) && identity_counts_directories(0x58465342) &&
+		  identity_counts_directories(0x01021994), "ext4, XFS and tmpfs count directories");
+	CHECK(!identity_counts_directories((long) 0x9123683EUL) &&
+		  !identity_counts_directories((long) (int) 0x9123683EU) &&
+		  !identity_counts_directories(0x794c7630) && !identity_counts_directories(0x65735546),
+		  "btrfs, overlayfs and FUSE do not");
 	CHECK(identity_polled_name("fuse.sshfs", 10) && !identity_polled_name("fuseblk", 7) &&
 		  !identity_polled_name("fuse.", 5), "FUSE by name, but not its local disks");
 }
