@@ -382,6 +382,7 @@ beneath_stat_near(int rootfd, const char *path, size_t len, LastDirectory *last,
 
 static pthread_once_t descriptors_once = PTHREAD_ONCE_INIT;
 static int	descriptors = -1;	/* this process's /proc/self/fd, O_PATH */
+static uid_t user;				/* and who it is */
 
 static void
 open_descriptors(void)
@@ -389,6 +390,7 @@ open_descriptors(void)
 	if (descriptors >= 0)
 		close(descriptors);
 	descriptors = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	user = geteuid();
 }
 
 static void
@@ -406,7 +408,6 @@ static int
 reopen(int pathfd, uid_t owner)
 {
 	const int	flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-	uid_t		user = geteuid();
 	char		name[12];
 	int			fd;
 

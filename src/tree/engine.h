@@ -14,8 +14,9 @@
  *		verifying.c	files that are read again on request
  *
  * Two rules keep what is reported true.  Only this thread sends observations,
- * each from a stat that it has just made, so that the last observation of a
- * path is the latest.  And a belief is asked for after everything sent before
+ * each from a stat that it has just made, or that no event has come after
+ * where everything is watched, so that the last observation of a path is the
+ * latest.  And a belief is asked for after everything sent before
  * is in the socket, and nothing is sent before it was used, so that it is what
  * the table says.
  *
