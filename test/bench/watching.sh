@@ -66,25 +66,48 @@ rename_half()
 
 first_half() { first_sync "$S/some"; }
 
+# What PostgreSQL alone takes for as many new paths, if somebody tells it.
+fill_peer()
+{
+	sql -c 'TRUNCATE peer' -c "
+		INSERT INTO peer (repository_id, file_path, file_size, mod_time, content_hash)
+		SELECT repository_id, file_path, file_size, mod_time, content_hash
+		  FROM file_records ORDER BY file_path" -c 'VACUUM ANALYZE peer'
+}
+
+update_half()
+{
+	seconds sql -c "
+		UPDATE peer SET file_path = '$2' || substr(file_path, $((${#1} + 1))), updated_at = now()
+		 WHERE file_path LIKE '$1/%'"
+}
+
 lines_rename()
 {
-	local name="rename of a directory of $half files" first=() ours=() i
+	local name="rename of a directory of $half files" first=() ours=() peers=() i
 
 	for ((i = 0; i < RUNS; i++)); do
 		attempt first_half
 		[ "$attempted" -eq 0 ] && first+=("$result")
 	done
 	attempt add "$S"
+	attempt fill_peer
 	for ((i = 0; i < RUNS; i++)); do
 		attempt rename_half some renamed
 		[ "$attempted" -eq 0 ] && ours+=("$result")
 		[ ! -e "$S/renamed" ] || mv "$S/renamed" "$S/some"
 		attempt wait_all
+		attempt update_half some renamed
+		[ "$attempted" -eq 0 ] && peers+=("$result")
+		attempt update_half renamed some
 	done
 	if [ ${#ours[@]} -eq "$RUNS" ] && [ ${#first[@]} -eq "$RUNS" ]; then
 		compared_row "$name" "$(median "${ours[@]}")" "first sync of the same files" "$(median "${first[@]}")" 0.2
 	else
 		failed_row "$name" "first sync of the same files" 0.2
+	fi
+	if [ ${#ours[@]} -eq "$RUNS" ] && [ ${#peers[@]} -eq "$RUNS" ]; then
+		compared_row "the same" "$(median "${ours[@]}")" "one UPDATE of as many paths" "$(median "${peers[@]}")" ""
 	fi
 	attempt remove_all
 }
