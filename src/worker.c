@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *		The worker of one database: process, loop, repositories, requests.
+ *		The worker of one database: process, loop, requests.
  *
  * The worker is single-threaded and never blocks on anything but its database
  * session, whose lock_timeout is short.  It sleeps in one wait event set that
@@ -43,16 +43,10 @@
 
 ExtensionObjects worker_objects;
 
-static MemoryContext worker_context;	/* lives as long as the worker */
-static MemoryContext turn_context;	/* reset after each turn of the loop */
-static List *repositories = NIL;	/* WorkerRepository * */
-static List *requests = NIL;	/* TakenRequest *, not handed out yet */
+MemoryContext worker_context;
 
-static bool reload_wanted = true;
-static int64 reload_at = 0;
-static int	reload_backoff_ms = 0;
-static bool history_closed = false;
-static bool settled = false;	/* the repositories were read once */
+static MemoryContext turn_context;	/* reset after each turn of the loop */
+static List *requests = NIL;	/* TakenRequest *, not handed out yet */
 
 static WaitEventSet *wait_set = NULL;
 static int	wait_set_size = 0;
@@ -108,7 +102,7 @@ kill_trees(int code, Datum arg)
 {
 	ListCell   *lc;
 
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 	{
 		WorkerRepository *repository = lfirst(lc);
 
@@ -213,226 +207,6 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 }
 
 /* ---------------------------------------------------------------------
- * The list of repositories
- * ---------------------------------------------------------------------
- */
-
-void
-worker_request_reload(void)
-{
-	reload_wanted = true;
-}
-
-static WorkerRepository *
-find_repository(const pg_uuid_t *id)
-{
-	ListCell   *lc;
-
-	foreach(lc, repositories)
-	{
-		WorkerRepository *repository = lfirst(lc);
-
-		if (memcmp(&repository->row->id, id, sizeof(*id)) == 0)
-			return repository;
-	}
-	return NULL;
-}
-
-static void
-own_row(WorkerRepository *repository, RepositoryRow *row)
-{
-	MemoryContextSetParent(row->context, repository->context);
-	repository->row = row;
-}
-
-static void
-add_repository(RepositoryRow *row)
-{
-	MemoryContext context = AllocSetContextCreate(worker_context, "fsync worker repository",
-												  ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	WorkerRepository *repository = palloc0(sizeof(WorkerRepository));
-	int64		deadline = NEVER;
-
-	repository->context = context;
-	own_row(repository, row);
-	tree_client_init(&repository->tree);
-	initStringInfo(&repository->identity);
-	initStringInfo(&repository->mounts);
-	repository->event_position = -1;
-	repository->resumed = settled;
-
-	MemoryContextSwitchTo(worker_context);
-	repositories = lappend(repositories, repository);
-	MemoryContextSwitchTo(old);
-
-	/* Its place in shared memory comes before everything else. */
-	state_refresh(repository, clock_ms(), &deadline);
-}
-
-static void
-remove_repository(WorkerRepository *repository)
-{
-	status_withdraw(&repository->row->id);
-	runs_dismiss(repository);
-	tree_client_abandon(&repository->tree);
-	wait_set_stale = true;
-	repositories = list_delete_ptr(repositories, repository);
-	MemoryContextDelete(repository->context);
-}
-
-static void
-follow_row(WorkerRepository *repository, RepositoryRow *row)
-{
-	RepositoryRow *old = repository->row;
-	bool		restart = repository_settings_differ(old, row);
-
-	own_row(repository, row);
-	repository_free(old);
-	repository->purge_at = 0;
-	if (restart)
-	{
-		wait_set_stale = true;
-		process_restart(repository, "the repository's settings changed");
-	}
-}
-
-/* Makes the list of repositories what the table says. */
-static void
-follow_rows(List *rows)
-{
-	ListCell   *lc;
-
-	for (int i = list_length(repositories) - 1; i >= 0; i--)
-	{
-		WorkerRepository *repository = list_nth(repositories, i);
-		bool		kept = false;
-
-		foreach(lc, rows)
-		{
-			RepositoryRow *row = lfirst(lc);
-
-			if (!row->active || memcmp(&row->id, &repository->row->id, sizeof(row->id)) != 0)
-				continue;
-			kept = !row->paused;
-			if (row->paused && !runs_pause(repository))
-			{
-				kept = true;
-				reload_wanted = true;
-				reload_at = clock_ms() + RETRY_MIN_MS;
-			}
-		}
-		if (!kept)
-			remove_repository(repository);
-	}
-	foreach(lc, rows)
-	{
-		RepositoryRow *row = lfirst(lc);
-		WorkerRepository *repository = find_repository(&row->id);
-
-		if (!row->active || (row->paused && repository == NULL))
-			continue;
-		if (repository != NULL)
-			follow_row(repository, row);
-		else
-			add_repository(row);
-	}
-}
-
-/*
- * A new library with the old SQL objects is the normal case after an upgrade
- * of the package.
- */
-static bool
-version_fits(const ExtensionObjects *objects)
-{
-	if (strcmp(objects->version, EXTENSION_VERSION) == 0)
-		return true;
-	ereport(LOG,
-			(errmsg("extension \"%s\" has version %s, but the library is of version %s",
-					EXTENSION_NAME, objects->version, EXTENSION_VERSION),
-			 errhint("Run ALTER EXTENSION %s UPDATE in database %u.", EXTENSION_NAME,
-					 MyDatabaseId)));
-	return false;
-}
-
-typedef struct ReloadWork
-{
-	MemoryContext context;
-	bool		nothing_to_do;
-	List	   *rows;
-} ReloadWork;
-
-static void
-reload_work(WorkerRepository *repository, void *arg)
-{
-	ReloadWork *work = arg;
-	MemoryContext caller = CurrentMemoryContext;
-	ExtensionObjects fresh;
-	bool		found;
-
-	StartTransactionCommand();
-	found = session_find_extension(&fresh);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	if (!found || !version_fits(&fresh))
-	{
-		work->nothing_to_do = true;
-		return;
-	}
-	worker_objects = fresh;
-	if (!history_closed)
-		history_closed = operations_close_interrupted(&worker_objects);
-	work->rows = repository_load_all(&worker_objects, work->context, &work->nothing_to_do);
-}
-
-/* Ends the worker, unless somebody woke it meanwhile. */
-static void
-end_for_lack_of_work(void)
-{
-	while (repositories != NIL)
-		remove_repository(linitial(repositories));
-	if (registry_worker_leave(true))
-		proc_exit(0);
-	worker_request_reload();
-}
-
-static void
-reload(int64 now)
-{
-	ReloadWork	work = {0};
-	ErrorData  *error;
-
-	reload_wanted = false;
-	work.context = AllocSetContextCreate(turn_context, "fsync reload", ALLOCSET_SMALL_SIZES);
-	error = worker_try(NULL, reload_work, &work);
-	if (error != NULL)
-	{
-		if (reload_backoff_ms == 0)
-			ereport(LOG,
-					(errcode(error->sqlerrcode),
-					 errmsg("could not read the repositories of database %u: %s",
-							MyDatabaseId, error->message)));
-		reload_wanted = true;
-		reload_backoff_ms = reload_backoff_ms == 0 ? RETRY_MIN_MS :
-			Min(reload_backoff_ms * 2, RETRY_MAX_MS);
-		reload_at = now + reload_backoff_ms;
-		return;
-	}
-	reload_backoff_ms = 0;
-	reload_at = 0;
-	if (!work.nothing_to_do)
-		follow_rows(work.rows);
-	if (work.nothing_to_do || repositories == NIL)
-		end_for_lack_of_work();
-	else
-	{
-		settled = true;
-		registry_worker_settled();
-	}
-}
-
-/* ---------------------------------------------------------------------
  * Requests and events of other processes
  * ---------------------------------------------------------------------
  */
@@ -466,9 +240,9 @@ hand_out_requests(void)
 	foreach(lc, requests)
 	{
 		TakenRequest *request = lfirst(lc);
-		WorkerRepository *repository = find_repository(&request->repository);
+		WorkerRepository *repository = repositories_find(&request->repository);
 
-		if (repository == NULL && reload_wanted)
+		if (repository == NULL && repositories_are_stale())
 			continue;
 		if (repository == NULL)
 			requests_answer(request->ref, OUTCOME_UNKNOWN, 0);
@@ -502,7 +276,7 @@ follow_events(void)
 		worker_request_reload();
 	if (events.nudged)
 	{
-		foreach(lc, repositories)
+		foreach(lc, worker_repositories)
 			process_ping(lfirst(lc));
 	}
 	if (ConfigReloadPending)
@@ -511,7 +285,7 @@ follow_events(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		prune_reload();
-		foreach(lc, repositories)
+		foreach(lc, worker_repositories)
 			process_send_config(lfirst(lc));
 
 		/* A repository may follow the setting of calculate_hashes. */
@@ -529,7 +303,7 @@ worker_scans(void)
 	int			scans = 0;
 	ListCell   *lc;
 
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 		scans += ((WorkerRepository *) lfirst(lc))->run.phase == RUN_RUNNING;
 	return scans;
 }
@@ -547,7 +321,7 @@ share_limit(void)
 	shares = scans;
 	if (setting_reconcile_cpu_limit == 0)
 		return;
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 		process_send_config(lfirst(lc));
 }
 
@@ -610,6 +384,12 @@ wanted_events(const WorkerRepository *repository)
 	return events;
 }
 
+void
+worker_renew_wait_set(void)
+{
+	wait_set_stale = true;
+}
+
 static void
 rebuild_wait_set(void)
 {
@@ -617,11 +397,11 @@ rebuild_wait_set(void)
 
 	if (wait_set != NULL)
 		FreeWaitEventSet(wait_set);
-	wait_set_size = list_length(repositories) + 2;
+	wait_set_size = list_length(worker_repositories) + 2;
 	wait_set = create_wait_event_set_compat(wait_set_size);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 	{
 		WorkerRepository *repository = lfirst(lc);
 
@@ -639,7 +419,7 @@ update_wait_set(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 	{
 		WorkerRepository *repository = lfirst(lc);
 
@@ -651,7 +431,7 @@ update_wait_set(void)
 		rebuild_wait_set();
 		return;
 	}
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 	{
 		WorkerRepository *repository = lfirst(lc);
 		uint32		events = wanted_events(repository);
@@ -713,7 +493,7 @@ somebody_waits(void)
 {
 	ListCell   *lc;
 
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 	{
 		if (((WorkerRepository *) lfirst(lc))->flushes != NIL)
 			return true;
@@ -731,18 +511,16 @@ turn(void)
 	CHECK_FOR_INTERRUPTS();
 	take_requests();
 	follow_events();
-	if (reload_wanted && now >= reload_at)
-		reload(now);
+	repositories_advance(now);
 	hand_out_requests();
-	foreach(lc, repositories)
+	foreach(lc, worker_repositories)
 		advance(lfirst(lc), &deadline);
 	share_limit();
 	analyze_advance(now, somebody_waits(), &deadline);
-	if (history_closed)
+	if (repositories_closed_history())
 		prune_advance(now, &deadline);
 	lower_deadline(&deadline, tree_orphans_poll(now));
-	if (reload_wanted)
-		lower_deadline(&deadline, reload_at);
+	repositories_lower_deadline(&deadline);
 	wait_and_receive(deadline);
 	MemoryContextReset(turn_context);
 }

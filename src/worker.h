@@ -241,8 +241,26 @@ extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work,
 /* Repositories that are being scanned. */
 extern int	worker_scans(void);
 
+/* Sockets are waited for that were not, or no longer. */
+extern void worker_renew_wait_set(void);
+
+/* Lives as long as the worker. */
+extern MemoryContext worker_context;
+
+/* worker_repositories.c */
+extern List *worker_repositories;	/* WorkerRepository * */
+extern WorkerRepository *repositories_find(const pg_uuid_t *id);
+
 /* The repository's row, or the extension, is gone or different: look. */
 extern void worker_request_reload(void);
+
+/* Looks if that is due; when it will be; whether it was asked for. */
+extern void repositories_advance(int64 now);
+extern void repositories_lower_deadline(int64 *deadline);
+extern bool repositories_are_stale(void);
+
+/* Runs that an earlier worker left open have been closed. */
+extern bool repositories_closed_history(void);
 
 /* worker_process.c */
 #define PROCESS_SILENT		"fsync-tree does not answer"

@@ -599,6 +599,9 @@ sub log_is_quiet
 
 		# DROP DATABASE ends autovacuum's workers like that.
 		next if $line =~ /autovacuum worker FATAL:  terminating autovacuum process/;
+
+		# A psql that is done may still have its session when the server stops.
+		next if $line =~ /client backend FATAL:  terminating connection due to administrator command/;
 		next if grep { $line =~ $_ } @allowed;
 		push @loud, $line;
 	}

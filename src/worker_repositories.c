@@ -1,0 +1,270 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_repositories.c
+ *		The worker's list of repositories: what the table says, as of the last
+ *		look.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "registry.h"
+#include "worker.h"
+
+/* The database did not answer, and may answer later. */
+#define RELOAD_MIN_MS		200
+#define RELOAD_MAX_MS		10000
+
+List	   *worker_repositories = NIL;
+
+static bool reload_wanted = true;
+static int64 reload_at = 0;
+static int	reload_backoff_ms = 0;
+static bool history_closed = false;
+static bool settled = false;	/* the repositories were read once */
+
+void
+worker_request_reload(void)
+{
+	reload_wanted = true;
+}
+
+WorkerRepository *
+repositories_find(const pg_uuid_t *id)
+{
+	ListCell   *lc;
+
+	foreach(lc, worker_repositories)
+	{
+		WorkerRepository *repository = lfirst(lc);
+
+		if (memcmp(&repository->row->id, id, sizeof(*id)) == 0)
+			return repository;
+	}
+	return NULL;
+}
+
+static void
+own_row(WorkerRepository *repository, RepositoryRow *row)
+{
+	MemoryContextSetParent(row->context, repository->context);
+	repository->row = row;
+}
+
+static void
+add_repository(RepositoryRow *row)
+{
+	MemoryContext context = AllocSetContextCreate(worker_context, "fsync worker repository",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	WorkerRepository *repository = palloc0(sizeof(WorkerRepository));
+	int64		deadline = NEVER;
+
+	repository->context = context;
+	own_row(repository, row);
+	tree_client_init(&repository->tree);
+	initStringInfo(&repository->identity);
+	initStringInfo(&repository->mounts);
+	repository->event_position = -1;
+	repository->resumed = settled;
+
+	MemoryContextSwitchTo(worker_context);
+	worker_repositories = lappend(worker_repositories, repository);
+	MemoryContextSwitchTo(old);
+
+	/* Its place in shared memory comes before everything else. */
+	state_refresh(repository, clock_ms(), &deadline);
+}
+
+static void
+remove_repository(WorkerRepository *repository)
+{
+	status_withdraw(&repository->row->id);
+	runs_dismiss(repository);
+	tree_client_abandon(&repository->tree);
+	worker_renew_wait_set();
+	worker_repositories = list_delete_ptr(worker_repositories, repository);
+	MemoryContextDelete(repository->context);
+}
+
+static void
+follow_row(WorkerRepository *repository, RepositoryRow *row)
+{
+	RepositoryRow *old = repository->row;
+	bool		restart = repository_settings_differ(old, row);
+
+	own_row(repository, row);
+	repository_free(old);
+	repository->purge_at = 0;
+	if (restart)
+	{
+		worker_renew_wait_set();
+		process_restart(repository, "the repository's settings changed");
+	}
+}
+
+/* Makes the list of repositories what the table says. */
+static void
+follow_rows(List *rows)
+{
+	ListCell   *lc;
+
+	for (int i = list_length(worker_repositories) - 1; i >= 0; i--)
+	{
+		WorkerRepository *repository = list_nth(worker_repositories, i);
+		bool		kept = false;
+
+		foreach(lc, rows)
+		{
+			RepositoryRow *row = lfirst(lc);
+
+			if (!row->active || memcmp(&row->id, &repository->row->id, sizeof(row->id)) != 0)
+				continue;
+			kept = !row->paused;
+			if (row->paused && !runs_pause(repository))
+			{
+				kept = true;
+				reload_wanted = true;
+				reload_at = clock_ms() + RELOAD_MIN_MS;
+			}
+		}
+		if (!kept)
+			remove_repository(repository);
+	}
+	foreach(lc, rows)
+	{
+		RepositoryRow *row = lfirst(lc);
+		WorkerRepository *repository = repositories_find(&row->id);
+
+		if (!row->active || (row->paused && repository == NULL))
+			continue;
+		if (repository != NULL)
+			follow_row(repository, row);
+		else
+			add_repository(row);
+	}
+}
+
+/*
+ * A new library with the old SQL objects is the normal case after an upgrade
+ * of the package.
+ */
+static bool
+version_fits(const ExtensionObjects *objects)
+{
+	if (strcmp(objects->version, EXTENSION_VERSION) == 0)
+		return true;
+	ereport(LOG,
+			(errmsg("extension \"%s\" has version %s, but the library is of version %s",
+					EXTENSION_NAME, objects->version, EXTENSION_VERSION),
+			 errhint("Run ALTER EXTENSION %s UPDATE in database %u.", EXTENSION_NAME,
+					 MyDatabaseId)));
+	return false;
+}
+
+typedef struct ReloadWork
+{
+	MemoryContext context;
+	bool		nothing_to_do;
+	List	   *rows;
+} ReloadWork;
+
+static void
+reload_work(WorkerRepository *repository, void *arg)
+{
+	ReloadWork *work = arg;
+	MemoryContext caller = CurrentMemoryContext;
+	ExtensionObjects fresh;
+	bool		found;
+
+	StartTransactionCommand();
+	found = session_find_extension(&fresh);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	if (!found || !version_fits(&fresh))
+	{
+		work->nothing_to_do = true;
+		return;
+	}
+	worker_objects = fresh;
+	if (!history_closed)
+		history_closed = operations_close_interrupted(&worker_objects);
+	work->rows = repository_load_all(&worker_objects, work->context, &work->nothing_to_do);
+}
+
+/* Ends the worker, unless somebody woke it meanwhile. */
+static void
+end_for_lack_of_work(void)
+{
+	while (worker_repositories != NIL)
+		remove_repository(linitial(worker_repositories));
+	if (registry_worker_leave(true))
+		proc_exit(0);
+	worker_request_reload();
+}
+
+static void
+reload(int64 now)
+{
+	ReloadWork	work = {0};
+	ErrorData  *error;
+
+	reload_wanted = false;
+	work.context = AllocSetContextCreate(CurrentMemoryContext, "fsync reload", ALLOCSET_SMALL_SIZES);
+	error = worker_try(NULL, reload_work, &work);
+	if (error != NULL)
+	{
+		if (reload_backoff_ms == 0)
+			ereport(LOG,
+					(errcode(error->sqlerrcode),
+					 errmsg("could not read the repositories of database %u: %s",
+							MyDatabaseId, error->message)));
+		reload_wanted = true;
+		reload_backoff_ms = reload_backoff_ms == 0 ? RELOAD_MIN_MS :
+			Min(reload_backoff_ms * 2, RELOAD_MAX_MS);
+		reload_at = now + reload_backoff_ms;
+		return;
+	}
+	reload_backoff_ms = 0;
+	reload_at = 0;
+	if (!work.nothing_to_do)
+		follow_rows(work.rows);
+	if (work.nothing_to_do || worker_repositories == NIL)
+		end_for_lack_of_work();
+	else
+	{
+		settled = true;
+		registry_worker_settled();
+	}
+}
+
+void
+repositories_advance(int64 now)
+{
+	if (reload_wanted && now >= reload_at)
+		reload(now);
+}
+
+void
+repositories_lower_deadline(int64 *deadline)
+{
+	if (reload_wanted)
+		lower_deadline(deadline, reload_at);
+}
+
+bool
+repositories_are_stale(void)
+{
+	return reload_wanted;
+}
+
+bool
+repositories_closed_history(void)
+{
+	return history_closed;
+}
