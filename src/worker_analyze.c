@@ -5,7 +5,7 @@
  *
  * Who waits for the files wants them, not the statistics: these are for plans
  * that come later.  So the barriers that the scan held up are answered first,
- * but somebody who always waits puts it off no longer than a second.
+ * but somebody who always waits puts it off no longer than five seconds.
  *
  * When it fails, or the worker ends before, autovacuum does it some time.
  *
@@ -23,7 +23,7 @@
 /* Rows after which the planner should not wait for autovacuum to learn of them. */
 #define ANALYZE_AFTER_ADDED		1000
 
-#define ANALYZE_DELAY_MS		1000
+#define ANALYZE_DELAY_MS		5000
 
 static int64 analyze_at = NEVER;
 

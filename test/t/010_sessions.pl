@@ -223,9 +223,6 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM fsync_problems"), '0',
 
 my $large = new_root('large');
 my $analyzed = "SELECT reltuples >= 1200 FROM pg_class WHERE oid = 'file_records'::regclass";
-my $analyzing = "SELECT count(*) FROM pg_stat_activity
-	WHERE query = 'fsync: analyzing file_records' AND state = 'active' AND wait_event_type = 'Lock'";
-
 write_file("$large/$_.txt", $_) foreach 1 .. 1200;
 $node->safe_psql('postgres', 'ALTER TABLE file_records SET (autovacuum_enabled = off)');
 my $large_id = add_repository($node, $large);
@@ -233,19 +230,24 @@ wait_equal($node, $large_id, $large, 'a first scan of many files');
 ok($node->poll_query_until('postgres', $analyzed), 'a first scan of many files: statistics come');
 $node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
 
-# A lock that ANALYZE waits for, until it gives up after two seconds.
+# ANALYZE waits two seconds for its lock, which is given back when the barrier is
+# passed: had it begun before that, it would have given up.
 my $locker = start_sql($node, 'postgres', 'locker', "
 BEGIN;
 LOCK TABLE file_records IN SHARE UPDATE EXCLUSIVE MODE;
 SELECT pg_sleep(600)");
 wait_for_backend($node, 'locker', "wait_event = 'PgSleep'");
-$large_id = add_repository($node, $large);
-wait_ok($node, $large_id, 'statistics are held up');
-ok($node->poll_query_until('postgres', $analyzing, '1'),
-	'statistics are held up: who waited for the files has its answer by then');
-wait_equal($node, $large_id, $large, 'statistics are held up');
-$node->safe_psql('postgres',
-	"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'");
+my $before = $node->safe_psql('postgres', 'SELECT now()');
+$large_id = '33333333-3333-4333-8333-333333333333';
+is( $node->safe_psql('postgres', "
+SELECT fsync_add_repository(" . sql_path($large) . ", '$large_id');
+SELECT fsync_wait('$large_id', timeout => '3 min');
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'"),
+	"$large_id\nt\nt", 'statistics are held up: the files are there');
+ok( $node->poll_query_until('postgres',
+		"SELECT last_analyze > '$before' FROM pg_stat_user_tables
+		 WHERE relid = 'file_records'::regclass"),
+	'statistics are held up: who waited for the files had the answer before');
 finish_sql($locker);
 $node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
 
