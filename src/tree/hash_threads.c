@@ -35,7 +35,7 @@
 #include <unistd.h>
 
 #define THREAD_STACK		(256 * 1024)
-#define LARGE_NICE			10
+#define POLITE_NICE			10
 
 /* Steps of small files before the lock is taken again take about so long. */
 #define STEPS_US			200
@@ -272,9 +272,13 @@ worker_main(void *arg)
 	HashLanes  *lanes = worker->lanes;
 	bool		woken = true;
 
-	/* Linux has priorities for each thread; failing, it is only less polite */
-	if (lane->large)
-		(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), LARGE_NICE);
+	/*
+	 * More threads than processors are there for disks that are waited for;
+	 * where all compute, the database comes first.  Linux has priorities for
+	 * each thread; failing, it is only less polite.
+	 */
+	if (lane->large || worker - pool->workers >= sysconf(_SC_NPROCESSORS_ONLN))
+		(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), POLITE_NICE);
 
 	pthread_mutex_lock(&pool->lock);
 	lane->idle--;
