@@ -384,6 +384,8 @@ step(Engine *engine)
 			runs_step(engine);
 		hashing_start(engine);
 		if (engine->exit_status < 0)
+			inspect_look_ahead(engine);
+		if (engine->exit_status < 0)
 			verifying_report(engine);
 		if (engine->exit_status >= 0)
 			return;
@@ -410,7 +412,7 @@ next_timeout(Engine *engine)
 
 	if (engine->running)
 	{
-		if (engine->resolving)
+		if (engine->resolving || engine->sent_all || inspect_looks_ahead(engine))
 			return 0;
 		due = runs_due(engine);
 		if (engine->scan_queued && engine->scan_restarts > 0 &&
@@ -441,6 +443,7 @@ loop(Engine *engine)
 		};
 		uint64_t	count;
 		int64_t		clock;
+		bool		sending;
 
 		if (proto_buf_pending(&engine->out) > 0)
 			fds[0].events |= POLLOUT;
@@ -466,11 +469,14 @@ loop(Engine *engine)
 		}
 		if (engine->exit_status < 0)
 			step(engine);
+		sending = proto_buf_pending(&engine->out) > 0;
 		if (engine->out.failed || proto_send(engine->socket, &engine->out) < 0)
 		{
 			if (engine->out.failed || errno != EAGAIN)
 				engine->exit_status = engine->exit_status < 0 ? EXIT_FAILURE : engine->exit_status;
 		}
+		engine->sent_all = sending && proto_buf_pending(&engine->out) == 0 &&
+			(engine->full.scan != NULL || engine->partial.scan != NULL);
 		throttle_charge_since(&engine->throttle, clock, engine->done_for_scan, engine->done);
 	}
 }

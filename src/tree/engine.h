@@ -7,7 +7,8 @@
  *		engine.c	the loop: socket, state, flushes
  *		changes.c	from events to names and places that changed
  *		runs.c		scans, and what is to be inspected now
- *		inspect.c	points: what the worker believes, what the disk says
+ *		inspect_points.c  points, and what the worker believes of them
+ *		inspect.c	what the disk says of them, and what follows
  *		moves.c		which of them are renames, and which may become one
  *		hashing.c	files that are hashed, and what comes of it
  *		report.c	observations, onto the socket
@@ -60,6 +61,7 @@ typedef struct Point
 	bool		has_belief;
 	ProtoBelief belief;			/* its path is this path */
 
+	bool		looked;			/* at, before the belief has come */
 	int			error;			/* of stat; ENOENT: there is no such file */
 	ProtoGone	gone;			/* ... and why */
 	bool		stale;			/* the directory is not here any more */
@@ -206,6 +208,7 @@ typedef struct Engine
 	Table		points_by_name;
 	size_t		points_asked;	/* beliefs were asked for up to here */
 	size_t		points_answered;
+	size_t		points_looked;	/* at, ahead */
 	uint32_t	points_page;	/* rows of the next range */
 	bool		points_sparse;	/* the last range held few of the points' rows */
 	uint64_t	points_moves_seen;	/* when they were taken */
@@ -220,6 +223,7 @@ typedef struct Engine
 	size_t		guard_next;		/* mount whose rows are asked for */
 
 	/* report.c */
+	bool		sent_all;		/* in this turn: the next one comes at once */
 	bool		frame_open;
 	size_t		frame_count_at;
 	uint32_t	frame_count;
@@ -274,13 +278,21 @@ extern int64_t runs_due(Engine *engine);
 extern uint64_t runs_min_epoch(Engine *engine);
 extern bool runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
 
-/* inspect.c */
+/* inspect_points.c */
 extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 						  uint64_t epoch, int64_t scan_id);
 extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
 extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *name,
 							  size_t len);
+extern ProtoProblem inspect_untrackable(const Engine *engine, const Point *point);
+
+/* inspect.c */
+extern void inspect_examine(Engine *engine);
+
+/* Looks at some points ahead; whether there are any for the next turn. */
+extern void inspect_look_ahead(Engine *engine);
+extern bool inspect_looks_ahead(const Engine *engine);
 extern void inspect_forget_rules(Engine *engine);
 extern FilterVerdict inspect_verdict(Engine *engine, const char *path, size_t len);
 extern void inspect_links(Engine *engine, const Point *point);

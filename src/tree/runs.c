@@ -503,7 +503,9 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		scan_ended(engine, run, &status);
 	if (run->scan == NULL)
 		return;					/* it begins anew */
-	if (!run->drained && may_go_on(engine, run))
+
+	/* what was reported should be under way, to be worked on meanwhile */
+	if (!run->drained && proto_buf_pending(&engine->out) == 0 && may_go_on(engine, run))
 		drain(engine, run, rule);
 
 	/* at once, if there was nothing to drain: no one would wake us for it */
