@@ -381,7 +381,8 @@ beneath_stat_near(int rootfd, const char *path, size_t len, LastDirectory *last,
 }
 
 static pthread_once_t descriptors_once = PTHREAD_ONCE_INIT;
-static int	descriptors = -1;	/* this process's /proc/self/fd, O_PATH */
+static int	descriptors = -1;	/* this process's /proc/self/fd, O_PATH; -1: it
+								 * could not be opened */
 static uid_t user;				/* and who it is */
 
 static void
@@ -408,15 +409,15 @@ static int
 reopen(int pathfd, uid_t owner)
 {
 	const int	flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-	char		name[12];
+	char		name[sizeof("/proc/self/fd/") + 11];
 	int			fd;
 
 	pthread_once(&descriptors_once, open_descriptors_once);
-	snprintf(name, sizeof(name), "%d", pathfd);
+	snprintf(name, sizeof(name), "%s%d", descriptors < 0 ? "/proc/self/fd/" : "", pathfd);
 	fd = openat(descriptors, name, owner == user || user == 0 ? flags | O_NOATIME : flags);
 	if (fd < 0 && errno == EPERM)
 		fd = openat(descriptors, name, flags);
-	if (fd < 0 && descriptors < 0)
+	if (fd < 0 && errno == ENOENT && access("/proc/self/fd", F_OK) < 0)
 		errno = ENOSYS;			/* no /proc; that says nothing of the file */
 	else if (fd < 0 && errno == EINVAL)
 		errno = EIO;			/* EINVAL is for what is not a regular file */

@@ -306,7 +306,7 @@ changes_sees_all(const Engine *engine)
 	const WatchTreeStatus *status;
 
 	if (engine->reader == NULL || engine->watches == NULL || engine->building ||
-		engine->resolving || engine->root.polled)
+		engine->resolving || !engine->root.mounts_known || engine->root.polled)
 		return false;
 	status = watch_tree_status(engine->watches);
 	return status->unwatched == 0 && status->aliases == 0;

@@ -309,6 +309,8 @@ extern void hashing_submit(Engine *engine, const Point *point);
 
 /* Hands to the pool what was submitted: before the engine waits. */
 extern void hashing_start(Engine *engine);
+extern void hashing_row_came(Engine *engine, const char *path, size_t len,
+							 const ProtoBelief *row);
 extern void hashing_gone(Engine *engine, const char *path, size_t len);
 extern void hashing_look_for_files(Engine *engine, const Scan *scan);
 extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);

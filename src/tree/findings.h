@@ -72,7 +72,7 @@ extern void findings_free(Findings *findings);
 extern bool findings_add(Findings *findings, FindingKind kind, const char *path, size_t len,
 						 ProtoProblem problem, int error);
 
-/* Hands over what is gathered: before the thread ends or waits for long. */
+/* Hands over what is gathered: before the thread ends, or waits for beliefs. */
 extern void findings_flush(Findings *findings);
 
 /* ---- the engine ---- */

@@ -11,7 +11,8 @@
  *
  * Each thread hashes as many files in step as the processor's vectors have
  * lanes (hash_lanes.h).  Large files have a thread of their own with low
- * priority, so that they delay nobody, and can be cancelled.
+ * priority, so that they delay nobody, and can be cancelled; threads beyond the
+ * processors have a low one, too.
  *
  *		hash.c			jobs, and the hash of a single file
  *		hash_pool.c		what the owner does: submit, collect, cancel
@@ -43,7 +44,8 @@ typedef enum HashResult
 
 typedef struct HashJob
 {
-	struct HashJob *next;		/* the pool's, then the collected list's */
+	struct HashJob *next;		/* the submitted list's, the pool's, the
+								 * collected list's */
 
 	/* set by the submitter, who owns the job before and after */
 	char	   *path;			/* relative to the root, terminated */
@@ -72,7 +74,8 @@ typedef struct HashPool HashPool;
 /*
  * rootfd is asked for by each job and given back: the pool's owner may close
  * it when nothing is in the pool.  notify_fd is an eventfd that is written
- * when results wait.  NULL with errno on failure.
+ * when results wait: urgent ones at once, others when they are many or a while
+ * has passed.  NULL with errno on failure.
  */
 extern HashPool *hash_pool_create(int threads, int notify_fd);
 

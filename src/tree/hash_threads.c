@@ -277,7 +277,7 @@ worker_main(void *arg)
 	 * where all compute, the database comes first.  Linux has priorities for
 	 * each thread; failing, it is only less polite.
 	 */
-	if (lane->large || worker - pool->workers >= sysconf(_SC_NPROCESSORS_ONLN))
+	if (worker->polite)
 		(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), POLITE_NICE);
 
 	pthread_mutex_lock(&pool->lock);
@@ -343,6 +343,7 @@ hash_threads_start(HashPool *pool, Lane *lane)
 
 	worker->pool = pool;
 	worker->lane = lane;
+	worker->polite = lane->large || lane->running >= sysconf(_SC_NPROCESSORS_ONLN);
 	worker->lanes = hash_lanes_create(sha256_kernel(),
 									  lane->large ? INT64_MAX : HASH_LARGE_FILE);
 	if (worker->lanes == NULL)

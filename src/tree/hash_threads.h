@@ -48,6 +48,7 @@ typedef struct Worker
 {
 	struct HashPool *pool;
 	Lane	   *lane;
+	bool		polite;			/* has low priority */
 	HashLanes  *lanes;			/* the thread's, once it runs */
 	ThrottleMeter meter;
 	pthread_t	thread;

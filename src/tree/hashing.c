@@ -175,6 +175,21 @@ hashing_start(Engine *engine)
 	hash_pool_submit(engine->pool, jobs);
 }
 
+/*
+ * A row has moved to a path whose file is being hashed, which was not examined
+ * before: so it is the row's file, and no new one.
+ */
+void
+hashing_row_came(Engine *engine, const char *path, size_t len, const ProtoBelief *row)
+{
+	HashItem   *item = find_item(engine, path, len);
+
+	if (item == NULL || was_examined(item))
+		return;
+	item->has_belief = true;
+	item->belief = *row;
+}
+
 /* There is no such file any more, and nobody is to wait for its hash. */
 void
 hashing_gone(Engine *engine, const char *path, size_t len)
@@ -190,8 +205,9 @@ hashing_gone(Engine *engine, const char *path, size_t len)
 }
 
 /*
- * Large files that went with their directory: where they have no row yet, the
- * scan that ends here had nothing to say of them, and nobody else would.
+ * Large files, or what may be, that went with their directory: where they have no
+ * row yet, the scan that ends here had nothing to say of them, and nobody else
+ * would.
  */
 void
 hashing_look_for_files(Engine *engine, const Scan *scan)
@@ -244,8 +260,15 @@ hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t
 		hashing_submit(engine, &p);
 		return;
 	}
-	if (beneath_stat_near(engine->root.fd, p.path, p.len, last, &p.info) < 0 ||
-		!S_ISREG(p.info.mode) ||
+	if (beneath_stat_near(engine->root.fd, p.path, p.len, last, &p.info) < 0)
+	{
+		/* what the trouble is, and whether it lasts, an inspection tells */
+		if (errno != ENOENT)
+			pending_retry(&engine->pending, 0, p.path, p.len, p.hints, monotonic_us(), 0,
+						  epoch, scan_id);
+		return;
+	}
+	if (!S_ISREG(p.info.mode) ||
 		!is_wanted(engine, p.path, p.len, p.info.stat.size, false))
 		return;
 	note_links(engine, &p.info, p.path, p.len);

@@ -4,9 +4,10 @@
  *		Which paths are names of one file.
  *
  * A write through one name of a hard-linked file is reported under that name
- * only.  So every scan and inspection notes files that have several names;
- * when one of them was written, the others are looked at as well.  A hint: a
- * name that is no longer true costs one look.
+ * only.  So every inspection notes files that have several names, and so does
+ * every scan, or the hashing that follows it; when one of them was written, the
+ * others are looked at as well.  A hint: a name that is no longer true costs one
+ * look.
  *
  * Any thread may call these.
  *

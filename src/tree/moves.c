@@ -197,6 +197,7 @@ report_pair(Engine *engine, const Pair *pair)
 	ProtoStat	before;
 
 	from->moved_away = true;
+	hashing_row_came(engine, to->path, to->len, b);
 	if (!engine->config.calculate_hashes || hash_survives(engine, from, to))
 	{
 		report_moved(engine, b->id, from->path, from->len, to->path, to->len, s,

@@ -163,6 +163,7 @@ root_read_mounts(Root *root)
 		return;
 	mounts_free(&root->now);
 	root->now = set;
+	root->mounts_known = true;
 	root->polled = set.root_polled;
 	for (size_t i = 0; i < set.count; i++)
 		root->polled |= set.mounts[i].polled;

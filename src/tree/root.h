@@ -27,6 +27,7 @@ typedef struct Root
 	MountSet	now;			/* those that are there */
 	MountSet	guarded;		/* places where the two differ: nothing below
 								 * is said to have changed */
+	bool		mounts_known;	/* they were read */
 	bool		polled;			/* something in the tree has no events */
 	bool		volatile_times; /* tmpfs and the like: equal times say little */
 } Root;

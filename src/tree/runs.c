@@ -239,7 +239,7 @@ end_run(Engine *engine, ScanRun *run)
 	Cure		cure = {engine, run->scan};
 	ScanStatus	status;
 
-	/* files that went out unexamined were noted when they were hashed */
+	/* files that went out unexamined have been noted by now */
 	scan_status(run->scan, &status);
 	if (run->result == PROTO_SCAN_COMPLETE && status.direct && run->links_round != 0)
 		links_searched(engine->links, run->links_round);

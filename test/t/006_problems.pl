@@ -94,6 +94,32 @@ is(problems(), '', 'and its problem is gone');
 append_file("$root/private/deeper/6.txt", 'more');
 wait_equal($node, $id, $root, 'which is watched as before');
 
+# ---- files that cannot be examined, in a first scan ----
+
+foreach my $hashes ('true', 'false')
+{
+	my $listed = new_root("listed $hashes");
+
+	make_path("$listed/open", "$listed/shut");
+	write_file("$listed/open/1.txt", 'x');
+	write_file("$listed/shut/2.txt", 'x');
+	chmod(0444, "$listed/shut") or die "chmod: $!";
+	my $listed_id = add_repository($node, $listed, args => "calculate_hashes => $hashes");
+	wait_ok($node, $listed_id, "hashes $hashes: a directory that can only be listed");
+	is(join(',', sort keys %{ table_files($node, $listed_id) }), 'open/1.txt',
+		"hashes $hashes: what can be examined is tracked");
+	like( $node->safe_psql('postgres',
+			"SELECT file_path, problem FROM fsync_problems WHERE repository_id = '$listed_id'"),
+		qr{^shut(?:/2\.txt)?\|permission denied$}, "hashes $hashes: what cannot be is a problem");
+	chmod(0755, "$listed/shut") or die "chmod: $!";
+	wait_equal($node, $listed_id, $listed, "hashes $hashes: it can be examined now",
+		hashes => $hashes eq 'true');
+	is( $node->safe_psql('postgres',
+			"SELECT count(*) FROM fsync_problems WHERE repository_id = '$listed_id'"),
+		'0', "hashes $hashes: and the problem is gone");
+	$node->safe_psql('postgres', "SELECT fsync_remove_repository('$listed_id')");
+}
+
 # ---- names that the database cannot hold ----
 
 my $bad = "bad \xFF\xFE name.txt";

@@ -13,6 +13,7 @@
 #include "files.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static char *base;				/* holds root/ and outside/ */
@@ -368,6 +369,32 @@ test_as_other_user(void)
 	FILES_MUST(chmod("root/d", 0755) == 0);
 }
 
+/* Fails if a shortage of descriptors at the beginning is felt for ever. */
+static void
+test_shortage(void)
+{
+	struct rlimit before;
+	struct rlimit none;
+	pid_t		pid;
+	int			status;
+
+	FILES_MUST(getrlimit(RLIMIT_NOFILE, &before) == 0);
+	none = before;
+	none.rlim_cur = 0;
+	FILES_MUST(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	pid = fork();				/* its own descriptors cannot be opened */
+	FILES_MUST(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	FILES_MUST(pid >= 0);
+	if (pid == 0)
+	{
+		FileInfo	info;
+
+		_exit(open_file("d/e/file", &info) >= 0 ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	EQUALS(status, 0);
+}
+
 /* Fails if a lease is waited for, or broken without the caller's knowledge. */
 static void
 test_lease(void)
@@ -496,6 +523,7 @@ main(void)
 	}
 	resolving_tests();
 	test_atime_untouched();
+	test_shortage();
 	test_lease();
 	test_ns();
 
