@@ -100,6 +100,9 @@ lines_rename()
 		attempt update_half some renamed
 		[ "$attempted" -eq 0 ] && peers+=("$result")
 		attempt update_half renamed some
+
+		# as autovacuum does, which has a minute of its own between two looks
+		attempt sql -c 'VACUUM file_records' -c 'VACUUM peer'
 	done
 	if [ ${#ours[@]} -eq "$RUNS" ] && [ ${#first[@]} -eq "$RUNS" ]; then
 		compared_row "$name" "$(median "${ours[@]}")" "first sync of the same files" "$(median "${first[@]}")" 0.2
