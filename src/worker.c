@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
 #include <signal.h>
 
 #include "access/xact.h"
@@ -40,6 +41,9 @@
 #define RETRY_ODD_MAX_MS	60000
 
 #define PURGE_RETRY_MS		(60 * 1000)
+
+/* Freed memory that is kept while there is much to do; the most that glibc lets. */
+#define KEPT_MEMORY			(32 * 1024 * 1024)
 
 ExtensionObjects worker_objects;
 
@@ -488,6 +492,36 @@ advance(WorkerRepository *repository, int64 *deadline)
 		lower_deadline(deadline, repository->retry_at);
 }
 
+/*
+ * Transactions of thousands of rows take and give back the same megabytes over
+ * and over; from the system they come anew each time, page by page, filled with
+ * zeros.  So they are kept until a scan, or a burst of changes, is over.
+ */
+static void
+keep_memory(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
+	mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+#endif
+}
+
+static void
+give_memory_back(void)
+{
+	static bool at_work = false;
+	bool		was_at_work = at_work;
+	ListCell   *lc;
+
+	at_work = worker_scans() > 0;
+	foreach(lc, worker_repositories)
+		at_work |= ((WorkerRepository *) lfirst(lc))->burst.open;
+#ifdef __GLIBC__
+	if (was_at_work && !at_work)
+		malloc_trim(0);
+#endif
+}
+
 static bool
 somebody_waits(void)
 {
@@ -521,6 +555,7 @@ turn(void)
 		prune_advance(now, &deadline);
 	lower_deadline(&deadline, tree_orphans_poll(now));
 	repositories_lower_deadline(&deadline);
+	give_memory_back();
 	wait_and_receive(deadline);
 	MemoryContextReset(turn_context);
 }
@@ -544,6 +579,7 @@ fsync_worker_main(Datum arg)
 	before_shmem_exit(kill_trees, (Datum) 0);
 	pgstat_report_appname("fsync worker");
 	session_pin_settings();
+	keep_memory();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "fsync worker",
 										   ALLOCSET_DEFAULT_SIZES);

@@ -105,6 +105,7 @@ typedef struct ScanRun
 	Candidates *checked;		/* replaces the scan's own candidates */
 	bool		drained;		/* all candidates were taken */
 	bool		put_off;		/* more could be done; the throttle said no */
+	bool		winding_up;		/* only hashes of new files are still to come */
 	int64_t		id;				/* 0: of places that events named */
 	uint32_t	flags;
 	double		threshold;

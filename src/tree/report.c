@@ -74,7 +74,7 @@ frame_is_full(const Engine *engine)
 {
 	uint64_t	max = engine->config.batch_size;
 
-	if (of_scan_alone(engine))
+	if (of_scan_alone(engine) && !engine->full.winding_up)
 		max *= REPORT_SCAN_BATCHES;
 	return engine->frame_count >= max ||
 		proto_offset(&engine->out) > REPORT_FRAME_BYTES;

@@ -51,7 +51,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 	};
 
 	run->round = problems_next_round(&engine->problems);
-	run->drained = run->put_off = false;
+	run->drained = run->put_off = run->winding_up = false;
 	run->checked = NULL;
 	run->bytes_hashed = 0;
 	run->removals = 0;
@@ -499,6 +499,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		engine->progress_due = true;	/* also while a large file is hashed */
 	if (!status.finished)
 		return;
+	run->winding_up = status.direct;
 	if (!run->drained && run->checked == NULL)
 		scan_ended(engine, run, &status);
 	if (run->scan == NULL)
