@@ -181,13 +181,14 @@ hash_file_look(HashFile *file)
  * Waits for the end of a write(2) that is under way: its stamps are from its
  * beginning, so nothing would tell of what it has not written yet.  Where file
  * systems hold the inode's lock while they write (ext4, btrfs, f2fs, tmpfs),
- * they take it to look for data too; where they do not, as XFS, to read waits.
- * A write that begins later changes the stamps.
+ * they take it to look for data too, and with it they see that there is none at
+ * the end; where they do not, as XFS, to read waits.  A write that begins later
+ * changes the stamps.
  */
 static void
-await_write(int fd)
+await_write(int fd, int64_t size)
 {
-	(void) lseek(fd, 0, SEEK_DATA);
+	(void) lseek(fd, size, SEEK_DATA);
 }
 
 void
@@ -195,7 +196,7 @@ hash_file_start(HashFile *file, uint8_t *buffer, size_t piece)
 {
 	int64_t		size = file->job->info.stat.size;
 
-	await_write(file->fd);
+	await_write(file->fd, size);
 	sha256_start(file->state);
 	file->buffer = buffer;
 

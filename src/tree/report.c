@@ -23,7 +23,7 @@
 #define REPORT_MAX_UNACKNOWLEDGED	4
 
 /* Times batch_size that a frame of a scan alone may hold. */
-#define REPORT_SCAN_BATCHES	10
+#define REPORT_SCAN_BATCHES	5
 
 /* A frame is closed at this size whatever its count. */
 #define REPORT_FRAME_BYTES	(1024 * 1024)
