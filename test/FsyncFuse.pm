@@ -18,7 +18,9 @@ use Fcntl qw(:DEFAULT);
 use FsyncTest;
 use POSIX ();
 
-our @EXPORT = qw(fuse_device serve_files);
+our @EXPORT = qw(fuse_device serve_files is_served end_server);
+
+my %servers;
 
 # The device, or undef where it cannot be used.  /dev/fuse is root's on some
 # systems; check.sh then makes a node for us.
@@ -121,7 +123,11 @@ sub serve_files
 		options => sprintf('fd=%d,rootmode=40000,user_id=%d,group_id=%d', fileno($fuse), $>, $) + 0));
 
 	my $pid = fork() // die "fork: $!";
-	return $pid if $pid;
+	if ($pid)
+	{
+		$servers{$pid} = 1;
+		return $pid;
+	}
 
 	my $hangs = 0;
 
@@ -142,5 +148,33 @@ sub serve_files
 	}
 	POSIX::_exit(0);
 }
+
+# Whether so many files can be listed there; it may be that nothing answers.
+sub is_served
+{
+	my ($target, $n) = @_;
+
+	my @listed = eval {
+		local $SIG{ALRM} = sub { die };
+		alarm(10);
+		my @names = glob("'$target'/*");
+		alarm(0);
+		@names;
+	};
+	return @listed == $n;
+}
+
+# Kills a server: requests that wait for it fail.
+sub end_server
+{
+	my ($pid) = @_;
+
+	kill('KILL', $pid);
+	waitpid($pid, 0);
+	delete $servers{$pid};
+}
+
+# None outlives the test.
+END { kill('KILL', keys %servers) if %servers; }
 
 1;

@@ -27,14 +27,7 @@ my @names = sort keys %content;
 my $hung = new_root('hung');
 my $server = serve_files($device, $hung, \%content);
 
-# The server must not outlive the test.
-END { kill('KILL', $server) if $server; }
-
-my @listed = eval { local $SIG{ALRM} = sub { die }; alarm(10); my @l = glob("'$hung'/*"); alarm(0); @l };
-if (@listed != @names)
-{
-	plan skip_all => 'no file system can be served here';
-}
+plan skip_all => 'no file system can be served here' unless is_served($hung, scalar @names);
 
 # ---- as long as it answers ----
 
@@ -100,9 +93,7 @@ pass('hung: databases can be made and dropped');
 
 # ---- its server dies: requests fail ----
 
-kill('KILL', $server);
-waitpid($server, 0);
-$server = 0;
+end_server($server);
 wait_for_state($node, $id, 'unavailable', 'dead: unavailable');
 is_deeply(ids_of($node, $id), $ids, 'dead: the rows stay');
 others_go_on('dead');
@@ -126,9 +117,7 @@ answered("SELECT fsync_remove_repository('$id')", 'hung: fsync_remove_repository
 is(rows_of($node, $id), 0, 'hung: and the rows go');
 others_go_on('removed');
 
-kill('KILL', $server);
-waitpid($server, 0);
-$server = 0;
+end_server($server);
 $node->stop;
 unmount($hung);
 done_testing();

@@ -37,11 +37,7 @@ my $server = serve_files($device, $root, \%content,
 		return (0, $content);
 	});
 
-# The server must not outlive the test.
-END { kill('KILL', $server) if $server; }
-
-my @listed = eval { local $SIG{ALRM} = sub { die }; alarm(10); my @l = glob("'$root'/*"); alarm(0); @l };
-plan skip_all => 'no file system can be served here' if @listed != 5;
+plan skip_all => 'no file system can be served here' unless is_served($root, 5);
 
 my $node = new_node('main');
 my $id = add_repository($node, $root);
@@ -87,8 +83,6 @@ is(verify(), 'completed|5|-', 'a good disk again');
 is(problems(), '', 'and no problem');
 
 $node->stop;
-kill('KILL', $server);
-waitpid($server, 0);
-$server = 0;
+end_server($server);
 unmount($root);
 done_testing();
