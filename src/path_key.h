@@ -10,6 +10,7 @@
 
 #include "common/hashfn.h"
 
+#include "tree/path_order.h"
 #include "tree/protocol.h"
 
 static inline uint32
@@ -24,13 +25,10 @@ path_equal(ProtoStr a, ProtoStr b)
 	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
 }
 
-/* By bytes, as file_path is compared. */
 static inline int
 path_compare(ProtoStr a, ProtoStr b)
 {
-	int			result = memcmp(a.data, b.data, Min(a.len, b.len));
-
-	return result != 0 ? result : (a.len > b.len) - (a.len < b.len);
+	return path_order(a.data, a.len, b.data, b.len);
 }
 
 #endif							/* FSYNC_PATH_KEY_H */

@@ -12,9 +12,9 @@
  * What those leave to their caller is looked at here, each time: rules,
  * row-level security, privileges, triggers, columns that users added or
  * altered.  Constraints and indexes, users' own too, are honoured by the
- * executor and index_entries.c.  Of triggers only those of foreign keys are plain, which an
- * application has that references a file.  Whatever else there is, the table is
- * left to SQL.
+ * executor and index_entries.c.  Of triggers only those of foreign keys are
+ * plain, which an application has that references a file.  Whatever else there
+ * is, the table is left to SQL.
  *
  *-------------------------------------------------------------------------
  */

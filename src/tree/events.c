@@ -160,7 +160,6 @@ events_batch_free(EventBatch *batch)
 static void
 read_queue(EventReader *reader, int want)
 {
-	uint64_t	one = 1;
 
 	while (want > 0)
 	{
@@ -175,11 +174,8 @@ read_queue(EventReader *reader, int want)
 		events_decode(&reader->batch, reader->buffer, n);
 		want -= n;
 	}
-	if ((reader->batch.count > 0 || reader->batch.lost) &&
-		write(reader->notify_fd, &one, sizeof(one)) < 0)
-	{
-		/* EAGAIN: the counter is full, so the engine is awake already */
-	}
+	if (reader->batch.count > 0 || reader->batch.lost)
+		eventfd_write(reader->notify_fd, 1);
 }
 
 static void *
@@ -252,10 +248,7 @@ events_start(int notify_fd)
 void
 events_stop(EventReader *reader)
 {
-	uint64_t	one = 1;
-
-	while (write(reader->stop_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	eventfd_write(reader->stop_fd, 1);
 	pthread_join(reader->thread, NULL);
 	close(reader->fd);
 	close(reader->stop_fd);

@@ -9,10 +9,9 @@
 
 #include "clock.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/eventfd.h>
 
 /* Findings that are handed over together, or after so long. */
 #define FINDINGS_BATCH		256
@@ -113,7 +112,6 @@ findings_add(Findings *findings, FindingKind kind, const char *path, size_t len,
 void
 findings_flush(Findings *findings)
 {
-	const uint64_t one = 1;
 	bool		first;
 
 	if (findings->gathered.first == NULL)
@@ -128,8 +126,8 @@ findings_flush(Findings *findings)
 	first = findings->queue.first == NULL;
 	list_move(&findings->queue, &findings->gathered);
 	pthread_mutex_unlock(&findings->lock);
-	while (first && write(findings->notify_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	if (first)
+		eventfd_write(findings->notify_fd, 1);
 }
 
 Finding *

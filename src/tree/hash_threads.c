@@ -29,6 +29,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -65,16 +66,10 @@ hash_threads_must_notify(HashPool *pool, bool at_once)
 	return true;
 }
 
-/* An eventfd whose counter is full has been written anyway. */
 void
 hash_threads_notify(const HashPool *pool)
 {
-	const uint64_t one = 1;
-	ssize_t		n;
-
-	do
-		n = write(pool->notify_fd, &one, sizeof(one));
-	while (n < 0 && errno == EINTR);
+	eventfd_write(pool->notify_fd, 1);
 }
 
 JobList *

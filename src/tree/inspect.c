@@ -312,17 +312,12 @@ mounts_changed(const Root *root)
  * for which rows matter, nor names that events spoke of, whose directories may
  * be about to move.
  */
-static bool
-may_look_ahead(const Engine *engine)
-{
-	return engine->inspecting && engine->points_looked < engine->n_points &&
-		engine->n_points >= INSPECT_AHEAD_POINTS && engine->rules == NULL;
-}
-
 bool
 inspect_looks_ahead(const Engine *engine)
 {
-	return may_look_ahead(engine) && proto_buf_pending(&engine->out) == 0;
+	return engine->inspecting && engine->points_looked < engine->n_points &&
+		engine->n_points >= INSPECT_AHEAD_POINTS && engine->rules == NULL &&
+		proto_buf_pending(&engine->out) == 0;
 }
 
 void

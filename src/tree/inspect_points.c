@@ -7,6 +7,7 @@
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
+#include "path_order.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,9 +70,8 @@ compare_points(const void *a, const void *b)
 {
 	const Point *x = a;
 	const Point *y = b;
-	int			c = memcmp(x->path, y->path, x->len < y->len ? x->len : y->len);
 
-	return c != 0 ? c : (x->len > y->len) - (x->len < y->len);
+	return path_order(x->path, x->len, y->path, y->len);
 }
 
 /* Makes one point of two of the same path. */

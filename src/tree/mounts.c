@@ -6,6 +6,7 @@
  *-------------------------------------------------------------------------
  */
 #include "identity.h"
+#include "path_order.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -23,11 +24,7 @@ mounts_free(MountSet *set)
 int
 mounts_compare(const Mount *a, const Mount *b)
 {
-	int			c = memcmp(a->path, b->path, a->len < b->len ? a->len : b->len);
-
-	if (c != 0)
-		return c;
-	return (a->len > b->len) - (a->len < b->len);
+	return path_order(a->path, a->len, b->path, b->len);
 }
 
 /* ---------------------------------------------------------------------

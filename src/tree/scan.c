@@ -12,12 +12,14 @@
  */
 #include "scan.h"
 
+#include "path_order.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/eventfd.h>
 
 #define SCAN_PAGE_ROWS		10000
 /* Enough for the two halves of a rename of a hundred thousand files. */
@@ -78,15 +80,6 @@ scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat)
 		(belief->btime_ns == stat->btime_ns || belief->btime_ns == PROTO_NO_TIME);
 }
 
-static void
-notify(Scan *scan)
-{
-	uint64_t	one = 1;
-
-	while (write(scan->options.notify_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
-}
-
 /* ---- beliefs, a page ahead ---- */
 
 static void
@@ -131,7 +124,7 @@ request_range(Scan *scan, const ScanPlace *place, const char *after, size_t len,
 		scan->requested = true;
 	}
 	pthread_mutex_unlock(&scan->lock);
-	notify(scan);
+	eventfd_write(scan->options.notify_fd, 1);
 }
 
 /* Waits for the page asked for and makes it the current one. */
@@ -275,14 +268,6 @@ compare_file(Scan *scan, const ProtoBelief *b, const FileInfo *info)
 						 info->stat.size, info->stat.mtime_ns);
 }
 
-static int
-compare_paths(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	int			c = memcmp(a, b, a_len < b_len ? a_len : b_len);
-
-	return c != 0 ? c : (a_len > b_len) - (a_len < b_len);
-}
-
 /* ---- the merge ---- */
 
 /*
@@ -340,7 +325,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 			continue;
 		}
 		while ((b = peek_belief(scan, place)) != NULL &&
-			   (c = compare_paths(b->path.data, b->path.len, entry.path, entry.len)) < 0)
+			   (c = path_order(b->path.data, b->path.len, entry.path, entry.len)) < 0)
 		{
 			if (!add_missing(scan, b))
 				goto done;
@@ -424,7 +409,7 @@ scan_main(void *arg)
 	page_free(&scan->current);
 	scan->ended = true;
 	pthread_mutex_unlock(&scan->lock);
-	notify(scan);
+	eventfd_write(scan->options.notify_fd, 1);
 	return NULL;
 }
 
@@ -436,7 +421,7 @@ compare_places(const void *a, const void *b)
 	const ScanPlace *x = a;
 	const ScanPlace *y = b;
 
-	return compare_paths(x->path, x->len, y->path, y->len);
+	return path_order(x->path, x->len, y->path, y->len);
 }
 
 /* Whether one of the sorted places lies above path. */

@@ -12,6 +12,7 @@
 #include "standalone.h"
 
 #include "engine.h"
+#include "path_order.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,14 +147,6 @@ standalone_scan(const char *directory)
 
 /* ---- the table ---- */
 
-static int
-compare_path(const Row *row, const char *path, size_t len)
-{
-	int			c = memcmp(row->path, path, row->len < len ? row->len : len);
-
-	return c != 0 ? c : (row->len > len) - (row->len < len);
-}
-
 /* The first row that is not before path. */
 static size_t
 row_at(const Watcher *w, const char *path, size_t len)
@@ -165,7 +158,7 @@ row_at(const Watcher *w, const char *path, size_t len)
 	{
 		size_t		mid = low + (high - low) / 2;
 
-		if (compare_path(&w->rows[mid], path, len) < 0)
+		if (path_order(w->rows[mid].path, w->rows[mid].len, path, len) < 0)
 			low = mid + 1;
 		else
 			high = mid;
@@ -178,7 +171,7 @@ find_row(const Watcher *w, const char *path, size_t len)
 {
 	size_t		at = row_at(w, path, len);
 
-	return at < w->n_rows && compare_path(&w->rows[at], path, len) == 0 ?
+	return at < w->n_rows && path_order(w->rows[at].path, w->rows[at].len, path, len) == 0 ?
 		&w->rows[at] : NULL;
 }
 
@@ -333,7 +326,7 @@ answer_beliefs(Watcher *w, ProtoReader body)
 	}
 	from = row_at(w, r.after.data, r.after.len);
 	if (!r.inclusive && from < w->n_rows &&
-		compare_path(&w->rows[from], r.after.data, r.after.len) == 0)
+		path_order(w->rows[from].path, w->rows[from].len, r.after.data, r.after.len) == 0)
 		from++;
 	to = r.before.len ? row_at(w, r.before.data, r.before.len) : w->n_rows;
 	if (to > from + r.limit)

@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -182,7 +183,6 @@ verify_main(void *arg)
 	for (;;)
 	{
 		VerifyItem *item = verify->queue;
-		uint64_t	one = 1;
 
 		if (item == NULL)
 		{
@@ -201,8 +201,7 @@ verify_main(void *arg)
 		pthread_mutex_lock(&verify->lock);
 		*verify->done_end = item;
 		verify->done_end = &item->next;
-		while (write(verify->notify_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-			;
+		eventfd_write(verify->notify_fd, 1);
 	}
 	return NULL;
 }

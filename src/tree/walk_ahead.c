@@ -12,6 +12,8 @@
  */
 #include "walk_ahead.h"
 
+#include "path_order.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -138,12 +140,8 @@ compare_mount(const void *key, const void *element)
 {
 	const ProtoStr *path = key;
 	const Mount *mount = element;
-	size_t		len = path->len < mount->len ? path->len : mount->len;
-	int			cmp = len ? memcmp(path->data, mount->path, len) : 0;
 
-	if (cmp != 0)
-		return cmp;
-	return path->len < mount->len ? -1 : path->len > mount->len;
+	return path_order(path->data, path->len, mount->path, mount->len);
 }
 
 bool

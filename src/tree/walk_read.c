@@ -5,6 +5,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "path_order.h"
 #include "rules.h"
 #include "walk_read.h"
 
@@ -85,10 +86,8 @@ compare_names(const void *a, const void *b, void *arg)
 	const Name *na = a;
 	const Name *nb = b;
 	const char *arena = arg;
-	size_t		len = na->len < nb->len ? na->len : nb->len;
-	int			cmp = memcmp(arena + na->offset, arena + nb->offset, len);
 
-	return cmp ? cmp : (int) na->len - (int) nb->len;
+	return path_order(arena + na->offset, na->len, arena + nb->offset, nb->len);
 }
 
 /*

@@ -6,8 +6,9 @@
  * watch_tree_event() only collects touched (directory, name) pairs.
  * watch_tree_resolve() looks at the disk for each:
  *
- *	- a directory that is not known gets a watch, and only then is read, so
- *	  that what comes into it meanwhile is either seen or reported;
+ *	- a directory that is not known gets a watch, and only then is read, or seen
+ *	  to have no directory in it, so that what comes into it meanwhile is either
+ *	  seen or reported;
  *	- a descriptor that is known at another place means that the directory
  *	  has moved, and its node moves with everything below it;
  *	- what is no longer where it was goes to limbo: another touched name may
