@@ -266,6 +266,7 @@ worker_main(void *arg)
 	Lane	   *lane = worker->lane;
 	HashLanes  *lanes = worker->lanes;
 	bool		woken = true;
+	bool		wake_owner;
 
 	/*
 	 * More threads than processors are there for disks that are waited for;
@@ -299,13 +300,16 @@ worker_main(void *arg)
 		if (hash_threads_must_notify(pool, false))
 			notify_unlocked(pool);
 	}
+
+	/* without unlocking: as long as it counts, others find themselves too many */
+	lane->running--;
 	hash_lanes_cancel(lanes);
 	finish_all_locked(pool, lane, lanes);
-	if (hash_threads_must_notify(pool, true))
-		notify_unlocked(pool);
-	lane->running--;
 	worker->state = WORKER_ENDED;
+	wake_owner = hash_threads_must_notify(pool, true);
 	pthread_mutex_unlock(&pool->lock);
+	if (wake_owner)
+		hash_threads_notify(pool);
 	hash_lanes_free(lanes);
 	return NULL;
 }

@@ -147,6 +147,50 @@ test_pool_all_done(void)
 	close(notify_fd);
 }
 
+/*
+ * Fails if threads that become fewer, each with results to hand over, all end
+ * and leave what is queued to nobody.
+ */
+static void
+test_pool_fewer(void)
+{
+	enum { files = 100, rounds = 100 };
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	HashPool   *pool = hash_pool_create(8, notify_fd);
+	int			left = 0;
+
+	FILES_MUST(pool != NULL);
+	hash_pool_set_root(pool, rootfd);
+	for (int round = 0; round < rounds; round++)
+	{
+		hash_pool_resize(pool, 8);
+		for (int i = 0; i < files; i++)
+		{
+			hash_pool_submit(pool, new_job("abc", 3));
+			if (i == files / 2)
+				hash_pool_resize(pool, 1);
+		}
+		left += files;
+		while (left > 0)
+		{
+			HashJob    *job = wait_collect(pool, notify_fd, PATIENCE_MS);
+
+			FILES_MUST(job != NULL);
+			while (job != NULL)
+			{
+				HashJob    *next = job->next;
+
+				free_job(job);
+				left--;
+				job = next;
+			}
+		}
+	}
+	EQUALS(hash_pool_outstanding(pool), 0);
+	hash_pool_destroy(pool);
+	close(notify_fd);
+}
+
 static void
 make_sparse(const char *name, int64_t size)
 {
@@ -606,6 +650,7 @@ run_all(void)
 	files_write_at(rootfd, "abc", "abc", 3);
 	test_pool_fresh_ramfs(root);
 	test_pool_all_done();
+	test_pool_fewer();
 	test_pool_list();
 	test_pool_large();
 	test_pool_urgent();
