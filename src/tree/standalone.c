@@ -42,6 +42,7 @@ typedef struct Watcher
 	int			socket;
 	ProtoBuf	in;
 	ProtoBuf	out;
+	ProtoConfig config;
 	Row		   *rows;			/* in path order */
 	size_t		n_rows;
 	size_t		capacity;
@@ -405,7 +406,18 @@ on_frame(Watcher *w, uint8_t type, ProtoReader body)
 static void
 on_command(Watcher *w, const char *line)
 {
-	if (strcmp(line, "flush") == 0)
+	ProtoConfig config = w->config;
+
+	if (sscanf(line, "configure %" SCNd32 " %" SCNd32 " %" SCNd32, &config.max_concurrency,
+			   &config.scan_cpu_ppm, &config.debounce_ms) == 3)
+	{
+		config.debounce_max_ms = 10 * config.debounce_ms;
+		proto_begin(&w->out, PROTO_CONFIG);
+		proto_put_config(&w->out, &config);
+		proto_end(&w->out);
+		printf("configured\n");
+	}
+	else if (strcmp(line, "flush") == 0)
 	{
 		proto_begin(&w->out, PROTO_FLUSH);
 		proto_put_i64(&w->out, 1);
@@ -460,14 +472,10 @@ read_commands(Watcher *w)
 }
 
 static int
-watch(Watcher *w, const char *directory, int debounce_ms)
+watch(Watcher *w, const char *directory)
 {
 	ProtoInit	init = {
-		.version = PROTO_VERSION,
-		.config = {.debounce_ms = debounce_ms, .debounce_max_ms = 10 * debounce_ms,
-		.batch_size = 1000,
-		.max_concurrency = 4, .calculate_hashes = true},
-		.utf8 = true, .max_size = INT64_MAX
+		.version = PROTO_VERSION, .config = w->config, .utf8 = true, .max_size = INT64_MAX
 	};
 
 	init.root.data = directory;
@@ -516,7 +524,10 @@ watch(Watcher *w, const char *directory, int debounce_ms)
 int
 standalone_watch(const char *directory, int debounce_ms)
 {
-	Watcher		w = {0};
+	Watcher		w = {
+		.config = {.debounce_ms = debounce_ms, .debounce_max_ms = 10 * debounce_ms,
+		.batch_size = 1000, .max_concurrency = 4, .calculate_hashes = true}
+	};
 	int			sockets[2];
 	char	   *real = realpath(directory, NULL);
 	int			status;
@@ -544,7 +555,7 @@ standalone_watch(const char *directory, int debounce_ms)
 	w.socket = sockets[0];
 	proto_buf_init(&w.in);
 	proto_buf_init(&w.out);
-	status = watch(&w, real, debounce_ms);
+	status = watch(&w, real);
 	close(w.socket);
 	for (size_t i = 0; i < w.n_rows; i++)
 		free(w.rows[i].path);

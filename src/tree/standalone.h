@@ -20,7 +20,9 @@ extern int	standalone_scan(const char *directory);
  * input: "flush" prints "flushed" when everything has been seen, "scan"
  * compares everything and prints what the scan found, "dump" prints the table,
  * "ids" prints "id  inode  path" of its rows, "quiet" stops the printing of
- * observations.  Ends at end of input, or when interrupted.
+ * observations, "configure THREADS PPM MS" changes how many threads hash, what
+ * scans may take of a core, and the debounce.  Ends at end of input, or when
+ * interrupted.
  */
 extern int	standalone_watch(const char *directory, int debounce_ms);
 

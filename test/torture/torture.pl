@@ -3,8 +3,8 @@
 # torture.pl - is the table equal to the disk, however wild it was?
 #
 #	torture.pl [--seed N] [--ops N] [--rounds N] [--processes N] [--moves]
-#	           [--debounce MS] [--stop] [--limited] [--program PATH] [--storm PATH]
-#	           [--dir PATH] [--keep]
+#	           [--debounce MS] [--stop] [--limited] [--settings] [--program PATH]
+#	           [--storm PATH] [--dir PATH] [--keep]
 #
 # Runs "fsync-tree watch" and then, round after round: a storm with a seed of
 # its own, "flush", "dump", every row against an independent walk with SHA-256
@@ -13,7 +13,8 @@
 # first.  With --moves a tree is made and then only renamed about: ids must
 # follow inode numbers.  With --stop fsync-tree is stopped by SIGSTOP during
 # the storm, so that the kernel's queue fills up.  With --limited only what the
-# scan makes of the table is compared: for runs with too few watches.
+# scan makes of the table is compared: for runs with too few watches.  With
+# --settings the settings change all the time, and a scan goes on meanwhile.
 #
 # Exit status 0 if there was no difference.  On one, all that fsync-tree said of
 # the path is printed, and the tree is kept.
@@ -37,7 +38,7 @@ my %o = (
 	timeout => 900);
 
 GetOptions(\%o, 'seed=i', 'ops=i', 'rounds=i', 'processes=i', 'debounce=i', 'moves!', 'stop!',
-	'program=s', 'storm=s', 'dir=s', 'keep!', 'limited!', 'timeout=i', 'quiet!', 'pause=f')
+	'program=s', 'storm=s', 'dir=s', 'keep!', 'limited!', 'settings!', 'timeout=i', 'quiet!', 'pause=f')
   or exit 2;
 
 my $base = $o{dir} // tempdir('fsync-torture-XXXXXX', TMPDIR => 1);
@@ -102,6 +103,15 @@ sub command
 	push @trace, ">>> $text";
 	print $in "$text\n";
 	return wait_for($pattern);
+}
+
+# Other settings, at random.
+sub configure
+{
+	my @limits = (0, 0, 50_000, 400_000);
+
+	command(sprintf('configure %d %d %d', 1 + rand 8, $limits[ rand @limits ], (0, 20, 500)[ rand 3 ]),
+		qr/^configured$/);
 }
 
 # The process that has the engine.
@@ -245,6 +255,17 @@ sub storm
 
 	kill 'STOP', $engine if $engine;
 	open(my $s, '-|', $o{storm}, $tree, $seed, $ops, $o{processes}, $mode) or die "$o{storm}: $!";
+	if ($o{settings})
+	{
+		my $over = IO::Select->new($s);
+
+		until ($over->can_read(0.02))
+		{
+			configure();
+			command('scan', qr/^scanned /) if rand() < 0.2;
+		}
+		configure();
+	}
 	my $line = <$s> // '';
 	close $s or die "storm failed\n";
 	kill 'CONT', $engine if $engine;
@@ -253,6 +274,7 @@ sub storm
 }
 
 $SIG{INT} = $SIG{TERM} = sub { kill_all(); exit 3 };
+srand($o{seed});
 my $began = time;
 my ($slowest, $ids) = (0, undef);
 
@@ -300,10 +322,10 @@ waitpid($pid, 0);
 my $status = $?;
 my $sum = 0;
 $sum += $_ for values %counts;
-printf "%s: seed %d, %d rounds, %d processes%s%s, debounce %d: %d operations, %d comparisons, "
+printf "%s: seed %d, %d rounds, %d processes%s, debounce %d: %d operations, %d comparisons, "
   . "slowest flush %.1f s, %.0f s%s\n",
   $differences || $status ? 'not ok' : 'ok', @o{qw(seed rounds processes)},
-  $o{moves} ? ', moves' : '', $o{stop} ? ', stopped' : '', $o{debounce},
+  join('', map { $o{$_} ? ", $_" : '' } qw(moves stop settings limited)), $o{debounce},
   $sum, $comparisons, $slowest, time - $began,
   $differences ? ", $differences differences, kept in $base" : $status ? ", exit status $status" : '';
 system('rm', '-rf', $base) unless $differences || $o{keep} || $o{dir};
