@@ -39,6 +39,7 @@ our @EXPORT = qw(
   log_is_quiet latest_operation wait_for_operation
   rows_of problems_of reconcile said
   enter_namespace mount_at unmount exchange
+  map_file store_mapped unmap_file
 );
 
 my $sha_program = 'sha256sum';
@@ -657,13 +658,50 @@ FROM fsync_reconcile('$id'$args)));
 # What only Linux has
 #-----------------------------------------------------------------------
 
+sub call_number
+{
+	my ($name) = @_;
+
+	return eval { require 'syscall.ph'; no strict 'refs'; &{"main::SYS_$name"}() }
+	  // do { no strict 'refs'; &{"FsyncTest::SYS_$name"}() };
+}
+
 sub system_call
 {
 	my ($name, @args) = @_;
-	my $number = eval { require 'syscall.ph'; no strict 'refs'; &{"main::SYS_$name"}() }
-	  // do { no strict 'refs'; &{"FsyncTest::SYS_$name"}() };
 
-	return syscall($number, @args) != -1;
+	return syscall(call_number($name), @args) != -1;
+}
+
+# Maps the first page of a file, shared; for store_mapped() and unmap_file().
+sub map_file
+{
+	my ($path) = @_;
+
+	open my $file, '+<', $path or die "open: $!";
+
+	# PROT_READ | PROT_WRITE, MAP_SHARED
+	my $address = syscall(call_number('mmap'), 0, 4096, 3, 1, fileno($file), 0);
+	die "mmap: $!" if $address == -1;
+	return { file => $file, address => $address };
+}
+
+# A store, made by the kernel, which reads a pipe into the mapping.
+sub store_mapped
+{
+	my ($map, $bytes) = @_;
+
+	pipe my $reader, my $writer or die "pipe: $!";
+	syswrite($writer, $bytes) == length $bytes or die "write: $!";
+	system_call('read', fileno($reader), $map->{address}, length $bytes) or die "read: $!";
+}
+
+sub unmap_file
+{
+	my ($map) = @_;
+
+	system_call('munmap', $map->{address}, 4096) or die "munmap: $!";
+	close $map->{file};
 }
 
 # Swaps two names (RENAME_EXCHANGE).

@@ -312,6 +312,13 @@ changes_sees_all(const Engine *engine)
 	return status->unwatched == 0 && status->aliases == 0;
 }
 
+bool
+changes_unwatched(const Engine *engine)
+{
+	return engine->reader == NULL || engine->watches == NULL || engine->root.polled ||
+		watch_tree_status(engine->watches)->unwatched > 0;
+}
+
 /* Looks at touched directories; true when nothing is left. */
 bool
 changes_resolve(Engine *engine)

@@ -255,6 +255,9 @@ extern bool changes_resolve(Engine *engine);
 
 /* Whether whatever happens in the tree is reported, and all that was is known. */
 extern bool changes_sees_all(const Engine *engine);
+
+/* Whether files are only reconciled somewhere: no event says that one was closed. */
+extern bool changes_unwatched(const Engine *engine);
 extern void changes_heal(Engine *engine, const char *reason);
 extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 								 uint64_t epoch);

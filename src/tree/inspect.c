@@ -33,13 +33,6 @@
 #define INSPECT_AHEAD_POINTS	1000
 #define INSPECT_AHEAD_TURN		1000
 
-/*
- * A hash taken this soon after the mtime may not have seen all that was
- * written: a mapping leaves no trace in the times, and within one write(2) they
- * do not move.
- */
-#define INSPECT_UNSEEN_US		(INT64_C(60) * 1000000)
-
 /* ---- looking at the disk ---- */
 
 /* The next verdict is of what the tree's rules are then. */
@@ -211,9 +204,11 @@ decide_file(Engine *engine, Point *p)
 		inspect_links(engine, p);
 	if (known && scan_belief_matches(b, s) && (b->has_hash || !calculate))
 	{
-		bool		unseen = calculate && (p->hints & (HINT_CLOSED | HINT_CONTENT)) &&
-			(engine->root.volatile_times ||
-			 b->scanned_us - b->mtime_ns / 1000 < INSPECT_UNSEEN_US);
+		bool		written = (p->hints & (HINT_CLOSED | HINT_CONTENT)) != 0;
+		bool		doubted = (p->hints & HINT_FOUND) && changes_unwatched(engine);
+		bool		unseen = calculate &&
+			((written && engine->root.volatile_times) ||
+			 ((written || doubted) && scan_hash_is_early(b)));
 
 		if (!unseen)
 		{

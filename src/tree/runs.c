@@ -44,6 +44,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 		.utf8 = engine->utf8,
 		.guarded = &engine->root.guarded,
 		.calculate_hashes = engine->config.calculate_hashes,
+		.doubt_hashes = changes_unwatched(engine),
 		.spool_dir = engine->spool_dir,
 		.links = engine->links,
 		.throttle = run->id != 0 ? &engine->throttle : NULL,

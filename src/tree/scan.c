@@ -25,6 +25,10 @@
 /* Enough for the two halves of a rename of a hundred thousand files. */
 #define SCAN_SPOOL_MEMORY	(16 * 1024 * 1024)
 
+/* Longer than the kernel lets a page be dirty (30 s and a few, see proc(5),
+ * dirty_expire_centisecs). */
+#define SCAN_EARLY_US		(INT64_C(60) * 1000000)
+
 /* Files between two looks at the throttle. */
 #define SCAN_THROTTLE_FILES	64
 
@@ -78,6 +82,18 @@ scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat)
 	return belief->size == stat->size && belief->mtime_ns == stat->mtime_ns &&
 		belief->ctime_ns == stat->ctime_ns && belief->inode == stat->inode &&
 		(belief->btime_ns == stat->btime_ns || belief->btime_ns == PROTO_NO_TIME);
+}
+
+/*
+ * By the kernel's clock, since a program sets the mtime to what it likes.  One
+ * that was ahead by more must not have the file read again in every scan.
+ */
+bool
+scan_hash_is_early(const ProtoBelief *belief)
+{
+	int64_t		since_us = belief->scanned_us - belief->ctime_ns / 1000;
+
+	return belief->has_hash && since_us < SCAN_EARLY_US && since_us > -SCAN_EARLY_US;
 }
 
 /* ---- beliefs, a page ahead ---- */
@@ -248,7 +264,8 @@ static bool
 compare_file(Scan *scan, const ProtoBelief *b, const FileInfo *info)
 {
 	if (scan_belief_matches(b, &info->stat) &&
-		(b->has_hash || !scan->options.calculate_hashes))
+		(!scan->options.calculate_hashes ||
+		 (b->has_hash && !(scan->options.doubt_hashes && scan_hash_is_early(b)))))
 		return true;
 
 	/*

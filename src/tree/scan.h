@@ -40,6 +40,7 @@ typedef struct ScanOptions
 	bool		utf8;
 	const MountSet *guarded;	/* copied */
 	bool		calculate_hashes;	/* a row without a hash differs */
+	bool		doubt_hashes;	/* so does one with scan_hash_is_early() */
 	const char *spool_dir;
 	Links	   *links;
 	Throttle   *throttle;		/* of what the scan's threads do; NULL: none */
@@ -92,5 +93,13 @@ extern bool scan_covers(const Scan *scan, const char *path, size_t len);
 
 /* Size, times, inode number: the file is as the row says. */
 extern bool scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat);
+
+/*
+ * Whether the hash was taken so soon after the file's last change that shows,
+ * that the same writer may have written more without a trace: a store into a
+ * mapped page moves no time stamp until the kernel has written the page back,
+ * and within one write(2) they do not move.
+ */
+extern bool scan_hash_is_early(const ProtoBelief *belief);
 
 #endif							/* FSYNC_SCAN_H */

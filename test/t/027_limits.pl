@@ -79,6 +79,16 @@ ok(wait_until(sub { ids_of($node, $id)->{'new/1.txt'} }),
 like(reconcile($node, $id), qr/^completed/, 'too few watches: a reconciliation runs');
 is_equal($node, $id, $root, 'too few watches: and finds everything');
 
+# A store into a page that is dirty already leaves no trace in the times, and
+# here no event either when the mapping ends.
+my @maps = map { map_file(sprintf("$root/%03d/3.txt", $_)) } 1 .. 100;
+store_mapped($_, 'one') foreach @maps;
+like(reconcile($node, $id), qr/^completed/, 'too few watches: mapped files are hashed');
+store_mapped($_, 'two') foreach @maps;
+unmap_file($_) foreach @maps;
+like(reconcile($node, $id), qr/^completed/, 'too few watches: they are hashed again');
+is_equal($node, $id, $root, 'too few watches: what was stored without a trace is found');
+
 # ---- more of them: without help ----
 
 limit('watches', 10_000) or die "could not set the limit: $!";
