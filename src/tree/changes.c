@@ -157,6 +157,12 @@ changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until)
 	return false;
 }
 
+static bool
+is_polled(void *arg, dev_t dev, ino_t ino)
+{
+	return noisy_is_polled(arg, dev, ino);
+}
+
 /* Whether a place that is still to be scanned lies at or above the path. */
 bool
 changes_covers(Engine *engine, const char *path, size_t len)
@@ -208,7 +214,7 @@ changes_watch_budget(void)
 bool
 changes_start_watching(Engine *engine)
 {
-	WatchCallbacks callbacks = {engine, on_subtree, on_name};
+	WatchCallbacks callbacks = {engine, on_subtree, on_name, is_polled};
 
 	engine->building = true;
 	engine->reader = events_start(engine->wake_fd);
@@ -293,9 +299,11 @@ changes_process_events(Engine *engine)
 	engine->statistics.counted.events += engine->batch.count;
 	engine->statistics.changed = true;
 	if (engine->batch.lost)
+	{
 		engine->statistics.counted.overflows++;
-	if (engine->batch.lost)
+		noisy_overflow(engine);
 		changes_heal(engine, "events were lost (the inotify queue overflowed)");
+	}
 	events_batch_free(&engine->batch);
 	return true;
 }
@@ -306,7 +314,8 @@ changes_sees_all(const Engine *engine)
 	const WatchTreeStatus *status;
 
 	if (engine->reader == NULL || engine->watches == NULL || engine->building ||
-		engine->resolving || !engine->root.mounts_known || engine->root.polled)
+		engine->resolving || !engine->root.mounts_known || engine->root.polled ||
+		noisy_any_polled(engine))
 		return false;
 	status = watch_tree_status(engine->watches);
 	return status->unwatched == 0 && status->aliases == 0;

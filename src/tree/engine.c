@@ -218,6 +218,7 @@ on_flush(Engine *engine, ProtoReader body)
 	{
 		events_drain(engine->reader);
 		changes_process_events(engine);
+		noisy_poll(engine, true);
 	}
 	wait->epoch = engine->epoch++;
 	inspect_renew(engine, wait->epoch);
@@ -379,6 +380,8 @@ step(Engine *engine)
 	{
 		changes_process_events(engine);
 		changes_resolve(engine);
+		if (engine->exit_status < 0)
+			noisy_poll(engine, false);
 		hashing_collect(engine);
 		if (engine->exit_status < 0)
 			runs_step(engine);
@@ -415,6 +418,8 @@ next_timeout(Engine *engine)
 		if (engine->resolving || engine->sent_all || inspect_looks_ahead(engine))
 			return 0;
 		due = runs_due(engine);
+		if (noisy_due(engine) < due)
+			due = noisy_due(engine);
 		if (engine->scan_queued && engine->scan_restarts > 0 &&
 			engine->restart_due_us < due)
 			due = engine->restart_due_us;

@@ -6,6 +6,7 @@
  *
  *		engine.c	the loop: socket, state, flushes
  *		changes.c	from events to names and places that changed
+ *		noisy.c		directories that are written to faster than can be read
  *		runs.c		scans, and what is to be inspected now
  *		inspect_points.c  points, and what the worker believes of them
  *		inspect.c	what the disk says of them, and what follows
@@ -91,6 +92,22 @@ typedef struct HashItem
 	ProtoBelief belief;			/* without its path */
 } HashItem;
 
+/* A directory that made the kernel's queue overflow; noisy.c. */
+typedef struct NoisyDirectory
+{
+	dev_t		dev;
+	ino_t		ino;
+	unsigned	overflows;		/* lately; 0: the entry is free */
+	int64_t		last_us;		/* the last of them, or change to its files */
+	bool		polled;			/* instead of watched for IN_MODIFY */
+	uint64_t	node;			/* in the watch tree, if it is still that one */
+	int64_t		due_us;			/* the next look */
+	uint64_t   *seen;			/* fingerprints of its files then, in order */
+	size_t		n_seen;
+} NoisyDirectory;
+
+#define NOISY_MAX			16
+
 typedef struct FlushWait
 {
 	struct FlushWait *next;
@@ -167,6 +184,7 @@ typedef struct Engine
 	}			renames[64];
 	unsigned	next_rename;
 	uint64_t	moves_seen;		/* events */
+	NoisyDirectory noisy[NOISY_MAX];
 
 	Pending		pending;
 	Problems	problems;
@@ -271,6 +289,21 @@ extern void changes_read_mounts(Engine *engine);
 extern void changes_look_at_mounts(Engine *engine);
 extern void changes_ask_about_guard(Engine *engine);
 extern void changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *header);
+
+/* noisy.c */
+
+/* The batch was lost: whose events were most of it? */
+extern void noisy_overflow(Engine *engine);
+
+/* Whether writing to the directory's files is not reported, and that of any. */
+extern bool noisy_is_polled(const Engine *engine, dev_t dev, ino_t ino);
+extern bool noisy_any_polled(const Engine *engine);
+
+/* Looks at the files of such directories, if it is time, or of all. */
+extern void noisy_poll(Engine *engine, bool all);
+
+/* When it is time, in microseconds; INT64_MAX. */
+extern int64_t noisy_due(const Engine *engine);
 
 /* runs.c */
 extern void runs_start_scan(Engine *engine, const ProtoScan *scan);

@@ -120,6 +120,35 @@ batch_repeats(const EventBatch *batch, const struct inotify_event *ev,
 	return false;
 }
 
+/*
+ * Counts what there is most of, with a few counters (Misra and Gries, "Finding
+ * repeated elements", 1982): the directory that makes the queue overflow is to
+ * be known, and at 400,000 events a second nothing may be slow.
+ */
+static void
+count_modified(EventBatch *batch, int wd)
+{
+	BusyWatch  *unused = NULL;
+
+	for (int i = 0; i < EVENTS_BUSIEST; i++)
+	{
+		BusyWatch  *busy = &batch->busiest[i];
+
+		if (busy->modified == 0)
+			unused = busy;
+		else if (busy->wd == wd)
+		{
+			busy->modified++;
+			return;
+		}
+	}
+	if (unused != NULL)
+		*unused = (BusyWatch) {wd, 1};
+	else
+		for (int i = 0; i < EVENTS_BUSIEST; i++)
+			batch->busiest[i].modified--;
+}
+
 void
 events_decode(EventBatch *batch, const char *data, size_t len)
 {
@@ -136,6 +165,9 @@ events_decode(EventBatch *batch, const char *data, size_t len)
 			return;
 		}
 		name_len = strnlen(name, ev.len);
+		batch->decoded++;
+		if (ev.mask == IN_MODIFY)
+			count_modified(batch, ev.wd);
 		if (ev.mask & IN_Q_OVERFLOW)
 			batch->lost = true;
 		else if (!batch->lost && !batch_repeats(batch, &ev, name, name_len) &&

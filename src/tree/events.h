@@ -25,6 +25,15 @@ typedef struct Event
 	size_t		name;			/* offset in names; terminated there */
 } Event;
 
+/* How many of the events were a watch's IN_MODIFY, or up to a fifth of all too few. */
+typedef struct BusyWatch
+{
+	int			wd;
+	uint32_t	modified;
+} BusyWatch;
+
+#define EVENTS_BUSIEST		4
+
 typedef struct EventBatch
 {
 	Event	   *events;
@@ -35,6 +44,8 @@ typedef struct EventBatch
 	size_t		names_capacity;
 	bool		lost;			/* the queue overflowed, or memory ran out: the
 								 * events are worth nothing */
+	uint32_t	decoded;		/* events, with repetitions */
+	BusyWatch	busiest[EVENTS_BUSIEST];
 } EventBatch;
 
 typedef struct EventReader EventReader;

@@ -347,8 +347,9 @@ watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len
 }
 
 int
-watch_add(WatchTree *tree, int fd)
+watch_add(WatchTree *tree, int fd, const FileInfo *info)
 {
+	uint32_t	mask = WATCH_MASK;
 	char		link[40];
 
 	/*
@@ -356,5 +357,7 @@ watch_add(WatchTree *tree, int fd)
 	 * here and the watch, and the wrong directory be watched.
 	 */
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	return inotify_add_watch(tree->inotify_fd, link, WATCH_MASK);
+	if (tree->callbacks.is_polled(tree->callbacks.arg, info->dev, (ino_t) info->stat.inode))
+		mask &= ~(uint32_t) IN_MODIFY;
+	return inotify_add_watch(tree->inotify_fd, link, mask);
 }

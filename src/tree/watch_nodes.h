@@ -11,6 +11,7 @@
 
 #include "watch_tree.h"
 
+#include "beneath.h"
 #include "rules.h"
 #include "table.h"
 
@@ -118,8 +119,9 @@ extern void watch_node_set_alias(WatchTree *tree, WatchNode *node, bool alias);
 
 /* ---- what is to be done ---- */
 
-/* The watch of an O_PATH descriptor's directory; -1 with errno. */
-extern int	watch_add(WatchTree *tree, int fd);
+/* The watch of the directory behind an O_PATH descriptor, of which stat says
+ * this; -1 with errno. */
+extern int	watch_add(WatchTree *tree, int fd, const FileInfo *info);
 
 /* The node's directory is to be read for its sub-directories. */
 extern void watch_node_queue_rescan(WatchTree *tree, WatchNode *node);

@@ -75,6 +75,19 @@ open_node(WatchTree *tree, int rootfd, const WatchNode *node)
 	return fd;
 }
 
+bool
+watch_tree_renew(WatchTree *tree, int rootfd, uint64_t id)
+{
+	const WatchNode *node = watch_node_by_id(tree, id);
+	int			fd = node == NULL || node->wd < 0 ? -1 : open_node(tree, rootfd, node);
+	FileInfo	info;
+	bool		renewed = fd >= 0 && beneath_stat_fd(fd, &info) == 0 &&
+		watch_add(tree, fd, &info) == node->wd;
+
+	close_cached(tree);
+	return renewed;
+}
+
 static bool
 still_there(WatchTree *tree, int rootfd, const WatchNode *node)
 {
@@ -169,7 +182,7 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 		starved = true;
 	else
 	{
-		wd = watch_add(tree, fd);
+		wd = watch_add(tree, fd, &info);
 		if (wd < 0 && (errno == ENOSPC || errno == ENOMEM))
 			starved = true;
 	}

@@ -57,7 +57,7 @@ watch_tree_start(WatchTree *tree, int rootfd)
 	if (beneath_stat_fd(rootfd, &info) < 0)
 		return -1;
 	tree->leaves_known = fstatfs(rootfd, &fs) == 0 && identity_counts_directories(fs.f_type);
-	wd = watch_add(tree, rootfd);
+	wd = watch_add(tree, rootfd, &info);
 	if (wd < 0)
 		return -1;
 	tree->root = watch_node_new(tree, "", 0);
@@ -202,6 +202,34 @@ watch_tree_path(const WatchTree *tree, uint64_t id, char path[PROTO_PATH_MAX + 1
 	WatchNode  *node = watch_node_by_id(tree, id);
 
 	return node ? watch_node_path(tree, node, path) : -1;
+}
+
+bool
+watch_tree_identify(const WatchTree *tree, int wd, dev_t *dev, ino_t *ino)
+{
+	const WatchNode *node = watch_node_by_wd(tree, wd);
+
+	if (node == NULL)
+		return false;
+	*dev = node->dev;
+	*ino = node->ino;
+	return true;
+}
+
+uint64_t
+watch_tree_find(const WatchTree *tree, dev_t dev, ino_t ino)
+{
+	for (size_t i = 0; i < tree->by_wd.n_buckets; i++)
+	{
+		for (TableLink *link = tree->by_wd.buckets[i]; link; link = link->next)
+		{
+			const WatchNode *node = table_container(link, WatchNode, by_wd);
+
+			if (node->dev == dev && node->ino == ino)
+				return node->id;
+		}
+	}
+	return 0;
 }
 
 bool

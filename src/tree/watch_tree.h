@@ -36,6 +36,9 @@ typedef struct WatchCallbacks
 	 * name is terminated. */
 	void		(*name) (void *arg, uint64_t node, const char *name, size_t len,
 						 uint32_t mask, uint32_t cookie);
+
+	/* Whether this directory is to be watched without IN_MODIFY. */
+	bool		(*is_polled) (void *arg, dev_t dev, ino_t ino);
 } WatchCallbacks;
 
 /* max_watches: at most so many directories are watched.  NULL: no memory. */
@@ -74,6 +77,16 @@ extern bool watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us);
  */
 extern ssize_t watch_tree_path(const WatchTree *tree, uint64_t node,
 							   char path[PROTO_PATH_MAX + 1]);
+
+/* The directory of a watch descriptor; false: it has none. */
+extern bool watch_tree_identify(const WatchTree *tree, int wd, dev_t *dev, ino_t *ino);
+
+/* The node of a directory, or 0; slow. */
+extern uint64_t watch_tree_find(const WatchTree *tree, dev_t dev, ino_t ino);
+
+/* Watches the node's directory as is_polled() says by now; false: it is not
+ * where it was. */
+extern bool watch_tree_renew(WatchTree *tree, int rootfd, uint64_t node);
 
 /* Whether this is the node's directory. */
 extern bool watch_tree_is_at(const WatchTree *tree, uint64_t node, dev_t dev, ino_t ino);

@@ -400,11 +400,46 @@ test_together(void)
 	stop(reader);
 }
 
+/* Fails if the watch that most writing is of is not known, or is said to be more. */
+static void
+test_busiest(void)
+{
+	EventBatch	batch = {0};
+	unsigned	most = 0;
+	int			wd = 0;
+
+	for (int round = 0; round < 50; round++)
+	{
+		raw_len = 0;
+		for (int i = 0; i < 100; i++)
+		{
+			put_event(7, IN_MODIFY, 0, i % 2 ? "a" : "b", 16);
+			put_event(100 + round * 100 + i, IN_MODIFY, 0, "once", 16);
+			put_event(9, i % 3 ? IN_CLOSE_WRITE : IN_MODIFY, 0, "closed", 16);
+		}
+		decode(&batch, raw_len);
+	}
+	for (int i = 0; i < EVENTS_BUSIEST; i++)
+	{
+		if (batch.busiest[i].modified > most)
+		{
+			most = batch.busiest[i].modified;
+			wd = batch.busiest[i].wd;
+		}
+	}
+	EQUALS(batch.decoded, 50 * 300);
+	EQUALS(wd, 7);
+	HOLDS(most <= 50 * 100 && most >= 50 * 100 - batch.decoded / (EVENTS_BUSIEST + 1));
+	events_batch_free(&batch);
+	EQUALS(batch.decoded + batch.busiest[0].modified, 0);
+}
+
 int
 main(void)
 {
 	test_fields();
 	test_repetitions();
+	test_busiest();
 	test_overflow();
 	test_truncated();
 	test_growth();

@@ -55,10 +55,23 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask, u
 			path_len != 0 ? "/" : "", name);
 }
 
+/* The directory whose files are looked at anyway; 0: none. */
+static ino_t polled;
+
+static bool
+is_polled(void *arg, dev_t dev, ino_t ino)
+{
+	(void) arg;
+	(void) dev;
+	return ino == polled;
+}
+
 static void
 create(uint64_t max_watches)
 {
-	const WatchCallbacks callbacks = {.subtree = on_subtree, .name = on_name};
+	const WatchCallbacks callbacks = {
+		.subtree = on_subtree, .name = on_name, .is_polled = is_polled
+	};
 
 	inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	FILES_MUST(inotify_fd >= 0);
@@ -819,6 +832,64 @@ test_storm(void)
 	end();
 }
 
+/*
+ * Fails if writing to the files of a directory that is polled is reported, or
+ * anything else of it is not; or if it is not once it is watched as the others.
+ */
+static void
+test_polled(void)
+{
+	struct stat st;
+	uint64_t	node;
+	dev_t		dev;
+	ino_t		ino;
+	int			fd;
+
+	begin(1000);
+	mkdirs("a");
+	FILES_MUST(fstatat(rootfd, "a", &st, 0) == 0);
+	polled = st.st_ino;
+	settle();
+	files_write_at(rootfd, "a/file", "x", 1);
+	settle();
+	node = last_node;
+	EQUALS(watch_tree_find(tree, st.st_dev, st.st_ino), node);
+	EQUALS(watch_tree_find(tree, st.st_dev, 1), 0);
+	HOLDS(watch_tree_is_at(tree, node, st.st_dev, st.st_ino));
+
+	names[0] = '\0';
+	fd = openat(rootfd, "a/file", O_WRONLY);
+	FILES_MUST(fd >= 0 && write(fd, "more", 4) == 4);
+	settle();
+	CHECK_EQ_STR(names, "", "writing is not reported");
+	polled = 0;
+	HOLDS(watch_tree_renew(tree, rootfd, node));
+	HOLDS(!watch_tree_renew(tree, rootfd, node + 1000));
+	FILES_MUST(write(fd, "again", 5) == 5);
+	settle();
+	CHECK_EQ_STR(names, "a/file ", "writing is reported again");
+	EQUALS(last_mask, IN_MODIFY);
+	names[0] = '\0';
+	polled = st.st_ino;
+	HOLDS(watch_tree_renew(tree, rootfd, node));
+	FILES_MUST(write(fd, "again", 5) == 5);
+	settle();
+	CHECK_EQ_STR(names, "", "and not once more");
+	close(fd);
+	settle();
+	CHECK_EQ_STR(names, "a/file ", "closing is reported");
+	EQUALS(last_mask, IN_CLOSE_WRITE);
+	HOLDS(!watch_tree_identify(tree, 12345, &dev, &ino));
+	HOLDS(watch_tree_identify(tree, 1, &dev, &ino));
+	HOLDS(watch_tree_is_at(tree, watch_tree_find(tree, dev, ino), dev, ino));
+	FILES_MUST(unlinkat(rootfd, "a/file", 0) == 0 && unlinkat(rootfd, "a", AT_REMOVEDIR) == 0);
+	settle();
+	EQUALS(watch_tree_find(tree, st.st_dev, st.st_ino), 0);
+	HOLDS(!watch_tree_renew(tree, rootfd, node));
+	polled = 0;
+	end();
+}
+
 int
 main(void)
 {
@@ -837,6 +908,7 @@ main(void)
 	test_ignored();
 	test_limit();
 	test_touch_and_root();
+	test_polled();
 	test_storm();
 	filter_free(filter);
 	return unit_done();
