@@ -83,6 +83,18 @@ is_foreign_key_error(int sqlerrcode)
 		sqlerrcode == ERRCODE_RESTRICT_VIOLATION;
 }
 
+/*
+ * Refused because of another row: any number of files may be, for ever, while
+ * all others are taken.
+ */
+static bool
+is_conflict(int sqlerrcode)
+{
+	return is_foreign_key_error(sqlerrcode) ||
+		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
+		sqlerrcode == ERRCODE_EXCLUSION_VIOLATION;
+}
+
 static bool
 is_data_error(int sqlerrcode)
 {
@@ -170,7 +182,7 @@ check_fault_of_whole(const CarefulRun *careful, ErrorData *error)
 		SAME_OTHER_ERRORS;
 
 	if (careful->accepted == 0 && careful->same_error &&
-		!is_foreign_key_error(careful->sqlerrcode) &&
+		!is_conflict(careful->sqlerrcode) &&
 		list_length(careful->refusals) >= limit)
 		ReThrowError(error);
 }

@@ -26,6 +26,7 @@
 #include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "beliefs.h"
 #include "records.h"
@@ -243,6 +244,8 @@ look_up_paths(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	page->columns.last_scanned = records.attnums[RECORDS_LAST_SCANNED];
 	page->columns.hash = records.attnums[RECORDS_CONTENT_HASH];
 
+	/* As of now: who held the lock may have written the table anew. */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	records_lookup_begin(&lookup, &records, repository_id);
 	while (proto_list_next(&list, &path))
 	{
@@ -253,6 +256,7 @@ look_up_paths(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 			break;
 	}
 	records_lookup_end(&lookup);
+	PopActiveSnapshot();
 	records_close(&records);
 	return true;
 }

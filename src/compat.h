@@ -142,13 +142,26 @@ insert_index_entries_compat(ResultRelInfo *info, TupleTableSlot *slot, EState *e
 #endif
 }
 
-static inline void
-index_insert_compat(Relation index, Datum *values, bool *isnull, ItemPointer tid,
-					Relation rel, IndexUniqueCheck check, IndexInfo *info)
+/* The columns that executor_range_table_compat() was given. */
+static inline Bitmapset *
+updated_columns_compat(ResultRelInfo *info, EState *estate)
 {
 #if PG_VERSION_NUM >= 140000
-	(void) index_insert(index, values, isnull, tid, rel, check, false, info);
+	return ExecGetUpdatedCols(info, estate);
 #else
+	return exec_rt_fetch(info->ri_RangeTableIndex, estate)->updatedCols;
+#endif
+}
+
+static inline void
+index_insert_compat(Relation index, Datum *values, bool *isnull, ItemPointer tid,
+					Relation rel, IndexUniqueCheck check, bool unchanged,
+					IndexInfo *info)
+{
+#if PG_VERSION_NUM >= 140000
+	(void) index_insert(index, values, isnull, tid, rel, check, unchanged, info);
+#else
+	(void) unchanged;
 	(void) index_insert(index, values, isnull, tid, rel, check, info);
 #endif
 }

@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/sysattr.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
@@ -159,8 +160,28 @@ sort_rows(Relation index, const IndexInfo *info, TupleTableSlot **slots, int n,
  * ---------------------------------------------------------------------
  */
 
+/*
+ * New versions of rows have the key of the old ones: a hint, with which a btree
+ * looks for versions to delete before it divides a leaf.
+ */
+static bool
+is_unchanged(ResultRelInfo *info, EState *estate, int i)
+{
+	const IndexInfo *index_info = info->ri_IndexRelationInfo[i];
+	Bitmapset  *updated = updated_columns_compat(info, estate);
+
+	for (int c = 0; c < index_info->ii_NumIndexKeyAttrs; c++)
+	{
+		if (bms_is_member(index_info->ii_IndexAttrNumbers[c] -
+						  FirstLowInvalidHeapAttributeNumber, updated))
+			return false;
+	}
+	return true;
+}
+
 static void
-insert_entry(ResultRelInfo *info, EState *estate, int i, TupleTableSlot *slot)
+insert_entry(ResultRelInfo *info, EState *estate, int i, TupleTableSlot *slot,
+			 bool unchanged)
 {
 	Relation	index = info->ri_IndexRelationDescs[i];
 	IndexInfo  *index_info = info->ri_IndexRelationInfo[i];
@@ -170,13 +191,15 @@ insert_entry(ResultRelInfo *info, EState *estate, int i, TupleTableSlot *slot)
 	FormIndexDatum(index_info, slot, estate, values, isnull);
 	index_insert_compat(index, values, isnull, &slot->tts_tid, info->ri_RelationDesc,
 						index_info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-						index_info);
+						unchanged, index_info);
 }
 
 static void
-insert_in_order(ResultRelInfo *info, EState *estate, int i, TupleTableSlot **slots, int n)
+insert_in_order(ResultRelInfo *info, EState *estate, int i, TupleTableSlot **slots, int n,
+				bool update)
 {
 	OrderedRow *rows = palloc(sizeof(OrderedRow) * n);
+	bool		unchanged = update && is_unchanged(info, estate, i);
 
 	sort_rows(info->ri_IndexRelationDescs[i], info->ri_IndexRelationInfo[i], slots, n,
 			  rows);
@@ -184,7 +207,7 @@ insert_in_order(ResultRelInfo *info, EState *estate, int i, TupleTableSlot **slo
 	{
 		if (r % INTERRUPT_EVERY == 0)
 			CHECK_FOR_INTERRUPTS();
-		insert_entry(info, estate, i, slots[rows[r].row]);
+		insert_entry(info, estate, i, slots[rows[r].row], unchanged);
 	}
 }
 
@@ -218,7 +241,7 @@ insert_block_ranges(ResultRelInfo *info, EState *estate, int i, TupleTableSlot *
 		if (last != NULL && is_summarized(info->ri_IndexRelationInfo[i], slots[r], last))
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		insert_entry(info, estate, i, slots[r]);
+		insert_entry(info, estate, i, slots[r], false);
 		last = slots[r];
 	}
 }
@@ -281,7 +304,7 @@ index_entries_insert(ResultRelInfo *info, EState *estate, TupleTableSlot **slots
 		if (info->ri_IndexRelationDescs[i]->rd_rel->relam == BRIN_AM_OID)
 			insert_block_ranges(info, estate, i, slots, n);
 		else
-			insert_in_order(info, estate, i, slots, n);
+			insert_in_order(info, estate, i, slots, n, update);
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(old);

@@ -10,7 +10,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/..";
-use File::Path qw(make_path);
+use File::Path qw(make_path remove_tree);
 use FsyncFaults;
 use FsyncTest;
 use PostgreSQL::Test::Utils;
@@ -227,6 +227,23 @@ unlink("$root/twin a.txt", "$root/twin b.txt");
 wait_equal($node, $id, $root, 'a unique index: without the two');
 like(reconcile($node, $id), qr/^completed/, 'a unique index: a reconciliation completes');
 is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', 'a unique index: no problem');
+
+# Files without rows, since another has their content, come in a message of
+# their own when their directory is renamed: each is refused, and no other.
+make_path("$root/copies");
+write_file("$root/copies/$_.txt", 'the same in all') foreach 1 .. 130;
+wait_ok($node, $id);
+rename("$root/copies", "$root/copies, renamed") or die "rename: $!";
+write_file("$root/not a copy.txt", 'not a copy');
+wait_ok($node, $id, 'a unique index: many refused at once');
+is( $node->safe_psql($db,
+		"SELECT (SELECT count(*) FROM file_records WHERE starts_with(file_path, 'copies, renamed/')),
+			(SELECT count(*) FROM file_records WHERE file_path = 'not a copy.txt'),
+			(SELECT state FROM fsync_status())"),
+	'1|1|watching', 'a unique index: the others go on');
+remove_tree("$root/copies, renamed");
+wait_equal($node, $id, $root, 'a unique index: without the copies');
+like(reconcile($node, $id), qr/^completed/, 'a unique index: without the copies, a reconciliation');
 $node->safe_psql($db, 'DROP INDEX by_hash');
 
 # A row at the new name is in the way: its file was overwritten.
@@ -259,6 +276,34 @@ indexes_agree('many new files');
 rename("$many/here", "$many/there") or die "rename: $!";
 wait_equal($node, $many_id, $many, 'many files that moved');
 indexes_agree('many files that moved');
+
+# Versions of rows that a rename made are deleted from an index of what it left
+# unchanged, or the index would grow with each.
+sub rename_often
+{
+	my ($from, $to) = @_;
+
+	foreach my $n ($from .. $to)
+	{
+		rename($n == 1 ? "$many/often" : "$many/often " . ($n - 1), "$many/often $n")
+		  or die "rename: $!";
+		wait_ok($node, $many_id);
+	}
+	return $node->safe_psql($db, "SELECT pg_relation_size('by_album')");
+}
+$node->safe_psql($db, q(
+ALTER TABLE file_records ADD COLUMN album text;
+ALTER TABLE file_records SET (autovacuum_enabled = off);
+CREATE INDEX by_album ON file_records (album)));
+make_path("$many/often");
+write_file("$many/often/$_.txt", "often $_") foreach 1 .. 1000;
+wait_equal($node, $many_id, $many, 'an index of what does not change');
+$node->safe_psql($db,
+	"UPDATE file_records SET album = 'album ' || id % 10 WHERE starts_with(file_path, 'often')");
+my $size_after_few = rename_often(1, 20);
+my $size_after_many = rename_often(21, 80);
+cmp_ok($size_after_many, '<', 1.5 * $size_after_few,
+	"an index of what does not change does not grow with each rename ($size_after_few to $size_after_many)");
 
 is(worker_pid($node, $db), $worker, 'all that by the same worker');
 all_is_well($node, $id, $root, 'in the end', $position);
