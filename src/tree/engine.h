@@ -120,6 +120,7 @@ typedef struct ScanRun
 {
 	Scan	   *scan;			/* NULL: none */
 	Candidates *checked;		/* replaces the scan's own candidates */
+	int64_t		request;		/* for beliefs, the last one */
 	bool		drained;		/* all candidates were taken */
 	bool		put_off;		/* more could be done; the throttle said no */
 	bool		winding_up;		/* only hashes of new files are still to come */
@@ -236,8 +237,6 @@ typedef struct Engine
 	/* requests for beliefs: the id says whose */
 	int64_t		last_request;
 	int64_t		points_request;
-	int64_t		full_request;
-	int64_t		partial_request;
 	int64_t		guard_request;
 	size_t		guard_next;		/* mount whose rows are asked for */
 

@@ -104,7 +104,9 @@ findings_add(Findings *findings, FindingKind kind, const char *path, size_t len,
 	now = monotonic_us();
 	if (list->count++ == 0)
 		findings->gathered_us = now;
-	if (list->count >= FINDINGS_BATCH || now - findings->gathered_us >= FINDINGS_BATCH_US)
+	/* a problem that is told late may be cured by then */
+	if (kind != FINDING_ADDED || list->count >= FINDINGS_BATCH ||
+		now - findings->gathered_us >= FINDINGS_BATCH_US)
 		findings_flush(findings);
 	return true;
 }

@@ -4,7 +4,9 @@
  *		The threads of a hash pool: who takes what, and when it is handed back.
  *
  * Threads come into being when there is work for them and then wait on a
- * condition without a timeout, so that an idle pool wakes nobody.
+ * condition without a timeout, so that an idle pool wakes nobody.  Those with
+ * low priority, beyond the processors, end when a second has brought nothing:
+ * what comes later, one by one, is not for them.
  *
  * A thread with room for more files takes them only as far as idle threads
  * leave them: two processors that hash one file each are faster than one that
@@ -44,6 +46,9 @@
 /* Results of jobs that are not urgent are collected together. */
 #define NOTIFY_JOBS			64
 #define NOTIFY_US			2000
+
+/* A thread beyond the processors ends when there was nothing to do for so long. */
+#define LINGER_US			1000000
 
 void
 hash_threads_finish(HashPool *pool, HashJob *job)
@@ -155,10 +160,14 @@ notify_unlocked(HashPool *pool)
  * for so many nanoseconds.  False when there is something to do at once.
  */
 static bool
-wait_locked(HashPool *pool, Lane *lane, HashLanes *lanes, int64_t rest_ns)
+wait_locked(Worker *worker, int64_t rest_ns)
 {
+	HashPool   *pool = worker->pool;
+	Lane	   *lane = worker->lane;
+	HashLanes  *lanes = worker->lanes;
 	int64_t		due = hash_lanes_due(lanes, rest_ns > 0);
 	int64_t		start;
+	bool		lingers;
 	struct timespec until;
 
 	if (rest_ns > 0 && (hash_lanes_count(lanes) > 0 || lane->queued > 0))
@@ -171,6 +180,9 @@ wait_locked(HashPool *pool, Lane *lane, HashLanes *lanes, int64_t rest_ns)
 	start = monotonic_us();
 	if (due <= start)
 		return false;
+	lingers = due == INT64_MAX && worker->polite && !lane->large;
+	if (lingers)
+		due = start + LINGER_US;
 	if (hash_threads_must_notify(pool, true))
 	{
 		notify_unlocked(pool);
@@ -194,6 +206,7 @@ wait_locked(HashPool *pool, Lane *lane, HashLanes *lanes, int64_t rest_ns)
 			(void) pthread_cond_timedwait(&lane->work, &pool->lock, &until);
 		lane->idle--;
 	}
+	worker->ends = lingers && lane->queued == 0 && monotonic_us() >= due;
 	if (rest_ns > 0)
 		hash_lanes_rested(lanes, monotonic_us() - start);
 	return true;
@@ -278,7 +291,7 @@ worker_main(void *arg)
 
 	pthread_mutex_lock(&pool->lock);
 	lane->idle--;
-	while (!pool->stopping &&
+	while (!pool->stopping && !worker->ends &&
 		   (lane->running <= lane->wanted || hash_lanes_count(lanes) > 0))
 	{
 		int64_t		rest_ns = rest_locked(pool, lanes);
@@ -286,7 +299,7 @@ worker_main(void *arg)
 		JobList		jobs = {0};
 
 		take_all_locked(pool, lane, lanes, rest_ns > 0, &woken, &jobs);
-		if (jobs.head == NULL && wait_locked(pool, lane, lanes, rest_ns))
+		if (jobs.head == NULL && wait_locked(worker, rest_ns))
 		{
 			woken = true;
 			continue;
@@ -348,6 +361,7 @@ hash_threads_start(HashPool *pool, Lane *lane)
 	if (worker->lanes == NULL)
 		return ENOMEM;
 	memset(&worker->meter, 0, sizeof(worker->meter));
+	worker->ends = false;
 	error = pthread_attr_init(&attr);
 	if (error != 0)
 	{
@@ -385,7 +399,7 @@ hash_threads_enqueue(HashPool *pool, Lane *lane, HashJob *job)
 	if (error != 0 && lane->running == 0)
 	{
 		job->result = HASH_ERROR;
-		job->error = error;
+		job->error = ENOMEM;	/* EAGAIN, but the file is not to blame */
 		hash_threads_finish(pool, job);
 		return;
 	}

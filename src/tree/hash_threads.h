@@ -49,6 +49,7 @@ typedef struct Worker
 	struct HashPool *pool;
 	Lane	   *lane;
 	bool		polite;			/* has low priority */
+	bool		ends;			/* ... and is not needed any more */
 	HashLanes  *lanes;			/* the thread's, once it runs */
 	ThrottleMeter meter;
 	pthread_t	thread;

@@ -54,6 +54,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 	run->round = problems_next_round(&engine->problems);
 	run->drained = run->put_off = run->winding_up = false;
 	run->checked = NULL;
+	run->request = 0;			/* an answer may still come to the scan before */
 	run->bytes_hashed = 0;
 	run->removals = 0;
 	run->result = PROTO_SCAN_COMPLETE;
@@ -454,7 +455,7 @@ may_go_on(Engine *engine, ScanRun *run)
 
 /* Moves a scan on by a step. */
 static void
-step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *rule)
+step_run(Engine *engine, ScanRun *run, const PendingRule *rule)
 {
 	ProtoBeliefsRequest request;
 	ScanStatus	status;
@@ -464,7 +465,7 @@ step_run(Engine *engine, ScanRun *run, int64_t *request_id, const PendingRule *r
 		return;
 	if (scan_wants_beliefs(run->scan, &request))
 	{
-		*request_id = request.request_id = ++engine->last_request;
+		run->request = request.request_id = ++engine->last_request;
 		report_request_beliefs(engine, &request);
 	}
 	run->put_off = false;
@@ -528,9 +529,9 @@ take_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 		return inspect_beliefs(engine, header, body);
 	if (id == engine->guard_request)
 		changes_guard_answered(engine, header);
-	else if (id == engine->partial_request && engine->partial.scan)
+	else if (id == engine->partial.request && engine->partial.scan)
 		return scan_give_beliefs(engine->partial.scan, header, body);
-	else if (id == engine->full_request && engine->full.scan)
+	else if (id == engine->full.request && engine->full.scan)
 		return scan_give_beliefs(engine->full.scan, header, body);
 	return true;
 }
@@ -542,7 +543,7 @@ runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 	size_t		of_scan = 0;
 	size_t		all = 1;
 
-	if (header->request_id == engine->full_request)
+	if (header->request_id == engine->full.request)
 		of_scan = all = header->count + 1;
 	else if (header->request_id == engine->points_request &&
 			 throttle_clock(&engine->throttle) >= 0)
@@ -606,7 +607,7 @@ runs_step(Engine *engine)
 	start_queued_scan(engine);
 	start_partial_scan(engine, &rule);
 	changes_ask_about_guard(engine);
-	step_run(engine, &engine->partial, &engine->partial_request, &rule);
+	step_run(engine, &engine->partial, &rule);
 	if (!engine->inspecting && !engine->building && !report_congested(engine))
 	{
 		take_pending(engine, &rule, RUNS_NAMES);
@@ -622,7 +623,7 @@ runs_step(Engine *engine)
 		}
 		inspect_start(engine);
 	}
-	step_run(engine, &engine->full, &engine->full_request, &rule);
+	step_run(engine, &engine->full, &rule);
 }
 
 /* When runs_step() has something to do, in microseconds; INT64_MAX. */

@@ -115,6 +115,26 @@ $node->start;
 wait_equal($node, $id, $root, 'after the next start');
 ok(kill(0, $node->{_pid}), 'the server runs');
 
+# ---- no thread is to be had ----
+
+my $few = new_root('few');
+my $few_id = add_repository($node, $few);
+wait_equal($node, $few_id, $few, 'a repository without files');
+$tree = tree_pid($node, $few_id);
+my ($threads) = `prlimit --nproc --output=SOFT --noheadings --raw` =~ /(\S+)/;
+system('prlimit', "--pid=$tree", '--nproc=1:') == 0 or die 'prlimit failed';
+write_file("$few/first.txt", 'the first to be hashed');
+wait_ok($node, $few_id, 'no thread: a flush is answered');
+SKIP:
+{
+	skip 'threads are not limited here', 2 if rows_of($node, $few_id) > 0;
+	is_deeply(problems_of($node, $few_id), {}, 'no thread: the file is not to blame');
+	system('prlimit', "--pid=$tree", "--nproc=$threads:") == 0 or die 'prlimit failed';
+	wait_equal($node, $few_id, $few, 'no thread: it is hashed when there is one');
+}
+is(tree_pid($node, $few_id), $tree, 'no thread: by the same fsync-tree');
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$few_id')");
+
 # ---- a program that cannot be started ----
 
 my $tmp = PostgreSQL::Test::Utils::tempdir();

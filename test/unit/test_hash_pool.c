@@ -13,11 +13,14 @@
 #include "hash.h"
 #include "sha256_lanes.h"
 
+#include <dirent.h>
 #include <openssl/evp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Longer than anything here takes, and shorter than to hash a terabyte. */
 #define PATIENCE_MS			180000
@@ -198,6 +201,70 @@ make_sparse(const char *name, int64_t size)
 
 	FILES_MUST(fd >= 0 && ftruncate(fd, size) == 0);
 	close(fd);
+}
+
+/* Threads with lower priority than this one. */
+static int
+count_polite(void)
+{
+	DIR		   *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	int			n = 0;
+
+	FILES_MUST(dir != NULL);
+	while ((entry = readdir(dir)) != NULL)
+		n += atoi(entry->d_name) > 0 &&
+			getpriority(PRIO_PROCESS, (id_t) atoi(entry->d_name)) > getpriority(PRIO_PROCESS, 0);
+	closedir(dir);
+	return n;
+}
+
+/*
+ * Fails if threads beyond the processors take these from others, or are still
+ * there, with their low priority, when small work comes later.
+ */
+static void
+test_pool_polite(void)
+{
+	enum { files = 200 };
+	int			processors = (int) sysconf(_SC_NPROCESSORS_ONLN);
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	HashPool   *pool = hash_pool_create(processors + 3, notify_fd);
+	int64_t		end = now_ms() + PATIENCE_MS;
+	int			most = 0;
+	int			left = files;
+
+	FILES_MUST(pool != NULL);
+	make_sparse("much", 4 * 1024 * 1024);
+	hash_pool_set_root(pool, rootfd);
+	for (int i = 0; i < files; i++)
+		hash_pool_submit(pool, new_job("much", 4 * 1024 * 1024));
+	while (left > 0)
+	{
+		HashJob    *job = wait_collect(pool, notify_fd, PATIENCE_MS);
+		int			polite = count_polite();
+
+		FILES_MUST(job != NULL);
+		most = polite > most ? polite : most;
+		while (job != NULL)
+		{
+			HashJob    *next = job->next;
+
+			free_job(job);
+			left--;
+			job = next;
+		}
+	}
+	EQUALS(most, 3);
+	while (count_polite() > 0 && now_ms() < end)
+		usleep(10000);
+	EQUALS(count_polite(), 0);
+	hash_pool_submit(pool, new_job("abc", 3));
+	free_job(wait_collect(pool, notify_fd, PATIENCE_MS));
+	EQUALS(count_polite(), 0);
+	hash_pool_destroy(pool);
+	close(notify_fd);
+	unlinkat(rootfd, "much", 0);
 }
 
 /*
@@ -651,6 +718,7 @@ run_all(void)
 	test_pool_fresh_ramfs(root);
 	test_pool_all_done();
 	test_pool_fewer();
+	test_pool_polite();
 	test_pool_list();
 	test_pool_large();
 	test_pool_urgent();

@@ -9,6 +9,7 @@
  *-------------------------------------------------------------------------
  */
 #include "files.h"
+#include "findings.h"
 #include "scan.h"
 
 #include <poll.h>
@@ -792,6 +793,35 @@ test_random(void)
 	HOLDS(differences > 1000);
 }
 
+/*
+ * Fails if new files are told of one by one, a problem is kept until more is
+ * found, or one comes before what was found earlier.
+ */
+static void
+test_told(void)
+{
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	Findings	findings;
+	Finding    *finding;
+	uint64_t	n;
+
+	findings_init(&findings, notify_fd);
+	HOLDS(findings_add(&findings, FINDING_ADDED, "a", 1, 0, 0));
+	HOLDS(read(notify_fd, &n, sizeof(n)) < 0);
+	HOLDS(findings_add(&findings, FINDING_PROBLEM, "b", 1, PROTO_PROBLEM_IO, EIO));
+	EQUALS(read(notify_fd, &n, sizeof(n)), sizeof(n));
+	for (const char *name = "ab"; *name != '\0'; name++)
+	{
+		finding = findings_take(&findings);
+		FILES_MUST(finding != NULL);
+		EQUALS(finding->path[0], *name);
+		free(finding);
+	}
+	HOLDS(findings_take(&findings) == NULL);
+	findings_free(&findings);
+	close(notify_fd);
+}
+
 int
 main(void)
 {
@@ -805,6 +835,7 @@ main(void)
 	options.links = links_create();
 	options.notify_fd = eventfd(0, EFD_CLOEXEC);
 	FILES_MUST(options.links != NULL && options.notify_fd >= 0);
+	test_told();
 	test_kinds();
 	test_matches();
 	test_places();
