@@ -294,6 +294,8 @@ write_with_care(ApplyRun *run)
 		problems_record(run->objects, run->repository_id, refusal->item->obs.path,
 						refusal->problem, refusal->message);
 		run->result->problems_changed = true;
+		if (refusal->item->obs.op != PROTO_OP_REMOVED)
+			run->refused_files = lappend(run->refused_files, &refusal->item->obs.path);
 	}
 	run->refused = list_length(careful.refusals);
 }
@@ -434,6 +436,20 @@ try_at_once(ApplyRun *run, bool *found)
 	return error;
 }
 
+/* Copies what is the run's; the paths themselves are the message's. */
+static void
+tell_refused(const ApplyRun *run)
+{
+	ApplyResult *result = run->result;
+	ListCell   *lc;
+
+	if (run->refused_files == NIL)
+		return;
+	result->refused = palloc(sizeof(ProtoStr) * list_length(run->refused_files));
+	foreach(lc, run->refused_files)
+		result->refused[result->n_refused++] = *(ProtoStr *) lfirst(lc);
+}
+
 bool
 apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 				   int64 generation, ProtoReader body, ApplyResult *result)
@@ -465,6 +481,7 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 		found = write_message(&run, true);
 	}
 	MemoryContextSwitchTo(caller);
+	tell_refused(&run);
 	MemoryContextDelete(context);
 	return found;
 }

@@ -27,6 +27,9 @@ typedef struct ApplyResult
 								 * time */
 	bool		problems_changed;
 	bool		marked;			/* rows of missing files, to be purged later */
+	ProtoStr   *refused;		/* files whose rows the database refused, in the
+								 * caller's memory context and the message */
+	int			n_refused;
 } ApplyResult;
 
 /*

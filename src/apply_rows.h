@@ -28,7 +28,8 @@ typedef struct ApplyRun
 	bool		has_corrupt;	/* ... and of corrupt ones */
 	ApplyPlan  *plan;
 	ApplyResult *result;		/* counts what was written */
-	int			refused;		/* items that the database refused */
+	int			refused;		/* items that the database refused ... */
+	List	   *refused_files;	/* ... but removals: their paths */
 } ApplyRun;
 
 typedef void (*ApplyPhase) (ApplyRun *run, ApplyItem **items, int n);

@@ -81,6 +81,16 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 	if (work.result.marked)
 		repository->purge_at = Min(repository->purge_at, clock_ms() + PURGE_DELAY_MS);
 
+	if (work.result.n_refused > 0)
+	{
+		proto_begin(&repository->tree.out, PROTO_REFUSED);
+		proto_put_u32(&repository->tree.out, (uint32) work.result.n_refused);
+		for (int i = 0; i < work.result.n_refused; i++)
+			proto_put_str(&repository->tree.out, work.result.refused[i].data,
+						  work.result.refused[i].len);
+		proto_end(&repository->tree.out);
+		pfree(work.result.refused);
+	}
 	proto_begin(&repository->tree.out, PROTO_APPLIED);
 	proto_put_i64(&repository->tree.out, session_cpu_lap());
 	proto_end(&repository->tree.out);

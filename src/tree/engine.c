@@ -267,6 +267,8 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 				return false;
 			report_applied(engine, value);
 			return true;
+		case PROTO_REFUSED:
+			return refused_take(engine, body);
 		case PROTO_PING:
 			value = proto_get_i64(&body);
 			report_end_frame(engine);
@@ -507,6 +509,7 @@ engine_run(int socket)
 	proto_buf_init(&engine->out);
 	pending_init(&engine->pending);
 	problems_init(&engine->problems);
+	problems_init(&engine->refused);
 	table_init(&engine->items);
 	engine->to_submit_end = &engine->to_submit;
 	throttle_init(&engine->throttle, NULL);

@@ -8,6 +8,7 @@
  *		changes.c	from events to names and places that changed
  *		noisy.c		directories that are written to faster than can be read
  *		runs.c		scans, and what is to be inspected now
+ *		refused.c	files whose rows the database refused
  *		inspect_points.c  points, and what the worker believes of them
  *		inspect.c	what the disk says of them, and what follows
  *		moves.c		which of them are renames, and which may become one
@@ -189,6 +190,7 @@ typedef struct Engine
 
 	Pending		pending;
 	Problems	problems;
+	Problems	refused;		/* those of the worker; without rounds */
 	Links	   *links;
 	HashPool   *pool;
 	Throttle	throttle;		/* of the full scan */
@@ -303,6 +305,14 @@ extern void noisy_poll(Engine *engine, bool all);
 
 /* When it is time, in microseconds; INT64_MAX. */
 extern int64_t noisy_due(const Engine *engine);
+
+/* refused.c */
+
+/* A PROTO_REFUSED; false: it does not parse. */
+extern bool refused_take(Engine *engine, ProtoReader body);
+
+/* The scan has ended: which of those that it covered have gone? */
+extern void refused_scanned(Engine *engine, const Scan *scan);
 
 /* runs.c */
 extern void runs_start_scan(Engine *engine, const ProtoScan *scan);

@@ -34,7 +34,7 @@
 
 #include "lag.h"
 
-#define PROTO_VERSION		2
+#define PROTO_VERSION		3
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
 #define PROTO_HASH_LEN		32
 
@@ -68,6 +68,9 @@ typedef enum ProtoType
 	PROTO_APPLIED = 'A',		/* int64 cpu_us: one more OBSERVATIONS frame
 								 * has been committed, which cost the worker
 								 * so much CPU time */
+	PROTO_REFUSED = 'R',		/* uint32 count, then a string each: files whose
+								 * rows in the frame that is APPLIED next the
+								 * database refused; they are problems */
 
 	/* fsync-tree to worker */
 	PROTO_HELLO = 'h',			/* uint32 version */

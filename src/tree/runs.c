@@ -246,7 +246,10 @@ end_run(Engine *engine, ScanRun *run)
 	if (run->result == PROTO_SCAN_COMPLETE && status.direct && run->links_round != 0)
 		links_searched(engine->links, run->links_round);
 	if (run->result == PROTO_SCAN_COMPLETE)
+	{
 		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
+		refused_scanned(engine, run->scan);
+	}
 	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
 		hashing_look_for_files(engine, run->scan);
 	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE)

@@ -230,8 +230,10 @@ is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', 'a unique 
 
 # Files without rows, since another has their content, come in a message of
 # their own when their directory is renamed: each is refused, and no other.
-make_path("$root/copies");
-write_file("$root/copies/$_.txt", 'the same in all') foreach 1 .. 130;
+# None of them is seen while it is empty: that row would stay.
+make_path("$root.copies");
+write_file("$root.copies/$_.txt", 'the same in all') foreach 1 .. 130;
+rename("$root.copies", "$root/copies") or die "rename: $!";
 wait_ok($node, $id);
 rename("$root/copies", "$root/copies, renamed") or die "rename: $!";
 write_file("$root/not a copy.txt", 'not a copy');
@@ -241,9 +243,36 @@ is( $node->safe_psql($db,
 			(SELECT count(*) FROM file_records WHERE file_path = 'not a copy.txt'),
 			(SELECT state FROM fsync_status())"),
 	'1|1|watching', 'a unique index: the others go on');
-remove_tree("$root/copies, renamed");
+
+# The problems are of files that are there, and of no others.
+sub refused_are
+{
+	my ($name) = @_;
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_ok($node, $id);
+	my $with_row = ids_of($node, $id);
+	my $problems = problems_of($node, $id);
+	my $disk = disk_files($root);
+	is_deeply([ sort grep { !$disk->{$_} || $with_row->{$_} } keys %$problems ],
+		[], "$name: no problem without its file");
+	is_deeply([ sort grep { !$problems->{$_} && !$with_row->{$_} } keys %$disk ],
+		[], "$name: a row or a problem for each file");
+}
+refused_are('a unique index: the directory was renamed, and its problems with it');
+my $no_row = (sort keys %{ problems_of($node, $id) })[0];
+rename("$root/$no_row", "$root/copies, renamed/other name.txt") or die "rename: $!";
+refused_are('a unique index: a refused file was renamed');
+unlink("$root/copies, renamed/other name.txt") or die "unlink: $!";
+refused_are('a unique index: a refused file was removed');
+rename("$root/copies, renamed", "$root.copies") or die "rename: $!";
+refused_are('a unique index: they went away');
+rename("$root.copies", "$root/copies back") or die "rename: $!";
+refused_are('a unique index: they came back');
+remove_tree("$root/copies back");
+refused_are('a unique index: they were removed');
+is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', 'a unique index: no problem is left');
 wait_equal($node, $id, $root, 'a unique index: without the copies');
-like(reconcile($node, $id), qr/^completed/, 'a unique index: without the copies, a reconciliation');
 $node->safe_psql($db, 'DROP INDEX by_hash');
 
 # A row at the new name is in the way: its file was overwritten.

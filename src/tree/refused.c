@@ -1,0 +1,75 @@
+/*-------------------------------------------------------------------------
+ *
+ * refused.c
+ *		Files whose rows the database refused.
+ *
+ * Such a file is a row of fsync_problems that the worker made, and there is no
+ * belief of it.  When it goes, nothing would be reported but that it has gone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "engine.h"
+
+#include "beneath.h"
+
+#include <errno.h>
+
+static bool
+is_absent(const Engine *engine, const char *path, size_t len)
+{
+	FileInfo	info;
+
+	return beneath_stat(engine->root.fd, path, len, &info) < 0 && errno == ENOENT;
+}
+
+bool
+refused_take(Engine *engine, ProtoReader body)
+{
+	uint32_t	n = proto_get_u32(&body);
+
+	for (uint32_t i = 0; i < n && !body.failed; i++)
+	{
+		ProtoStr	path = proto_get_str(&body);
+
+		if (body.failed || path.len > PROTO_PATH_MAX)
+			return false;
+
+		/* what was seen of its going, if it has gone, was seen before this */
+		if (engine->running && root_open(&engine->root, false) == ROOT_OK &&
+			is_absent(engine, path.data, path.len))
+			report_cured(engine, path.data, path.len, 0);
+		else
+			problems_note(&engine->refused, path.data, path.len);
+	}
+	return !body.failed;
+}
+
+typedef struct Gone
+{
+	Engine	   *engine;
+	const Scan *scan;
+} Gone;
+
+static bool
+has_gone(void *arg, const char *path, size_t len)
+{
+	const Gone *gone = arg;
+
+	return scan_covers(gone->scan, path, len) && is_absent(gone->engine, path, len);
+}
+
+static void
+report(void *arg, const char *path, size_t len)
+{
+	report_cured(((Gone *) arg)->engine, path, len, 0);
+}
+
+void
+refused_scanned(Engine *engine, const Scan *scan)
+{
+	Gone		gone = {engine, scan};
+
+	if (engine->refused.table.count > 0 && root_open(&engine->root, false) == ROOT_OK)
+		problems_expire(&engine->refused, problems_next_round(&engine->refused), has_gone,
+						report, &gone);
+}
