@@ -230,29 +230,60 @@ wait_equal($node, $large_id, $large, 'a first scan of many files');
 ok($node->poll_query_until('postgres', $analyzed), 'a first scan of many files: statistics come');
 $node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
 
-# ANALYZE waits two seconds for its lock, which is given back when the barrier is
-# passed: had it begun before that, it would have given up.
-my $locker = start_sql($node, 'postgres', 'locker', "
-BEGIN;
-LOCK TABLE file_records IN SHARE UPDATE EXCLUSIVE MODE;
-SELECT pg_sleep(600)");
+# An ANALYZE that takes as long as somebody holds a lock, which nobody does who
+# waits for the files.
+$node->safe_psql('postgres', q(
+CREATE FUNCTION slow(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+		WHERE pid = pg_catalog.pg_backend_pid() AND query LIKE '%analyzing%') THEN
+		WHILE NOT pg_catalog.pg_try_advisory_xact_lock_shared(42) LOOP
+			PERFORM pg_catalog.pg_sleep(0.01);
+		END LOOP;
+	END IF;
+	RETURN $1;
+END $$;
+CREATE INDEX by_slow ON file_records (slow(file_size))));
+my $locker = start_sql($node, 'postgres', 'locker', 'SELECT pg_advisory_lock(42), pg_sleep(600)');
 wait_for_backend($node, 'locker', "wait_event = 'PgSleep'");
-my $before = $node->safe_psql('postgres', 'SELECT now()');
+my $last_analyze = "SELECT coalesce(last_analyze, '-infinity') FROM pg_stat_user_tables
+	WHERE relid = 'file_records'::regclass";
+my $before = $node->safe_psql('postgres', $last_analyze);
 $large_id = '33333333-3333-4333-8333-333333333333';
 is( $node->safe_psql('postgres', "
 SELECT fsync_add_repository(" . sql_path($large) . ", '$large_id');
 SELECT fsync_wait('$large_id', timeout => '3 min');
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'"),
-	"$large_id\nt\nt", 'statistics are held up: the files are there');
-ok( $node->poll_query_until('postgres',
-		"SELECT last_analyze > '$before' FROM pg_stat_user_tables
-		 WHERE relid = 'file_records'::regclass"),
-	'statistics are held up: who waited for the files had the answer before');
+	"$large_id\nt\nt", 'statistics are held up: who waits for the files has the answer before');
+ok($node->poll_query_until('postgres', "SELECT ($last_analyze) > '$before'"),
+	'statistics are held up: they come');
+finish_sql($locker);
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id'); DROP INDEX by_slow");
+
+# A table that is locked is not waited for, but tried again.
+$node->safe_psql('postgres', 'ALTER SYSTEM SET log_min_messages = debug1');
+$node->reload;
+my $log = -s $node->logfile;
+$locker = start_sql($node, 'postgres', 'locker', "
+BEGIN;
+LOCK TABLE file_records IN SHARE UPDATE EXCLUSIVE MODE;
+SELECT pg_sleep(600)");
+wait_for_backend($node, 'locker', "wait_event = 'PgSleep'");
+$before = $node->safe_psql('postgres', $last_analyze);
+$large_id = add_repository($node, $large);
+wait_equal($node, $large_id, $large, 'a locked table');
+$node->wait_for_log(qr/will be analyzed later/, $log);
+$node->safe_psql('postgres',
+	"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker'");
+ok($node->poll_query_until('postgres', "SELECT ($last_analyze) > '$before'"),
+	'a locked table: statistics come when it is free');
 finish_sql($locker);
 $node->safe_psql('postgres', "SELECT fsync_remove_repository('$large_id')");
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET log_min_messages');
+$node->reload;
 
 # An index of a user's that cannot be analyzed.
-my $log = -s $node->logfile;
+$log = -s $node->logfile;
 $node->safe_psql('postgres', q(
 CREATE FUNCTION picky(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
 BEGIN
