@@ -19,6 +19,7 @@
 #include "candidates.h"
 
 #include "clock.h"
+#include "grow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -380,6 +381,7 @@ candidates_add(Candidates *c, const Candidate *candidate)
 {
 	RecordHeader header;
 	KindCode	code = kind_code(candidate->kind);
+	IndexEntry *index;
 	IndexEntry *entry;
 	char	   *p;
 
@@ -388,19 +390,10 @@ candidates_add(Candidates *c, const Candidate *candidate)
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	if (c->count == c->index_cap)
-	{
-		size_t		cap = c->index_cap ? c->index_cap * 2 : 256;
-		IndexEntry *index = realloc(c->index, cap * sizeof(IndexEntry));
-
-		if (index == NULL)
-		{
-			errno = ENOMEM;
-			return -1;
-		}
-		c->index = index;
-		c->index_cap = cap;
-	}
+	index = grow(c->index, &c->index_cap, c->count + 1, sizeof(IndexEntry));
+	if (index == NULL)
+		return -1;
+	c->index = index;
 	if (reserve(c, sizeof(header) + candidate->len + 1) < 0)
 		return -1;
 

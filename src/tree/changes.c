@@ -11,6 +11,8 @@
  */
 #include "engine.h"
 
+#include "grow.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,17 +44,12 @@ changes_want_subtree(Engine *engine, const char *path, size_t len, uint64_t epoc
 		engine->places[0].path[0] = '\0';
 		engine->places[0].len = 0;
 	}
-	if (engine->n_places == engine->places_capacity)
-	{
-		size_t		n = engine->places_capacity ? engine->places_capacity * 2 : 16;
-
-		place = realloc(engine->places, n * sizeof(ScanPlace));
-		if (place == NULL)
-			return;
-		engine->places = place;
-		engine->places_capacity = n;
-	}
-	place = &engine->places[engine->n_places];
+	place = grow(engine->places, &engine->places_capacity, engine->n_places + 1,
+				 sizeof(ScanPlace));
+	if (place == NULL)
+		return;
+	engine->places = place;
+	place += engine->n_places;
 	engine->places_sorted = false;
 	place->path = strndup(path, len);
 	place->len = len;

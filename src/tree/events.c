@@ -14,6 +14,7 @@
 #include "events.h"
 
 #include "clock.h"
+#include "grow.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -33,7 +34,7 @@
 #define EVENTS_QUIET_US		50000
 
 /* Events kept in memory; beyond it they count as lost, and are scanned for. */
-#define EVENTS_MAX			2000000
+#define EVENTS_MAX			1000000
 
 struct EventReader
 {
@@ -53,34 +54,19 @@ batch_append(EventBatch *batch, const struct inotify_event *ev,
 			 const char *name, size_t name_len)
 {
 	Event	   *e;
+	char	   *names;
 
-	if (batch->count == batch->capacity)
-	{
-		size_t		n = batch->capacity ? batch->capacity * 2 : 256;
-		Event	   *events;
-
-		if (n > EVENTS_MAX)
-			return false;
-		events = realloc(batch->events, n * sizeof(Event));
-		if (events == NULL)
-			return false;
-		batch->events = events;
-		batch->capacity = n;
-	}
-	if (batch->names_len + name_len + 1 > batch->names_capacity)
-	{
-		size_t		n = batch->names_capacity ? batch->names_capacity * 2 : 8192;
-		char	   *names;
-
-		while (n < batch->names_len + name_len + 1)
-			n *= 2;
-		names = realloc(batch->names, n);
-		if (names == NULL)
-			return false;
-		batch->names = names;
-		batch->names_capacity = n;
-	}
-	e = &batch->events[batch->count++];
+	if (batch->count == EVENTS_MAX)
+		return false;
+	e = grow(batch->events, &batch->capacity, batch->count + 1, sizeof(Event));
+	if (e == NULL)
+		return false;
+	batch->events = e;
+	names = grow(batch->names, &batch->names_capacity, batch->names_len + name_len + 1, 1);
+	if (names == NULL)
+		return false;
+	batch->names = names;
+	e += batch->count++;
 	e->wd = ev->wd;
 	e->mask = ev->mask;
 	e->cookie = ev->cookie;

@@ -7,6 +7,7 @@
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
+#include "grow.h"
 #include "path_order.h"
 
 #include <stdlib.h>
@@ -30,17 +31,11 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 {
 	Point	   *p;
 
-	if (engine->n_points == engine->points_capacity)
-	{
-		size_t		n = engine->points_capacity ? engine->points_capacity * 2 : 64;
-
-		p = realloc(engine->points, n * sizeof(Point));
-		if (p == NULL)
-			return NULL;
-		engine->points = p;
-		engine->points_capacity = n;
-	}
-	p = &engine->points[engine->n_points];
+	p = grow(engine->points, &engine->points_capacity, engine->n_points + 1, sizeof(Point));
+	if (p == NULL)
+		return NULL;
+	engine->points = p;
+	p += engine->n_points;
 	memset(p, 0, sizeof(*p));
 	p->path = strndup(path, len);
 	if (p->path == NULL)

@@ -14,6 +14,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "grow.h"
 #include "identity.h"
 
 #include <errno.h>
@@ -160,16 +161,11 @@ is_at_or_below(const char *path, size_t len, const char *above, size_t above_len
 static Entry *
 add_entry(EntryList *list)
 {
-	if (list->count == list->cap)
-	{
-		size_t		cap = list->cap > 0 ? list->cap * 2 : 16;
-		Entry	   *entries = realloc(list->entries, cap * sizeof(*entries));
+	Entry	   *entries = grow(list->entries, &list->cap, list->count + 1, sizeof(Entry));
 
-		if (entries == NULL)
-			return NULL;
-		list->entries = entries;
-		list->cap = cap;
-	}
+	if (entries == NULL)
+		return NULL;
+	list->entries = entries;
 	memset(&list->entries[list->count], 0, sizeof(Entry));
 	return &list->entries[list->count++];
 }

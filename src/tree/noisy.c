@@ -19,6 +19,7 @@
 #include "engine.h"
 
 #include "beneath.h"
+#include "grow.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -152,17 +153,12 @@ fingerprint(const char *name, const ProtoStat *stat)
 static void
 keep(uint64_t **prints, size_t *n, size_t *capacity, uint64_t print)
 {
-	if (*n == *capacity)
-	{
-		size_t		more = *capacity ? *capacity * 2 : 64;
-		uint64_t   *p = realloc(*prints, more * sizeof(uint64_t));
+	uint64_t   *p = grow(*prints, capacity, *n + 1, sizeof(uint64_t));
 
-		if (p == NULL)
-			return;
-		*prints = p;
-		*capacity = more;
-	}
-	(*prints)[(*n)++] = print;
+	if (p == NULL)
+		return;
+	*prints = p;
+	p[(*n)++] = print;
 }
 
 /* A descriptor of the directory where the tree has it, or -1. */

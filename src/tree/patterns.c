@@ -7,6 +7,8 @@
  */
 #include "patterns.h"
 
+#include "grow.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,16 +127,11 @@ patterns_add_lines(PatternList *list, const char *p, const char *end, bool ignor
 
 		if (len > 0 && *p != '#')
 		{
-			if (list->count == capacity)
-			{
-				Pattern    *more;
+			Pattern    *more = grow(list->patterns, &capacity, list->count + 1, sizeof(Pattern));
 
-				capacity = capacity ? capacity * 2 : 8;
-				more = realloc(list->patterns, capacity * sizeof(Pattern));
-				if (more == NULL)
-					return false;
-				list->patterns = more;
-			}
+			if (more == NULL)
+				return false;
+			list->patterns = more;
 			if (pattern_compile(&list->patterns[list->count], p, len, ignore_case, &error))
 				list->count++;
 		}

@@ -10,6 +10,8 @@
  */
 #include "rules.h"
 
+#include "grow.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -150,6 +152,8 @@ drop_others(Rules *rules, const char *path, size_t len)
 static bool
 make_room(Rules *rules, size_t len)
 {
+	RulesLevel *levels;
+
 	if (len >= rules->path_cap)
 	{
 		char	   *path = realloc(rules->path, len + 1);
@@ -159,16 +163,10 @@ make_room(Rules *rules, size_t len)
 		rules->path = path;
 		rules->path_cap = len + 1;
 	}
-	if (rules->depth == rules->levels_cap)
-	{
-		size_t		n = rules->levels_cap ? rules->levels_cap * 2 : 16;
-		RulesLevel *levels = realloc(rules->levels, n * sizeof(RulesLevel));
-
-		if (levels == NULL)
-			return false;
-		rules->levels = levels;
-		rules->levels_cap = n;
-	}
+	levels = grow(rules->levels, &rules->levels_cap, rules->depth + 1, sizeof(RulesLevel));
+	if (levels == NULL)
+		return false;
+	rules->levels = levels;
 	return true;
 }
 

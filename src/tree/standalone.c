@@ -12,6 +12,7 @@
 #include "standalone.h"
 
 #include "engine.h"
+#include "grow.h"
 #include "path_order.h"
 
 #include <errno.h>
@@ -200,13 +201,9 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 
 	if (row == NULL)
 	{
-		if (w->n_rows == w->capacity)
-		{
-			w->capacity = w->capacity ? w->capacity * 2 : 1024;
-			w->rows = realloc(w->rows, w->capacity * sizeof(Row));
-			if (w->rows == NULL)
-				abort();
-		}
+		w->rows = grow(w->rows, &w->capacity, w->n_rows + 1, sizeof(Row));
+		if (w->rows == NULL)
+			abort();
 		row = &w->rows[at];
 		memmove(row + 1, row, (w->n_rows - at) * sizeof(Row));
 		w->n_rows++;

@@ -7,6 +7,8 @@
  */
 #include "statistics.h"
 
+#include "grow.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,21 +16,17 @@
 static bool
 append(Statistics *s, int64_t value)
 {
+	int64_t    *waiting;
+
 	if (s->start > 0 && s->start + s->n == s->capacity)
 	{
 		memmove(s->waiting, s->waiting + s->start, s->n * sizeof(int64_t));
 		s->start = 0;
 	}
-	if (s->n == s->capacity)
-	{
-		size_t		capacity = s->capacity ? s->capacity * 2 : 256;
-		int64_t    *waiting = realloc(s->waiting, capacity * sizeof(int64_t));
-
-		if (waiting == NULL)
-			return false;
-		s->waiting = waiting;
-		s->capacity = capacity;
-	}
+	waiting = grow(s->waiting, &s->capacity, s->n + 1, sizeof(int64_t));
+	if (waiting == NULL)
+		return false;
+	s->waiting = waiting;
 	s->waiting[s->start + s->n++] = value;
 	return true;
 }

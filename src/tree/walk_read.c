@@ -5,6 +5,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "grow.h"
 #include "path_order.h"
 #include "rules.h"
 #include "walk_read.h"
@@ -29,28 +30,6 @@ struct Reader
 
 /* ---- names ---- */
 
-/* Doubles an array until it holds need elements; 0, or -1 with errno. */
-static int
-grow(void **array, size_t *cap, size_t need, size_t element)
-{
-	size_t		new_cap = *cap ? *cap : 64;
-	void	   *p;
-
-	if (need <= *cap)
-		return 0;
-	while (new_cap < need)
-		new_cap *= 2;
-	p = realloc(*array, new_cap * element);
-	if (p == NULL)
-	{
-		errno = ENOMEM;
-		return -1;
-	}
-	*array = p;
-	*cap = new_cap;
-	return 0;
-}
-
 static int
 add_name(Directory *dir, const char *name, size_t len, bool directory, bool file)
 {
@@ -62,10 +41,15 @@ add_name(Directory *dir, const char *name, size_t len, bool directory, bool file
 		errno = ENOMEM;
 		return -1;
 	}
-	if (grow((void **) &dir->arena, &dir->arena_cap, dir->arena_used + len + 2, 1) < 0 ||
-		grow((void **) &dir->names, &dir->names_cap, dir->n_names + 1, sizeof(Name)) < 0)
+	p = grow(dir->arena, &dir->arena_cap, dir->arena_used + len + 2, 1);
+	if (p == NULL)
 		return -1;
-	n = &dir->names[dir->n_names++];
+	dir->arena = p;
+	n = grow(dir->names, &dir->names_cap, dir->n_names + 1, sizeof(Name));
+	if (n == NULL)
+		return -1;
+	dir->names = n;
+	n += dir->n_names++;
 	n->offset = (uint32_t) dir->arena_used;
 	n->directory = directory;
 	n->file = file;
