@@ -23,6 +23,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "apply_arrays.h"
 #include "apply_direct.h"
 #include "compat.h"
 #include "index_entries.h"
@@ -132,10 +133,10 @@ put_observation(const Target *target, TupleTableSlot *slot, const ApplyRun *run,
 	put(target, slot, RECORDS_FILE_PATH,
 		PointerGetDatum(cstring_to_text_with_len(obs->path.data, obs->path.len)));
 	put(target, slot, RECORDS_FILE_SIZE, Int64GetDatum(st->size));
-	put(target, slot, RECORDS_MOD_TIME, rows_mod_time(st));
+	put(target, slot, RECORDS_MOD_TIME, apply_mod_time(st));
 	slot->tts_isnull[target->records.attnums[RECORDS_CONTENT_HASH] - 1] = true;
 	if (obs->has_hash)
-		put(target, slot, RECORDS_CONTENT_HASH, rows_hash(obs));
+		put(target, slot, RECORDS_CONTENT_HASH, apply_hash(obs));
 	put(target, slot, RECORDS_LAST_SCANNED, TimestampTzGetDatum(run->now));
 	put(target, slot, RECORDS_SCAN_GENERATION, Int64GetDatum(run->generation));
 	put(target, slot, RECORDS_UPDATED_AT, TimestampTzGetDatum(run->now));

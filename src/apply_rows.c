@@ -22,18 +22,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
 
+#include "apply_arrays.h"
 #include "apply_corrupt.h"
 #include "apply_direct.h"
-
-/* Arrays of what stat and hashing say, in this order; see put_columns(). */
-#define STAT_COLUMNS	"file_path, file_size, mod_time, content_hash," \
-	" inode, mtime_ns, ctime_ns, btime_ns"
-#define STAT_TYPES		TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, \
-	BYTEAARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID
-#define STAT_COUNT		8
 
 static SessionPlan remove_plan = {
 	.sql = "DELETE FROM %1$s.file_records f"
@@ -168,174 +160,9 @@ static SessionPlan write_plan = {
 };
 
 /* ---------------------------------------------------------------------
- * Arrays
+ * Statements
  * ---------------------------------------------------------------------
  */
-
-static Datum
-int8_array(Datum *elements, bool *nulls, int n)
-{
-	int			dims[1] = {n};
-	int			lbs[1] = {1};
-
-	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lbs, INT8OID,
-											  sizeof(int64), FLOAT8PASSBYVAL,
-											  TYPALIGN_DOUBLE));
-}
-
-static Datum
-ordinals(int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		elements[i] = Int32GetDatum(i);
-	return PointerGetDatum(construct_array(elements, n, INT4OID, sizeof(int32), true,
-										   TYPALIGN_INT));
-}
-
-static Datum
-ids(ApplyItem **items, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(items[i]->obs.id);
-	return int8_array(elements, NULL, n);
-}
-
-static Datum
-text_of(ProtoStr s)
-{
-	return PointerGetDatum(cstring_to_text_with_len(s.data, s.len));
-}
-
-static Datum
-text_array(Datum *elements, int n)
-{
-	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false,
-										   TYPALIGN_INT));
-}
-
-static Datum
-paths(ApplyItem **items, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		elements[i] = text_of(items[i]->obs.path);
-	return text_array(elements, n);
-}
-
-/* Where the rows are; aside: those that stepped aside are there already. */
-static Datum
-old_paths(ApplyItem **items, int n, bool aside)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (aside && items[i]->vacate)
-			elements[i] = CStringGetTextDatum(psprintf("/" INT64_FORMAT,
-													   items[i]->obs.id));
-		else
-			elements[i] = text_of(items[i]->obs.old_path);
-	}
-	return text_array(elements, n);
-}
-
-/*
- * mtime as a timestamptz: microseconds, rounded down.  File systems store
- * times that the type does not reach.
- */
-Datum
-rows_mod_time(const ProtoStat *st)
-{
-	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
-	const int64 end = END_TIMESTAMP / USECS_PER_SEC + epoch;
-	const int64 begin = MIN_TIMESTAMP / USECS_PER_SEC + epoch;
-	TimestampTz t;
-
-	if (st->mtime_sec >= end)
-		TIMESTAMP_NOEND(t);
-	else if (st->mtime_sec < begin)
-		TIMESTAMP_NOBEGIN(t);
-	else
-		t = (st->mtime_sec - epoch) * USECS_PER_SEC + st->mtime_nsec / 1000;
-	return TimestampTzGetDatum(t);
-}
-
-static Datum
-mod_times(ApplyItem **items, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		elements[i] = rows_mod_time(&items[i]->obs.stat);
-	return PointerGetDatum(construct_array(elements, n, TIMESTAMPTZOID,
-										   sizeof(int64), FLOAT8PASSBYVAL,
-										   TYPALIGN_DOUBLE));
-}
-
-Datum
-rows_hash(const ProtoObservation *obs)
-{
-	bytea	   *hash = palloc(VARHDRSZ + PROTO_HASH_LEN);
-
-	SET_VARSIZE(hash, VARHDRSZ + PROTO_HASH_LEN);
-	memcpy(VARDATA(hash), obs->hash, PROTO_HASH_LEN);
-	return PointerGetDatum(hash);
-}
-
-static Datum
-hashes(ApplyItem **items, int n)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * n);
-	bool	   *nulls = palloc0(sizeof(bool) * n);
-	int			dims[1] = {n};
-	int			lbs[1] = {1};
-
-	for (int i = 0; i < n; i++)
-	{
-		nulls[i] = !items[i]->obs.has_hash;
-		if (!nulls[i])
-			elements[i] = rows_hash(&items[i]->obs);
-	}
-	return PointerGetDatum(construct_md_array(elements, nulls, 1, dims, lbs, BYTEAOID,
-											  -1, false, TYPALIGN_INT));
-}
-
-/* The arrays of STAT_COLUMNS, into STAT_COUNT values. */
-static void
-put_columns(Datum *values, ApplyItem **items, int n)
-{
-	Datum	   *sizes = palloc(sizeof(Datum) * n);
-	Datum	   *inodes = palloc(sizeof(Datum) * n);
-	Datum	   *mtimes = palloc(sizeof(Datum) * n);
-	Datum	   *ctimes = palloc(sizeof(Datum) * n);
-	Datum	   *btimes = palloc(sizeof(Datum) * n);
-	bool	   *no_btime = palloc(sizeof(bool) * n);
-
-	for (int i = 0; i < n; i++)
-	{
-		const ProtoStat *st = &items[i]->obs.stat;
-
-		sizes[i] = Int64GetDatum(st->size);
-		inodes[i] = Int64GetDatum(st->inode);
-		mtimes[i] = Int64GetDatum(st->mtime_ns);
-		ctimes[i] = Int64GetDatum(st->ctime_ns);
-		btimes[i] = Int64GetDatum(st->btime_ns);
-		no_btime[i] = st->btime_ns == PROTO_NO_TIME;
-	}
-	values[0] = paths(items, n);
-	values[1] = int8_array(sizes, NULL, n);
-	values[2] = mod_times(items, n);
-	values[3] = hashes(items, n);
-	values[4] = int8_array(inodes, NULL, n);
-	values[5] = int8_array(mtimes, NULL, n);
-	values[6] = int8_array(ctimes, NULL, n);
-	values[7] = int8_array(btimes, no_btime, n);
-}
 
 /* The ordinal in a row of RETURNING u.ord. */
 static int
@@ -362,11 +189,6 @@ counts_of(ApplyRun *run, const ApplyItem *item)
 {
 	return item->obs.scan_id == 0 ? &run->result->realtime : &run->result->scan;
 }
-
-/* ---------------------------------------------------------------------
- * Statements
- * ---------------------------------------------------------------------
- */
 
 static void
 row_left_out(void)
@@ -415,9 +237,9 @@ remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 	if (n == 0)
 		return;
 	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = ordinals(n);
-	values[2] = ids(items, n);
-	values[3] = paths(items, n);
+	values[1] = apply_ordinals(n);
+	values[2] = apply_ids(items, n);
+	values[3] = apply_paths(items, n);
 	values[4] = TimestampTzGetDatum(run->now);
 	removed = session_execute(run->objects, mark ? &mark_plan : &remove_plan, values,
 							  NULL, mark ? SPI_OK_UPDATE_RETURNING :
@@ -474,8 +296,8 @@ rows_purge(ApplyRun *run, ApplyItem **items, int n)
 	Datum		values[3];
 
 	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = ids(items, n);
-	values[2] = paths(items, n);
+	values[1] = apply_ids(items, n);
+	values[2] = apply_paths(items, n);
 	if (session_execute(run->objects, &purge_plan, values, NULL, SPI_OK_DELETE) <
 		(uint64) n)
 		check_not_left(run, values[1], values[2], true);
@@ -496,8 +318,8 @@ step_aside(ApplyRun *run, ApplyItem **items, int n)
 	if (n_leaving == 0)
 		return;
 	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = ids(leaving, n_leaving);
-	values[2] = old_paths(leaving, n_leaving, false);
+	values[1] = apply_ids(leaving, n_leaving);
+	values[2] = apply_old_paths(leaving, n_leaving, false);
 	(void) session_execute(run->objects, &step_aside_plan, values, NULL, SPI_OK_UPDATE);
 }
 
@@ -509,10 +331,10 @@ remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
 	uint64		removed;
 
 	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = ordinals(n);
-	values[2] = ids(items, n);
-	values[3] = old_paths(items, n, true);
-	values[4] = paths(items, n);
+	values[1] = apply_ordinals(n);
+	values[2] = apply_ids(items, n);
+	values[3] = apply_old_paths(items, n, true);
+	values[4] = apply_paths(items, n);
 	removed = session_execute(run->objects, &overwrite_plan, values, NULL,
 							  SPI_OK_DELETE_RETURNING);
 	count_removed(run, items, removed);
@@ -530,17 +352,17 @@ move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
-	values[3] = ordinals(n);
-	values[4] = ids(items, n);
-	values[5] = old_paths(items, n, true);
-	put_columns(&values[6], items, n);
+	values[3] = apply_ordinals(n);
+	values[4] = apply_ids(items, n);
+	values[5] = apply_old_paths(items, n, true);
+	apply_stat_columns(&values[6], items, n);
 	moved = session_execute(run->objects, &move_plan, values, NULL,
 							SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < moved; i++)
 		done[returned_ordinal(i)] = true;
 	SPI_freetuptable(SPI_tuptable);
 	if (moved < (uint64) n)
-		check_not_left(run, values[4], old_paths(items, n, false), false);
+		check_not_left(run, values[4], apply_old_paths(items, n, false), false);
 }
 
 static bool
@@ -586,8 +408,8 @@ update_rows(ApplyRun *run, SessionPlan *plan, ApplyItem **items, int n, ApplyIte
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
-	values[3] = ordinals(n);
-	put_columns(&values[4], items, n);
+	values[3] = apply_ordinals(n);
+	apply_stat_columns(&values[4], items, n);
 	updated = session_execute(run->objects, plan, values, NULL, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < updated; i++)
 		done[returned_ordinal(i)] = true;
@@ -646,7 +468,7 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
-	put_columns(&values[3], items, n);
+	apply_stat_columns(&values[3], items, n);
 	if (inserting)
 	{
 		written = session_execute(run->objects, &insert_plan, values, NULL,

@@ -45,8 +45,4 @@ extern void rows_move(ApplyRun *run, ApplyItem **items, int n);
 
 extern void rows_write(ApplyRun *run, ApplyItem **items, int n);
 
-/* Values of mod_time and content_hash, the latter in the current context. */
-extern Datum rows_mod_time(const ProtoStat *st);
-extern Datum rows_hash(const ProtoObservation *obs);
-
 #endif							/* FSYNC_APPLY_ROWS_H */
