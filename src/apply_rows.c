@@ -82,11 +82,13 @@ static SessionPlan overwrite_plan = {
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
 
+/* The content was not read again: when its hash was taken is what counts. */
 static SessionPlan move_plan = {
 	.sql = "UPDATE %1$s.file_records f SET file_path = u.file_path,"
 	" file_size = u.file_size, mod_time = u.mod_time,"
-	" content_hash = u.content_hash, last_scanned = $2, scan_generation = $3,"
-	" updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
+	" content_hash = u.content_hash,"
+	" last_scanned = CASE WHEN f.content_hash = u.content_hash THEN f.last_scanned ELSE $2 END,"
+	" scan_generation = $3, updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
 	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns, missing_since = NULL"
 	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 	" AS u (ord, id, old_path, " STAT_COLUMNS ")"

@@ -28,6 +28,12 @@
 /* One look at the disk for touched directories, between other work. */
 #define CHANGES_RESOLVE_US	50000
 
+/*
+ * Where events were lost, whether a file was closed is in doubt if it changed
+ * in the hour before: a mapping lasts, but not every file is to be read again.
+ */
+#define CHANGES_DOUBT_NS	(INT64_C(3600) * 1000000000)
+
 /* ---- events ---- */
 
 void
@@ -251,6 +257,52 @@ changes_stop_watching(Engine *engine)
 	memset(engine->renames, 0, sizeof(engine->renames));
 }
 
+static bool
+is_watched(const Engine *engine)
+{
+	const WatchTreeStatus *status;
+
+	if (engine->reader == NULL || engine->watches == NULL || engine->root.polled)
+		return false;
+	status = watch_tree_status(engine->watches);
+	return status->unwatched == 0 && status->aliases == 0;
+}
+
+bool
+changes_sees_all(const Engine *engine)
+{
+	return is_watched(engine) && !engine->building && !engine->resolving &&
+		engine->root.mounts_known && !noisy_any_polled(engine);
+}
+
+static void
+go_blind(Engine *engine, int64_t since_ns)
+{
+	if (since_ns < engine->blind_since_ns)
+		engine->blind_since_ns = since_ns;
+	engine->times_blind++;
+}
+
+void
+changes_note_blindness(Engine *engine)
+{
+	if (!is_watched(engine))
+		go_blind(engine, INT64_MIN);
+}
+
+int64_t
+changes_doubt_since(const Engine *engine)
+{
+	return is_watched(engine) ? engine->blind_since_ns : INT64_MIN;
+}
+
+void
+changes_scanned(Engine *engine, uint64_t times_blind)
+{
+	if (is_watched(engine) && times_blind == engine->times_blind)
+		engine->blind_since_ns = INT64_MAX;
+}
+
 /* Begins anew: new watches first, then a scan of everything. */
 void
 changes_heal(Engine *engine, const char *reason)
@@ -261,6 +313,7 @@ changes_heal(Engine *engine, const char *reason)
 		engine_log(engine, 'L', "%s: watching anew, then comparing everything", reason);
 	engine->healing = true;
 	engine->heal_scan_runs = false;
+	go_blind(engine, clock_ns(CLOCK_REALTIME) - CHANGES_DOUBT_NS);
 	changes_stop_watching(engine);
 
 	/* While nothing was to be done nothing was kept open. */
@@ -303,26 +356,6 @@ changes_process_events(Engine *engine)
 	}
 	events_batch_free(&engine->batch);
 	return true;
-}
-
-bool
-changes_sees_all(const Engine *engine)
-{
-	const WatchTreeStatus *status;
-
-	if (engine->reader == NULL || engine->watches == NULL || engine->building ||
-		engine->resolving || !engine->root.mounts_known || engine->root.polled ||
-		noisy_any_polled(engine))
-		return false;
-	status = watch_tree_status(engine->watches);
-	return status->unwatched == 0 && status->aliases == 0;
-}
-
-bool
-changes_unwatched(const Engine *engine)
-{
-	return engine->reader == NULL || engine->watches == NULL || engine->root.polled ||
-		watch_tree_status(engine->watches)->unwatched > 0;
 }
 
 /* Looks at touched directories; true when nothing is left. */

@@ -355,6 +355,7 @@ retry(Engine *engine)
 		start(engine, false);
 		return;
 	}
+	changes_note_blindness(engine);
 	if (engine->watches == NULL)
 	{
 		if (root_open(&engine->root, false) == ROOT_OK && changes_start_watching(engine))
@@ -397,7 +398,10 @@ step(Engine *engine)
 		update_state(engine);
 		if (engine->retry_us == 0 &&
 			(engine->watches == NULL || watch_tree_status(engine->watches)->unwatched > 0))
+		{
 			engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
+			changes_note_blindness(engine);
+		}
 	}
 	answer_flushes(engine);
 	report_offer_frame(engine);
@@ -502,6 +506,7 @@ engine_run(int socket)
 		return EXIT_FAILURE;
 	engine->socket = socket;
 	engine->exit_status = -1;
+	engine->blind_since_ns = INT64_MAX;
 	engine->epoch = 1;
 	engine->root.fd = engine->root.mountinfo_fd = -1;
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

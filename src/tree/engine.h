@@ -133,6 +133,7 @@ typedef struct ScanRun
 	uint64_t	round;			/* of problems */
 	uint64_t	links_round;	/* of the search for other names; 0: none */
 	uint64_t	departures;		/* the engine's, when it began */
+	uint64_t	times_blind;	/* the same */
 	uint64_t	bytes_hashed;
 	uint64_t	removals;
 	uint8_t		result;			/* ProtoScanResult */
@@ -187,6 +188,9 @@ typedef struct Engine
 	unsigned	next_rename;
 	uint64_t	moves_seen;		/* events */
 	NoisyDirectory noisy[NOISY_MAX];
+	int64_t		blind_since_ns; /* hashes from then on are in doubt, until a scan
+								 * has compared them; CLOCK_REALTIME */
+	uint64_t	times_blind;
 
 	Pending		pending;
 	Problems	problems;
@@ -275,8 +279,17 @@ extern bool changes_resolve(Engine *engine);
 /* Whether whatever happens in the tree is reported, and all that was is known. */
 extern bool changes_sees_all(const Engine *engine);
 
-/* Whether files are only reconciled somewhere: no event says that one was closed. */
-extern bool changes_unwatched(const Engine *engine);
+/*
+ * Where nobody watches nothing says that a file was closed.  From which ctime
+ * on hashes are in doubt for that, in nanoseconds; INT64_MAX: none.
+ */
+extern int64_t changes_doubt_since(const Engine *engine);
+
+/* To be called when not everything can be watched, and before more is. */
+extern void changes_note_blindness(Engine *engine);
+
+/* A scan has compared everything; what the engine's times_blind was before. */
+extern void changes_scanned(Engine *engine, uint64_t times_blind);
 extern void changes_heal(Engine *engine, const char *reason);
 extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 								 uint64_t epoch);

@@ -205,10 +205,10 @@ decide_file(Engine *engine, Point *p)
 	if (known && scan_belief_matches(b, s) && (b->has_hash || !calculate))
 	{
 		bool		written = (p->hints & (HINT_CLOSED | HINT_CONTENT)) != 0;
-		bool		doubted = (p->hints & HINT_FOUND) && changes_unwatched(engine);
+		int64_t		since_ns = (p->hints & HINT_FOUND) ? changes_doubt_since(engine) : INT64_MAX;
 		bool		unseen = calculate &&
 			((written && engine->root.volatile_times) ||
-			 ((written || doubted) && scan_hash_is_early(b)));
+			 scan_doubts(b, written ? INT64_MIN : since_ns));
 
 		if (!unseen)
 		{

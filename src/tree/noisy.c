@@ -82,7 +82,7 @@ log_path(Engine *engine, NoisyDirectory *d, const char *what)
 	if (!watch_tree_is_at(engine->watches, d->node, d->dev, d->ino))
 		d->node = watch_tree_find(engine->watches, d->dev, d->ino);
 	if (watch_tree_path(engine->watches, d->node, path) >= 0)
-		engine_log(engine, 'L', "directory \"%.500s\": %s", path, what);
+		engine_log(engine, 'L', "directory \"%.500s\": %s", path[0] != '\0' ? path : ".", what);
 }
 
 bool
@@ -175,6 +175,7 @@ open_directory(Engine *engine, const NoisyDirectory *d)
 					(ino_t) info.stat.inode != d->ino))
 	{
 		close(fd);
+		errno = ENOENT;
 		return -1;
 	}
 	return fd;
@@ -182,10 +183,11 @@ open_directory(Engine *engine, const NoisyDirectory *d)
 
 /*
  * Notes the files that are not as they were when this was last called.  One
- * that cannot be examined, and a directory that is not where it was, are for
- * the events that they come with.
+ * that cannot be examined, and a directory that is not where it was or may not
+ * be read, are for the events that they come with.  False with errno if the
+ * directory could not be read.
  */
-static void
+static bool
 look(Engine *engine, NoisyDirectory *d)
 {
 	int			fd = open_directory(engine, d);
@@ -198,9 +200,12 @@ look(Engine *engine, NoisyDirectory *d)
 
 	if (dir == NULL)
 	{
+		int			error = errno;
+
 		if (fd >= 0)
 			close(fd);
-		return;
+		errno = error;
+		return false;
 	}
 	while ((entry = readdir(dir)) != NULL)
 	{
@@ -208,15 +213,17 @@ look(Engine *engine, NoisyDirectory *d)
 		FileInfo	info;
 		uint64_t	print;
 
-		if (entry->d_type == DT_DIR || filter_ignores_name(engine->filter, entry->d_name, len) ||
-			beneath_stat_at(dirfd(dir), entry->d_name, &info) < 0 || !S_ISREG(info.mode))
+		/* what is not tracked fills the queue all the same */
+		if (entry->d_type == DT_DIR ||
+			beneath_stat_at(dirfd(dir), entry->d_name, &info) < 0 || S_ISDIR(info.mode))
 			continue;
 		print = fingerprint(entry->d_name, &info.stat);
 		if (d->n_seen == 0 || bsearch(&print, d->seen, d->n_seen, sizeof(uint64_t),
 									  compare_fingerprints) == NULL)
 		{
 			d->last_us = now;
-			if (pending_note(&engine->pending, d->node, entry->d_name, len, HINT_META, now,
+			if (S_ISREG(info.mode) && !filter_ignores_name(engine->filter, entry->d_name, len) &&
+				pending_note(&engine->pending, d->node, entry->d_name, len, HINT_META, now,
 							 engine->epoch) == NULL)
 				continue;		/* no memory: once more the next time */
 		}
@@ -228,6 +235,7 @@ look(Engine *engine, NoisyDirectory *d)
 	free(d->seen);
 	d->seen = prints;
 	d->n_seen = n;
+	return true;
 }
 
 /* Has writing reported again, and looks for what was written until then. */
@@ -240,7 +248,7 @@ listen_again(Engine *engine, NoisyDirectory *d)
 		d->polled = true;
 		return;
 	}
-	look(engine, d);
+	(void) look(engine, d);
 	free(d->seen);
 	d->seen = NULL;
 	d->n_seen = 0;
@@ -252,21 +260,22 @@ static void
 poll_directory(Engine *engine, NoisyDirectory *d)
 {
 	int64_t		start = monotonic_us();
-	int64_t		pause;
+	int64_t		pause = NOISY_PAUSE_US;
 
 	if (!watch_tree_is_at(engine->watches, d->node, d->dev, d->ino))
 		d->node = watch_tree_find(engine->watches, d->dev, d->ino);
-	if (d->node != 0)
-		look(engine, d);
-	else if (!engine->resolving)
+	if (d->node != 0 && !look(engine, d) && (errno == EACCES || errno == EPERM))
+		pause = NOISY_QUIET_US; /* that it may be read again is an event */
+	if (d->node == 0 && !engine->resolving)
 	{
 		forget(d);				/* it is gone */
 		return;
 	}
 	if (d->node != 0 && start - d->last_us > NOISY_QUIET_US)
 		listen_again(engine, d);
-	pause = (monotonic_us() - start) * NOISY_PAUSE_LOOKS;
-	d->due_us = monotonic_us() + (pause > NOISY_PAUSE_US ? pause : NOISY_PAUSE_US);
+	if (pause < (monotonic_us() - start) * NOISY_PAUSE_LOOKS)
+		pause = (monotonic_us() - start) * NOISY_PAUSE_LOOKS;
+	d->due_us = monotonic_us() + pause;
 }
 
 void
@@ -274,6 +283,7 @@ noisy_poll(Engine *engine, bool all)
 {
 	int64_t		now = monotonic_us();
 	RootTrouble trouble = ROOT_OK;
+	bool		looked = false;
 
 	if (engine->watches == NULL || engine->building)
 		return;
@@ -286,9 +296,16 @@ noisy_poll(Engine *engine, bool all)
 		trouble = root_open(&engine->root, false);
 		if (trouble == ROOT_OK)
 			poll_directory(engine, d);
+		looked = true;
 	}
 	if (trouble != ROOT_OK)
 		engine_root_trouble(engine, trouble);
+	else if (looked)
+	{
+		/* a name that a rename brought is no news without its events */
+		events_drain(engine->reader);
+		changes_process_events(engine);
+	}
 }
 
 int64_t

@@ -19,7 +19,8 @@ is_absent(const Engine *engine, const char *path, size_t len)
 {
 	FileInfo	info;
 
-	return beneath_stat(engine->root.fd, path, len, &info) < 0 && errno == ENOENT;
+	return !root_guards(&engine->root, path, len) &&
+		beneath_stat(engine->root.fd, path, len, &info) < 0 && errno == ENOENT;
 }
 
 bool

@@ -137,6 +137,7 @@ report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
 	ProtoObservation o = observation(op, path, len, scan_id);
 
 	problems_forget(&engine->problems, path, len);	/* the worker does too */
+	problems_forget(&engine->refused, path, len);
 	put_file(engine, &o, stat, hash);
 }
 
@@ -151,6 +152,8 @@ report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 	o.old_path.data = old_path;
 	o.old_path.len = old_len;
 	problems_forget(&engine->problems, path, len);
+	problems_forget(&engine->refused, path, len);
+	problems_forget(&engine->refused, old_path, old_len);
 	put_file(engine, &o, stat, hash);
 }
 

@@ -44,7 +44,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 		.utf8 = engine->utf8,
 		.guarded = &engine->root.guarded,
 		.calculate_hashes = engine->config.calculate_hashes,
-		.doubt_hashes = changes_unwatched(engine),
+		.doubt_since_ns = changes_doubt_since(engine),
 		.spool_dir = engine->spool_dir,
 		.links = engine->links,
 		.throttle = run->id != 0 ? &engine->throttle : NULL,
@@ -60,6 +60,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 	run->result = PROTO_SCAN_COMPLETE;
 	run->message[0] = run->hint[0] = '\0';
 	run->departures = engine->departures;
+	run->times_blind = engine->times_blind;
 	run->links_round = 0;
 	for (size_t i = 0; i < n; i++)
 		if (places[i].len == 0)
@@ -253,7 +254,10 @@ end_run(Engine *engine, ScanRun *run)
 	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
 		hashing_look_for_files(engine, run->scan);
 	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE)
+	{
 		engine->root.replaced = false;
+		changes_scanned(engine, run->times_blind);
+	}
 	if (run->id != 0)
 	{
 		if (engine->heal_scan_runs && run->result == PROTO_SCAN_COMPLETE)

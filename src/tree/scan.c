@@ -89,11 +89,12 @@ scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat)
  * that was ahead by more must not have the file read again in every scan.
  */
 bool
-scan_hash_is_early(const ProtoBelief *belief)
+scan_doubts(const ProtoBelief *belief, int64_t since_ns)
 {
-	int64_t		since_us = belief->scanned_us - belief->ctime_ns / 1000;
+	int64_t		after_us = belief->scanned_us - belief->ctime_ns / 1000;
 
-	return belief->has_hash && since_us < SCAN_EARLY_US && since_us > -SCAN_EARLY_US;
+	return belief->has_hash && belief->ctime_ns >= since_ns &&
+		after_us < SCAN_EARLY_US && after_us > -SCAN_EARLY_US;
 }
 
 /* ---- beliefs, a page ahead ---- */
@@ -265,7 +266,7 @@ compare_file(Scan *scan, const ProtoBelief *b, const FileInfo *info)
 {
 	if (scan_belief_matches(b, &info->stat) &&
 		(!scan->options.calculate_hashes ||
-		 (b->has_hash && !(scan->options.doubt_hashes && scan_hash_is_early(b)))))
+		 (b->has_hash && !scan_doubts(b, scan->options.doubt_since_ns))))
 		return true;
 
 	/*

@@ -40,7 +40,7 @@ typedef struct ScanOptions
 	bool		utf8;
 	const MountSet *guarded;	/* copied */
 	bool		calculate_hashes;	/* a row without a hash differs */
-	bool		doubt_hashes;	/* so does one with scan_hash_is_early() */
+	int64_t		doubt_since_ns; /* so does one that scan_doubts() since then */
 	const char *spool_dir;
 	Links	   *links;
 	Throttle   *throttle;		/* of what the scan's threads do; NULL: none */
@@ -96,10 +96,10 @@ extern bool scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat
 
 /*
  * Whether the hash was taken so soon after the file's last change that shows,
- * that the same writer may have written more without a trace: a store into a
- * mapped page moves no time stamp until the kernel has written the page back,
- * and within one write(2) they do not move.
+ * if that is not older, that the same writer may have written more without a
+ * trace: a store into a mapped page moves no time stamp until the kernel has
+ * written the page back, and within one write(2) they do not move.
  */
-extern bool scan_hash_is_early(const ProtoBelief *belief);
+extern bool scan_doubts(const ProtoBelief *belief, int64_t since_ns);
 
 #endif							/* FSYNC_SCAN_H */

@@ -117,6 +117,11 @@ rename("$root/003", "$root/004/003") or die "rename: $!";
 like(reconcile($node, $id), qr/^completed\|0\|0\|3\|3$/, 'no instance: renames are found');
 is_equal($node, $id, $root, 'no instance: the table');
 
+@maps = map { map_file("$root/$_/3.txt") } '010' .. '019';
+store_mapped($_, 'three') foreach @maps;
+like(reconcile($node, $id), qr/^completed/, 'no instance: mapped files are hashed');
+store_mapped($_, 'four!') foreach @maps;
+unmap_file($_) foreach @maps;
 limit('instances', 128) or die "could not set the limit: $!";
 append_file("$root/005/1.txt", 'not seen');
 wait_for_state($node, $id, 'watching', 'an instance: heals without help');

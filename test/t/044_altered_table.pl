@@ -302,9 +302,49 @@ write_file("$many/here/$_.txt", "many $_") foreach 1 .. 12000;
 my $many_id = add_repository($node, $many);
 wait_equal($node, $many_id, $many, 'many new files');
 indexes_agree('many new files');
+make_path("$many/few");
+write_file("$many/few/$_.txt", "few $_") foreach 1 .. 3;
+wait_equal($node, $many_id, $many, 'few new files');
+my $hashed = "SELECT string_agg(id || ' ' || last_scanned, ',' ORDER BY id) FROM file_records
+	WHERE repository_id = '$many_id'";
+my $when = $node->safe_psql($db, $hashed);
 rename("$many/here", "$many/there") or die "rename: $!";
 wait_equal($node, $many_id, $many, 'many files that moved');
 indexes_agree('many files that moved');
+rename("$many/few", "$many/the few") or die "rename: $!";
+wait_equal($node, $many_id, $many, 'few files that moved');
+ok($node->safe_psql($db, $hashed) eq $when, 'files that moved: the rows say when they were hashed');
+
+# A row that may neither change nor go, since others refer to it: the problem
+# stays as long as the row, also where a change of the file was refused before.
+my $kept = new_root('kept');
+write_file("$kept/$_.txt", $_) foreach 'changed', 'moved';
+my $kept_id = add_repository($node, $kept);
+wait_equal($node, $kept_id, $kept, 'rows that are referred to');
+$node->safe_psql($db, qq(
+CREATE TABLE album (file_id bigint REFERENCES file_records);
+INSERT INTO album SELECT id FROM file_records WHERE repository_id = '$kept_id';
+CREATE FUNCTION no_change() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	RAISE EXCEPTION 'this row does not change';
+END \$\$;
+CREATE TRIGGER no_change BEFORE UPDATE ON file_records
+	FOR EACH ROW WHEN (old.repository_id = '$kept_id') EXECUTE FUNCTION no_change()));
+write_file("$kept/changed.txt", 'changed twice');
+wait_ok($node, $kept_id);
+rename("$kept/$_.txt", "$kept/$_ again.txt") or die "rename: $!" foreach 'changed', 'moved';
+wait_ok($node, $kept_id);
+wait_ok($node, $kept_id);
+is( $node->safe_psql($db,
+		"SELECT string_agg(file_path || ': ' || problem, ', ' ORDER BY file_path)
+		 FROM fsync_problems WHERE repository_id = '$kept_id' AND problem = 'still referenced'"),
+	'changed.txt: still referenced, moved.txt: still referenced',
+	'rows that are referred to: the problems stand');
+$node->safe_psql($db, 'DROP TABLE album');
+$node->safe_psql($db, 'DROP TRIGGER no_change ON file_records');
+like(reconcile($node, $kept_id), qr/^completed/, 'rows that are referred to: no more');
+wait_equal($node, $kept_id, $kept, 'rows that are referred to: no more');
+is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0', 'rows that are referred to: no problem is left');
 
 # Versions of rows that a rename made are deleted from an index of what it left
 # unchanged, or the index would grow with each.

@@ -255,7 +255,8 @@ test_pool_polite(void)
 			job = next;
 		}
 	}
-	EQUALS(most, 3);
+	/* one that has low priority itself makes threads that are like it */
+	EQUALS(most, getpriority(PRIO_PROCESS, 0) < 10 ? 3 : 0);
 	while (count_polite() > 0 && now_ms() < end)
 		usleep(10000);
 	EQUALS(count_polite(), 0);

@@ -832,6 +832,7 @@ main(void)
 	FILES_MUST(filter != NULL);
 	options.filter = filter;
 	options.utf8 = true;
+	options.doubt_since_ns = INT64_MAX;
 	options.links = links_create();
 	options.notify_fd = eventfd(0, EFD_CLOEXEC);
 	FILES_MUST(options.links != NULL && options.notify_fd >= 0);

@@ -498,7 +498,9 @@ test_scan(void)
 {
 	enum { files = 1000 };
 	Throttle	throttle;
-	ScanOptions options = {.rootfd = rootfd, .spool_dir = root, .throttle = &throttle};
+	ScanOptions options = {
+		.rootfd = rootfd, .spool_dir = root, .throttle = &throttle, .doubt_since_ns = INT64_MAX
+	};
 	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
 	const char *error;
 	ProtoBeliefsHeader header = {.last = true};
