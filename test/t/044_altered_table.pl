@@ -313,6 +313,11 @@ wait_equal($node, $many_id, $many, 'many files that moved');
 indexes_agree('many files that moved');
 rename("$many/few", "$many/the few") or die "rename: $!";
 wait_equal($node, $many_id, $many, 'few files that moved');
+$node->safe_psql($db, 'CREATE TRIGGER each BEFORE UPDATE ON file_records
+	FOR EACH ROW EXECUTE FUNCTION each_row()');
+rename("$many/the few", "$many/few") or die "rename: $!";
+wait_equal($node, $many_id, $many, 'few files that moved, with a trigger');
+$node->safe_psql($db, 'DROP TRIGGER each ON file_records');
 ok($node->safe_psql($db, $hashed) eq $when, 'files that moved: the rows say when they were hashed');
 
 # A row that may neither change nor go, since others refer to it: the problem
