@@ -206,10 +206,11 @@ run_regress()
 	passed=$((passed + good))
 }
 
-# Storms on fsync-tree alone, under the sanitizers: ASan with UBSan, and TSan.
+# Storms on fsync-tree alone, under the sanitizers: ASan with UBSan, and TSan,
+# which also has its settings changed meanwhile.
 run_torture()
 {
-	local variant rounds=${TORTURE_ROUNDS:-2}
+	local variant more rounds=${TORTURE_ROUNDS:-2}
 
 	build build/torture/storm build/asan/fsync-tree build/tsan/fsync-tree
 	mkdir -p "$work/run/torture"
@@ -219,12 +220,14 @@ run_torture()
 	done
 	give_to_user
 	for variant in asan tsan; do
+		more=()
+		[ "$variant" = asan ] || more=(--settings)
 		if (
 			cd "$work/run/torture"
 			"${as_user[@]}" env TMPDIR="$work/run/torture" TSAN_OPTIONS=halt_on_error=1 \
 				"${no_randomisation[@]}" perl torture.pl --program "./$variant" --storm ./storm \
 				--seed "${TORTURE_SEED:-20}" --ops "${TORTURE_OPS:-1000}" --rounds "$rounds" \
-				--processes "${TORTURE_PROCESSES:-2}" >"../torture-$variant.log" 2>&1
+				--processes "${TORTURE_PROCESSES:-2}" "${more[@]}" >"../torture-$variant.log" 2>&1
 		); then
 			passed=$((passed + rounds))
 			say "ok      $variant/torture ($rounds)"
