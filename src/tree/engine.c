@@ -418,14 +418,16 @@ next_timeout(Engine *engine)
 {
 	int64_t		now = monotonic_us();
 	int64_t		due = INT64_MAX;
+	int64_t		noisy;
 
 	if (engine->running)
 	{
 		if (engine->resolving || engine->sent_all || inspect_looks_ahead(engine))
 			return 0;
 		due = runs_due(engine);
-		if (noisy_due(engine) < due)
-			due = noisy_due(engine);
+		noisy = noisy_due(engine);
+		if (noisy < due)
+			due = noisy;
 		if (engine->scan_queued && engine->scan_restarts > 0 &&
 			engine->restart_due_us < due)
 			due = engine->restart_due_us;

@@ -324,8 +324,8 @@ extern int64_t noisy_due(const Engine *engine);
 /* A PROTO_REFUSED; false: it does not parse. */
 extern bool refused_take(Engine *engine, ProtoReader body);
 
-/* The scan has ended: which of those that it covered have gone? */
-extern void refused_scanned(Engine *engine, const Scan *scan);
+/* Whether there is no such file, in a root that was opened just now. */
+extern bool refused_has_gone(const Engine *engine, const char *path, size_t len);
 
 /* runs.c */
 extern void runs_start_scan(Engine *engine, const ProtoScan *scan);
@@ -404,6 +404,9 @@ extern void report_removed(Engine *engine, int64_t id, ProtoGone gone, const cha
 extern void report_problem(Engine *engine, ProtoProblem problem, int error,
 						   const char *path, size_t len, int64_t scan_id);
 extern void report_cured(Engine *engine, const char *path, size_t len, int64_t scan_id);
+
+/* Forgets what problem the path had, also with the database; true if it had one. */
+extern bool report_forget_problem(Engine *engine, const char *path, size_t len);
 
 /* Closes the frame: a frame that must be whole begins and ends with this. */
 extern void report_end_frame(Engine *engine);

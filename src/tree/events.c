@@ -178,7 +178,6 @@ events_batch_free(EventBatch *batch)
 static void
 read_queue(EventReader *reader, int want)
 {
-
 	while (want > 0)
 	{
 		ssize_t		n = read(reader->fd, reader->buffer, reader->buffer_size);

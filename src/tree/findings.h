@@ -3,9 +3,10 @@
  * findings.h
  *		What a scan hands to the engine while it runs.
  *
- * The scan's thread gathers findings and hands over many at a time, and the
+ * The scan's thread gathers new files and hands over many at a time, and the
  * engine takes all that there are: two threads that met at a lock for each
- * file would take turns instead of working at the same time.
+ * file would take turns instead of working at the same time.  A problem is
+ * handed over at once, with what was gathered before it.
  *
  *-------------------------------------------------------------------------
  */

@@ -264,16 +264,10 @@ decide(Engine *engine, Point *p)
 		if (p->has_belief && !p->moved_away)
 		{
 			report_removed(engine, p->belief.id, p->gone, p->path, p->len, p->scan_id);
-			problems_forget(&engine->problems, p->path, p->len);
-			problems_forget(&engine->refused, p->path, p->len);
+			(void) report_forget_problem(engine, p->path, p->len);
 		}
-		else
-		{
-			bool		refused = problems_forget(&engine->refused, p->path, p->len);
-
-			if (problems_forget(&engine->problems, p->path, p->len) || refused)
-				report_cured(engine, p->path, p->len, p->scan_id);
-		}
+		else if (report_forget_problem(engine, p->path, p->len))
+			report_cured(engine, p->path, p->len, p->scan_id);
 	}
 	else if (!look_again(engine, p))
 		report_problem(engine,

@@ -14,8 +14,8 @@
 
 #include <errno.h>
 
-static bool
-is_absent(const Engine *engine, const char *path, size_t len)
+bool
+refused_has_gone(const Engine *engine, const char *path, size_t len)
 {
 	FileInfo	info;
 
@@ -37,40 +37,10 @@ refused_take(Engine *engine, ProtoReader body)
 
 		/* what was seen of its going, if it has gone, was seen before this */
 		if (engine->running && root_open(&engine->root, false) == ROOT_OK &&
-			is_absent(engine, path.data, path.len))
+			refused_has_gone(engine, path.data, path.len))
 			report_cured(engine, path.data, path.len, 0);
 		else
 			problems_note(&engine->refused, path.data, path.len);
 	}
 	return !body.failed;
-}
-
-typedef struct Gone
-{
-	Engine	   *engine;
-	const Scan *scan;
-} Gone;
-
-static bool
-has_gone(void *arg, const char *path, size_t len)
-{
-	const Gone *gone = arg;
-
-	return scan_covers(gone->scan, path, len) && is_absent(gone->engine, path, len);
-}
-
-static void
-report(void *arg, const char *path, size_t len)
-{
-	report_cured(((Gone *) arg)->engine, path, len, 0);
-}
-
-void
-refused_scanned(Engine *engine, const Scan *scan)
-{
-	Gone		gone = {engine, scan};
-
-	if (engine->refused.table.count > 0 && root_open(&engine->root, false) == ROOT_OK)
-		problems_expire(&engine->refused, problems_next_round(&engine->refused), has_gone,
-						report, &gone);
 }

@@ -130,14 +130,21 @@ put_file(Engine *engine, ProtoObservation *o, const ProtoStat *stat, const uint8
 	put(engine, o);
 }
 
+bool
+report_forget_problem(Engine *engine, const char *path, size_t len)
+{
+	bool		ours = problems_forget(&engine->problems, path, len);
+
+	return problems_forget(&engine->refused, path, len) || ours;
+}
+
 void
 report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
 			const ProtoStat *stat, const uint8_t *hash, int64_t scan_id)
 {
 	ProtoObservation o = observation(op, path, len, scan_id);
 
-	problems_forget(&engine->problems, path, len);	/* the worker does too */
-	problems_forget(&engine->refused, path, len);
+	(void) report_forget_problem(engine, path, len);	/* the worker does too */
 	put_file(engine, &o, stat, hash);
 }
 
@@ -151,8 +158,7 @@ report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 	o.id = id;
 	o.old_path.data = old_path;
 	o.old_path.len = old_len;
-	problems_forget(&engine->problems, path, len);
-	problems_forget(&engine->refused, path, len);
+	(void) report_forget_problem(engine, path, len);
 	problems_forget(&engine->refused, old_path, old_len);
 	put_file(engine, &o, stat, hash);
 }

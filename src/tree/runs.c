@@ -230,6 +230,12 @@ cure_covers(void *arg, const char *path, size_t len)
 	return scan_covers(((Cure *) arg)->scan, path, len);
 }
 
+static bool
+cure_gone(void *arg, const char *path, size_t len)
+{
+	return cure_covers(arg, path, len) && refused_has_gone(((Cure *) arg)->engine, path, len);
+}
+
 static void
 cure_report(void *arg, const char *path, size_t len)
 {
@@ -249,7 +255,9 @@ end_run(Engine *engine, ScanRun *run)
 	if (run->result == PROTO_SCAN_COMPLETE)
 	{
 		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
-		refused_scanned(engine, run->scan);
+		if (engine->refused.table.count > 0 && root_open(&engine->root, false) == ROOT_OK)
+			problems_expire(&engine->refused, problems_next_round(&engine->refused), cure_gone,
+							cure_report, &cure);
 	}
 	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
 		hashing_look_for_files(engine, run->scan);
