@@ -392,10 +392,15 @@ execute_plan(SessionPlan *plan, const SPIExecuteOptions *options)
 	return rc;
 }
 
+/*
+ * SPI leaves its own memory context behind, which goes with the transaction:
+ * what the caller allocates next may be meant to last longer.
+ */
 static uint64
 execute_to(const ExtensionObjects *objects, SessionPlan *plan, Datum *values,
 		   const char *nulls, int expected, DestReceiver *dest)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	SPIExecuteOptions options = {0};
 	int			rc;
 
@@ -415,6 +420,7 @@ execute_to(const ExtensionObjects *objects, SessionPlan *plan, Datum *values,
 	}
 	options.dest = dest;
 	rc = execute_plan(plan, &options);
+	MemoryContextSwitchTo(caller);
 	if (rc != expected)
 		elog(ERROR, "unexpected result of \"%s\": %s", plan->sql,
 			 SPI_result_code_string(rc));

@@ -89,7 +89,10 @@ typedef struct SessionPlan
 								 * keyset pages of a table not analysed */
 } SessionPlan;
 
-/* Executes; errors when the result is not the expected SPI code. */
+/*
+ * Executes, and leaves the current memory context as it was; errors when the
+ * result is not the expected SPI code.
+ */
 extern uint64 session_execute(const ExtensionObjects *objects, SessionPlan *plan,
 							  Datum *values, const char *nulls, int expected);
 

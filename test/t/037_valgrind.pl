@@ -66,7 +66,7 @@ CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 	$$ BEGIN IF new.file_path ~ 'poison' THEN RAISE 'no'; END IF; RETURN new; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON file_records FOR EACH ROW EXECUTE FUNCTION refuse();
 ));
-write_file("$root/$_", 'x') foreach 'poison', 'harmless';
+write_file("$root/$_", 'x') foreach 'harmless', map { "poison $_" } 1 .. 40;
 my $tree = tree_pid($node, $id);
 kill 'KILL', $tree or die "kill: $!";
 unlink $_ foreach glob("$root/steady\\ too/*.txt");
@@ -80,7 +80,7 @@ $node->psql($db, $_) foreach (
 $node->safe_psql($db, "DELETE FROM album; DROP TRIGGER refuse ON file_records; SELECT fsync_reconcile('$id')");
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE template1');
 $node->safe_psql($db, "SELECT pg_reload_conf()");
-unlink("$root/bad\xFFname", "$root/poison");
+unlink("$root/bad\xFFname", glob("$root/poison*"));
 all_is_well($node, $id, $root, 'a little of everything', $position, lines => 60);
 $node->safe_psql($db, "SELECT fsync_remove_repository('$id')");
 $node->safe_psql($db, 'DROP EXTENSION fsync CASCADE');
