@@ -103,13 +103,20 @@ apply_mod_time(const ProtoStat *st)
 	return TimestampTzGetDatum(t);
 }
 
-static Datum
-mod_times(ApplyItem **items, int n)
+Datum
+apply_last_scanned(const ProtoObservation *obs, TimestampTz now)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * n);
+	const int64 epoch_us = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
-	for (int i = 0; i < n; i++)
-		elements[i] = apply_mod_time(&items[i]->obs.stat);
+	if (!obs->has_hash || obs->hashed_us < MIN_TIMESTAMP + epoch_us ||
+		obs->hashed_us > now + epoch_us)
+		return TimestampTzGetDatum(now);
+	return TimestampTzGetDatum(obs->hashed_us - epoch_us);
+}
+
+static Datum
+time_array(Datum *elements, int n)
+{
 	return PointerGetDatum(construct_array(elements, n, TIMESTAMPTZOID,
 										   sizeof(int64), FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
@@ -144,9 +151,11 @@ hashes(ApplyItem **items, int n)
 }
 
 void
-apply_stat_columns(Datum *values, ApplyItem **items, int n)
+apply_stat_columns(Datum *values, ApplyItem **items, int n, TimestampTz now)
 {
 	Datum	   *sizes = palloc(sizeof(Datum) * n);
+	Datum	   *mod_times = palloc(sizeof(Datum) * n);
+	Datum	   *scanned = palloc(sizeof(Datum) * n);
 	Datum	   *inodes = palloc(sizeof(Datum) * n);
 	Datum	   *mtimes = palloc(sizeof(Datum) * n);
 	Datum	   *ctimes = palloc(sizeof(Datum) * n);
@@ -158,6 +167,8 @@ apply_stat_columns(Datum *values, ApplyItem **items, int n)
 		const ProtoStat *st = &items[i]->obs.stat;
 
 		sizes[i] = Int64GetDatum(st->size);
+		mod_times[i] = apply_mod_time(st);
+		scanned[i] = apply_last_scanned(&items[i]->obs, now);
 		inodes[i] = Int64GetDatum(st->inode);
 		mtimes[i] = Int64GetDatum(st->mtime_ns);
 		ctimes[i] = Int64GetDatum(st->ctime_ns);
@@ -166,10 +177,11 @@ apply_stat_columns(Datum *values, ApplyItem **items, int n)
 	}
 	values[0] = apply_paths(items, n);
 	values[1] = int8_array(sizes, NULL, n);
-	values[2] = mod_times(items, n);
+	values[2] = time_array(mod_times, n);
 	values[3] = hashes(items, n);
-	values[4] = int8_array(inodes, NULL, n);
-	values[5] = int8_array(mtimes, NULL, n);
-	values[6] = int8_array(ctimes, NULL, n);
-	values[7] = int8_array(btimes, no_btime, n);
+	values[4] = time_array(scanned, n);
+	values[5] = int8_array(inodes, NULL, n);
+	values[6] = int8_array(mtimes, NULL, n);
+	values[7] = int8_array(ctimes, NULL, n);
+	values[8] = int8_array(btimes, no_btime, n);
 }

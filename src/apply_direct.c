@@ -137,7 +137,7 @@ put_observation(const Target *target, TupleTableSlot *slot, const ApplyRun *run,
 	slot->tts_isnull[target->records.attnums[RECORDS_CONTENT_HASH] - 1] = true;
 	if (obs->has_hash)
 		put(target, slot, RECORDS_CONTENT_HASH, apply_hash(obs));
-	put(target, slot, RECORDS_LAST_SCANNED, TimestampTzGetDatum(run->now));
+	put(target, slot, RECORDS_LAST_SCANNED, apply_last_scanned(obs, run->now));
 	put(target, slot, RECORDS_SCAN_GENERATION, Int64GetDatum(run->generation));
 	put(target, slot, RECORDS_UPDATED_AT, TimestampTzGetDatum(run->now));
 	put(target, slot, RECORDS_INODE, Int64GetDatum(st->inode));
@@ -294,24 +294,8 @@ targets_are_vacant(RecordsLookup *lookup, ApplyItem **items, int n)
 	return true;
 }
 
-/* Whether the row has the hash that was observed; its values are there. */
-static bool
-has_hash(const Target *target, const TupleTableSlot *row, const ProtoObservation *obs)
-{
-	int			i = target->records.attnums[RECORDS_CONTENT_HASH] - 1;
-	bytea	   *hash;
-
-	if (!obs->has_hash || row->tts_isnull[i])
-		return false;
-	hash = DatumGetByteaPP(row->tts_values[i]);
-	return VARSIZE_ANY_EXHDR(hash) == PROTO_HASH_LEN &&
-		memcmp(VARDATA_ANY(hash), obs->hash, PROTO_HASH_LEN) == 0;
-}
-
 /*
  * Writes the row anew, with what was observed, and leaves it in the slot.
- * last_scanned stays where the content was not read again: it says when the
- * hash was taken.
  * False: it is where the indexes have it already.
  */
 static bool
@@ -329,9 +313,6 @@ move_row(Target *target, TupleTableSlot *old, TupleTableSlot *slot, const ApplyR
 	memcpy(slot->tts_values, old->tts_values, sizeof(Datum) * natts);
 	memcpy(slot->tts_isnull, old->tts_isnull, sizeof(bool) * natts);
 	put_observation(target, slot, run, &item->obs);
-	if (has_hash(target, old, &item->obs))
-		put(target, slot, RECORDS_LAST_SCANNED,
-			old->tts_values[target->records.attnums[RECORDS_LAST_SCANNED] - 1]);
 	ExecStoreVirtualTuple(slot);
 	check_constraints(target, slot);
 

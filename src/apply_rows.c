@@ -82,35 +82,33 @@ static SessionPlan overwrite_plan = {
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
 
-/* The content was not read again: when its hash was taken is what counts. */
 static SessionPlan move_plan = {
 	.sql = "UPDATE %1$s.file_records f SET file_path = u.file_path,"
 	" file_size = u.file_size, mod_time = u.mod_time,"
-	" content_hash = u.content_hash,"
-	" last_scanned = CASE WHEN f.content_hash = u.content_hash THEN f.last_scanned ELSE $2 END,"
+	" content_hash = u.content_hash, last_scanned = u.last_scanned,"
 	" scan_generation = $3, updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
 	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns, missing_since = NULL"
-	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 	" AS u (ord, id, old_path, " STAT_COLUMNS ")"
 	" WHERE f.repository_id = $1 AND f.file_path = u.old_path AND f.id = u.id"
 	" RETURNING u.ord",
-	.nargs = 14,
+	.nargs = 15,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, INT8ARRAYOID,
 	TEXTARRAYOID, STAT_TYPES},
 };
 
 /* Only if nothing that a reader sees is different after all. */
 static SessionPlan touch_plan = {
-	.sql = "UPDATE %1$s.file_records f SET last_scanned = $2, scan_generation = $3,"
-	" inode = u.inode, mtime_ns = u.mtime_ns, ctime_ns = u.ctime_ns,"
-	" btime_ns = u.btime_ns"
-	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	.sql = "UPDATE %1$s.file_records f SET last_scanned = u.last_scanned,"
+	" scan_generation = $3, inode = u.inode, mtime_ns = u.mtime_ns,"
+	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 	" AS u (ord, " STAT_COLUMNS ")"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
 	" AND f.file_size = u.file_size AND f.mod_time = u.mod_time"
 	" AND f.content_hash IS NOT DISTINCT FROM u.content_hash"
 	" AND f.missing_since IS NULL RETURNING u.ord",
-	.nargs = 12,
+	.nargs = 13,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, STAT_TYPES},
 };
 
@@ -118,28 +116,27 @@ static SessionPlan touch_plan = {
 static SessionPlan revive_plan = {
 	.sql = "UPDATE %1$s.file_records f SET missing_since = NULL,"
 	" file_size = u.file_size, mod_time = u.mod_time,"
-	" content_hash = u.content_hash, last_scanned = $2, scan_generation = $3,"
-	" updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
+	" content_hash = u.content_hash, last_scanned = u.last_scanned,"
+	" scan_generation = $3, updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
 	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns"
-	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12)"
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 	" AS u (ord, " STAT_COLUMNS ")"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
 	" AND f.missing_since IS NOT NULL RETURNING u.ord",
-	.nargs = 12,
+	.nargs = 13,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4ARRAYOID, STAT_TYPES},
 };
 
 #define INSERT_ROWS \
 	"INSERT INTO %1$s.file_records AS f" \
-	" (repository_id, last_scanned, scan_generation, created_at, updated_at," \
-	" " STAT_COLUMNS ")" \
-	" SELECT $1, $2, $3, $2, $2, u.*" \
-	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11) AS u (" STAT_COLUMNS ")"
+	" (repository_id, scan_generation, created_at, updated_at, " STAT_COLUMNS ")" \
+	" SELECT $1, $3, $2, $2, u.*" \
+	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12) AS u (" STAT_COLUMNS ")"
 
 /* For rows that are all said to be new: spares the speculative insertion. */
 static SessionPlan insert_plan = {
 	.sql = INSERT_ROWS,
-	.nargs = 11,
+	.nargs = 12,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, STAT_TYPES},
 };
 
@@ -157,7 +154,7 @@ static SessionPlan write_plan = {
 	" inode = excluded.inode, mtime_ns = excluded.mtime_ns,"
 	" ctime_ns = excluded.ctime_ns, btime_ns = excluded.btime_ns"
 	" RETURNING f.xmax = 0",
-	.nargs = 11,
+	.nargs = 12,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, INT8OID, STAT_TYPES},
 };
 
@@ -357,7 +354,7 @@ move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 	values[3] = apply_ordinals(n);
 	values[4] = apply_ids(items, n);
 	values[5] = apply_old_paths(items, n, true);
-	apply_stat_columns(&values[6], items, n);
+	apply_stat_columns(&values[6], items, n, run->now);
 	moved = session_execute(run->objects, &move_plan, values, NULL,
 							SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < moved; i++)
@@ -411,7 +408,7 @@ update_rows(ApplyRun *run, SessionPlan *plan, ApplyItem **items, int n, ApplyIte
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
 	values[3] = apply_ordinals(n);
-	apply_stat_columns(&values[4], items, n);
+	apply_stat_columns(&values[4], items, n, run->now);
 	updated = session_execute(run->objects, plan, values, NULL, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < updated; i++)
 		done[returned_ordinal(i)] = true;
@@ -470,7 +467,7 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->now);
 	values[2] = Int64GetDatum(run->generation);
-	apply_stat_columns(&values[3], items, n);
+	apply_stat_columns(&values[3], items, n, run->now);
 	if (inserting)
 	{
 		written = session_execute(run->objects, &insert_plan, values, NULL,

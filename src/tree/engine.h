@@ -395,10 +395,11 @@ extern void verifying_report(Engine *engine);
 /* Makes the full scan pay its share of what a frame has cost the worker. */
 extern void report_applied(Engine *engine, int64_t cpu_us);
 extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
-						const ProtoStat *stat, const uint8_t *hash, int64_t scan_id);
+						const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us,
+						int64_t scan_id);
 extern void report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 						 const char *path, size_t len, const ProtoStat *stat,
-						 const uint8_t *hash, int64_t scan_id);
+						 const uint8_t *hash, int64_t hashed_us, int64_t scan_id);
 extern void report_removed(Engine *engine, int64_t id, ProtoGone gone, const char *path,
 						   size_t len, int64_t scan_id);
 extern void report_problem(Engine *engine, ProtoProblem problem, int error,

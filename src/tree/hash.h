@@ -61,6 +61,7 @@ typedef struct HashJob
 	int			error;
 	FileInfo	info;
 	uint8_t		hash[PROTO_HASH_LEN];
+	int64_t		begun_us;		/* CLOCK_REALTIME before the content was read */
 	int64_t		bytes;			/* read; may be asked for meanwhile, with
 								 * hash_bytes() */
 	int64_t		duration_us;

@@ -196,6 +196,7 @@ hash_file_start(HashFile *file, uint8_t *buffer, size_t piece)
 {
 	int64_t		size = file->job->info.stat.size;
 
+	file->job->begun_us = clock_us(CLOCK_REALTIME);
 	await_write(file->fd, size);
 	sha256_start(file->state);
 	file->buffer = buffer;

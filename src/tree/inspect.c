@@ -226,7 +226,7 @@ decide_file(Engine *engine, Point *p)
 		if (known)
 			op = b->size == s->size && b->mtime_ns == s->mtime_ns ?
 				PROTO_OP_TOUCHED : PROTO_OP_UPDATED;
-		report_file(engine, op, p->path, p->len, s, NULL, p->scan_id);
+		report_file(engine, op, p->path, p->len, s, NULL, 0, p->scan_id);
 	}
 }
 

@@ -396,6 +396,8 @@ proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
 		case PROTO_OP_TOUCHED:
 			put_stat(buf, &m->stat);
 			put_hash(buf, m->has_hash, m->hash);
+			if (m->has_hash)
+				proto_put_i64(buf, m->hashed_us);
 			break;
 		case PROTO_OP_REMOVED:
 			proto_put_i64(buf, m->id);
@@ -408,6 +410,15 @@ proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
 		default:
 			break;
 	}
+}
+
+static void
+get_file(ProtoReader *r, ProtoObservation *m)
+{
+	get_stat(r, &m->stat);
+	m->has_hash = get_hash(r, m->hash);
+	if (m->has_hash)
+		m->hashed_us = proto_get_i64(r);
 }
 
 /* Fields that the operation does not use come out as zeros, or empty. */
@@ -425,15 +436,13 @@ proto_get_observation(ProtoReader *r, ProtoObservation *m)
 			m->path = get_path(r, 1, PROTO_PATH_MAX);
 			m->id = proto_get_i64(r);
 			m->old_path = get_path(r, 1, LONG_PATH_MAX);
-			get_stat(r, &m->stat);
-			m->has_hash = get_hash(r, m->hash);
+			get_file(r, m);
 			break;
 		case PROTO_OP_ADDED:
 		case PROTO_OP_UPDATED:
 		case PROTO_OP_TOUCHED:
 			m->path = get_path(r, 1, PROTO_PATH_MAX);
-			get_stat(r, &m->stat);
-			m->has_hash = get_hash(r, m->hash);
+			get_file(r, m);
 			break;
 		case PROTO_OP_REMOVED:
 			m->path = get_path(r, 1, LONG_PATH_MAX);

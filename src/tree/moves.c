@@ -187,6 +187,18 @@ typedef struct Pair
 	ProtoBelief row;
 } Pair;
 
+/*
+ * When the row's hash was taken.  A rename gives the file another ctime: what
+ * is in doubt for the time since the old one stays so for the time since this.
+ */
+static int64_t
+hashed_us(const ProtoBelief *b, const ProtoStat *now)
+{
+	if (b->ctime_ns != now->ctime_ns && scan_doubts(b, INT64_MIN))
+		return now->ctime_ns / 1000;
+	return b->scanned_us;
+}
+
 static void
 report_pair(Engine *engine, const Pair *pair)
 {
@@ -201,7 +213,8 @@ report_pair(Engine *engine, const Pair *pair)
 	if (!engine->config.calculate_hashes || hash_survives(engine, from, to))
 	{
 		report_moved(engine, b->id, from->path, from->len, to->path, to->len, s,
-					 engine->config.calculate_hashes ? b->hash : NULL, to->scan_id);
+					 engine->config.calculate_hashes ? b->hash : NULL, hashed_us(b, s),
+					 to->scan_id);
 		to->settled = true;
 		inspect_links(engine, to);
 		return;
@@ -213,7 +226,7 @@ report_pair(Engine *engine, const Pair *pair)
 	 */
 	before = stat_of_row(b, s);
 	report_moved(engine, b->id, from->path, from->len, to->path, to->len, &before,
-				 b->has_hash ? b->hash : NULL, to->scan_id);
+				 b->has_hash ? b->hash : NULL, b->scanned_us, to->scan_id);
 }
 
 /* The sources' sorted array, and how many there are. */

@@ -34,7 +34,7 @@
 
 #include "lag.h"
 
-#define PROTO_VERSION		3
+#define PROTO_VERSION		4
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
 #define PROTO_HASH_LEN		32
 
@@ -274,6 +274,8 @@ typedef struct ProtoObservation
 	ProtoStat	stat;			/* added, updated, touched, moved */
 	bool		has_hash;		/* false: content_hash is NULL */
 	uint8_t		hash[PROTO_HASH_LEN];
+	int64_t		hashed_us;		/* with a hash: when its reading began,
+								 * microseconds since 1970 */
 	uint8_t		gone;			/* removed: ProtoGone */
 	uint8_t		problem;		/* ProtoProblem */
 	ProtoStr	message;		/* problem: in words, may be empty */

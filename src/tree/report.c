@@ -121,12 +121,16 @@ observation(ProtoOp op, const char *path, size_t len, int64_t scan_id)
 }
 
 static void
-put_file(Engine *engine, ProtoObservation *o, const ProtoStat *stat, const uint8_t *hash)
+put_file(Engine *engine, ProtoObservation *o, const ProtoStat *stat, const uint8_t *hash,
+		 int64_t hashed_us)
 {
 	o->stat = *stat;
 	o->has_hash = hash != NULL;
 	if (hash)
+	{
 		memcpy(o->hash, hash, PROTO_HASH_LEN);
+		o->hashed_us = hashed_us;
+	}
 	put(engine, o);
 }
 
@@ -140,18 +144,18 @@ report_forget_problem(Engine *engine, const char *path, size_t len)
 
 void
 report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
-			const ProtoStat *stat, const uint8_t *hash, int64_t scan_id)
+			const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us, int64_t scan_id)
 {
 	ProtoObservation o = observation(op, path, len, scan_id);
 
 	(void) report_forget_problem(engine, path, len);	/* the worker does too */
-	put_file(engine, &o, stat, hash);
+	put_file(engine, &o, stat, hash, hashed_us);
 }
 
 void
 report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 			 const char *path, size_t len, const ProtoStat *stat,
-			 const uint8_t *hash, int64_t scan_id)
+			 const uint8_t *hash, int64_t hashed_us, int64_t scan_id)
 {
 	ProtoObservation o = observation(PROTO_OP_MOVED, path, len, scan_id);
 
@@ -160,7 +164,7 @@ report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 	o.old_path.len = old_len;
 	(void) report_forget_problem(engine, path, len);
 	problems_forget(&engine->refused, old_path, old_len);
-	put_file(engine, &o, stat, hash);
+	put_file(engine, &o, stat, hash, hashed_us);
 }
 
 void

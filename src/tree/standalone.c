@@ -215,7 +215,7 @@ put_row(Watcher *w, const ProtoObservation *o, int64_t id)
 	else if (id)
 		row->id = id;
 	row->stat = o->stat;
-	row->scanned_us = clock_us(CLOCK_REALTIME);
+	row->scanned_us = o->has_hash ? o->hashed_us : clock_us(CLOCK_REALTIME);
 	row->has_hash = o->has_hash;
 	memcpy(row->hash, o->hash, PROTO_HASH_LEN);
 }
@@ -245,19 +245,13 @@ apply(Watcher *w, ProtoReader body)
 	ProtoReader again = body;
 	ProtoObservation o;
 	bool		gone = false;
-	int64_t    *scanned = calloc(n + (size_t) 1, sizeof(int64_t));
 
-	if (scanned == NULL)
-		return false;
 	for (uint32_t i = 0; i < n; i++)
 	{
 		Row		   *row;
 
 		if (!proto_get_observation(&body, &o))
-		{
-			free(scanned);
 			return false;
-		}
 		print_observation(w, &o);
 		row = NULL;
 		if (o.op == PROTO_OP_REMOVED)
@@ -265,12 +259,7 @@ apply(Watcher *w, ProtoReader body)
 		else if (o.op == PROTO_OP_MOVED)
 			row = find_row(w, o.old_path.data, o.old_path.len);
 		if (row != NULL && row->id == o.id)
-		{
 			gone = row->gone = true;
-			if (o.op == PROTO_OP_MOVED && o.has_hash && row->has_hash &&
-				memcmp(o.hash, row->hash, PROTO_HASH_LEN) == 0)
-				scanned[i] = row->scanned_us;
-		}
 	}
 	if (gone)
 		remove_gone(w);
@@ -278,16 +267,11 @@ apply(Watcher *w, ProtoReader body)
 	{
 		proto_get_observation(&again, &o);
 		if (o.op == PROTO_OP_MOVED)
-		{
 			put_row(w, &o, o.id);
-			if (scanned[i] != 0)
-				find_row(w, o.path.data, o.path.len)->scanned_us = scanned[i];
-		}
 		else if (o.op == PROTO_OP_ADDED || o.op == PROTO_OP_UPDATED ||
 				 o.op == PROTO_OP_TOUCHED)
 			put_row(w, &o, 0);
 	}
-	free(scanned);
 	proto_begin(&w->out, PROTO_APPLIED);
 	proto_put_i64(&w->out, 0);
 	proto_end(&w->out);

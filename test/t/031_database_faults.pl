@@ -195,6 +195,23 @@ is($node->safe_psql($db, 'SELECT count(*) FROM fsync_problems'), '0',
 wait_for_state($node, $id, 'watching', 'lock: watching again');
 said_once($node, $position, 'lock');
 
+# What waits to be written is not younger for it.  Rows can be read meanwhile.
+$holder = start_sql($node, $db, 'holder',
+	'BEGIN; LOCK TABLE file_records IN SHARE MODE; SELECT pg_sleep(600);');
+wait_for_backend($node, 'holder', "wait_event = 'PgSleep'");
+write_file("$root/hashed before.txt", 'x');
+$node->poll_query_until($db,
+	"SELECT count(*) > 0 FROM pg_locks WHERE pid = $worker AND NOT granted")
+  or die 'the worker does not wait for the lock';
+my $waiting = $node->safe_psql($db, 'SELECT clock_timestamp()');
+$node->safe_psql($db,
+	"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'");
+finish_sql($holder);
+wait_equal($node, $id, $root, 'lock, and one file');
+is( $node->safe_psql($db, "SELECT last_scanned < '$waiting' AND created_at > last_scanned
+	FROM file_records WHERE file_path = 'hashed before.txt'"),
+	't', 'lock: last_scanned says when the file was read');
+
 # ---- row security that hides the rows from their owner ----
 
 $node->safe_psql($db, q(

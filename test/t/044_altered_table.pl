@@ -320,6 +320,16 @@ wait_equal($node, $many_id, $many, 'few files that moved, with a trigger');
 $node->safe_psql($db, 'DROP TRIGGER each ON file_records');
 ok($node->safe_psql($db, $hashed) eq $when, 'files that moved: the rows say when they were hashed');
 
+# A rename of the file itself gives it another ctime.  A hash from soon after
+# the old one is in doubt, and stays so.
+write_file("$many/doubt.txt", 'doubt');
+wait_equal($node, $many_id, $many, 'a new file');
+rename("$many/doubt.txt", "$many/doubt moved.txt") or die "rename: $!";
+wait_equal($node, $many_id, $many, 'a new file that moved');
+is( $node->safe_psql($db, "SELECT (extract(epoch FROM last_scanned) * 1000000)::bigint = ctime_ns / 1000
+	FROM file_records WHERE repository_id = '$many_id' AND file_path = 'doubt moved.txt'"),
+	't', 'a new file that moved: the hash is as of the rename');
+
 # A row that may neither change nor go, since others refer to it: the problem
 # stays as long as the row, also where a change of the file was refused before.
 my $kept = new_root('kept');

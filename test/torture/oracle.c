@@ -34,6 +34,7 @@ typedef struct Row
 	ProtoStat	stat;
 	bool		has_hash;
 	uint8_t		hash[PROTO_HASH_LEN];
+	int64_t		hashed_us;
 } Row;
 
 static const int fd = PROTO_SOCKET_FD;
@@ -91,6 +92,7 @@ random_content(Row *row)
 	row->has_hash = below(5) > 0;
 	for (int i = 0; i < PROTO_HASH_LEN; i++)
 		row->hash[i] = row->has_hash ? (uint8_t) next_random() : 0;
+	row->hashed_us = INT64_C(1600000000000000) + (int64_t) (next_random() >> 18);
 }
 
 static int
@@ -163,6 +165,7 @@ put(uint8_t op, int path, int from, int64_t id, const Row *row)
 		o.stat = row->stat;
 		o.has_hash = row->has_hash;
 		memcpy(o.hash, row->hash, PROTO_HASH_LEN);
+		o.hashed_us = row->hashed_us;
 	}
 	proto_put_observation(&out, &o);
 	sprintf(said + strlen(said), "%c %lld %.20s%s%.20s\n", op, (long long) id,
@@ -333,6 +336,7 @@ check(const ProtoBelief *b, int path, bool learn)
 		row->stat.btime_ns = b->btime_ns;
 		row->has_hash = b->has_hash;
 		memcpy(row->hash, b->hash, PROTO_HASH_LEN);
+		row->hashed_us = b->scanned_us;
 	}
 	if (!row->exists)
 		wrong(paths[path], "a row's id", b->id, 0);
@@ -350,6 +354,8 @@ check(const ProtoBelief *b, int path, bool learn)
 	SAME("btime", b->btime_ns, s->btime_ns);
 	SAME("has_hash", b->has_hash, row->has_hash);
 	SAME("hash", row->has_hash ? memcmp(b->hash, row->hash, PROTO_HASH_LEN) : 0, 0);
+	if (row->has_hash)
+		SAME("last_scanned", b->scanned_us, row->hashed_us);
 }
 
 static void

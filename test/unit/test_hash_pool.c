@@ -9,6 +9,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "clock.h"
 #include "files.h"
 #include "hash.h"
 #include "sha256_lanes.h"
@@ -92,6 +93,7 @@ test_pool_all_done(void)
 	HashPool   *pool = hash_pool_create(4, notify_fd);
 	int			seen[files] = {0};
 	int			wrong = 0;
+	int64_t		start_us = clock_us(CLOCK_REALTIME);
 	int			round;
 	int			i;
 
@@ -133,7 +135,8 @@ test_pool_all_done(void)
 				one_shot(job->path, job->len, expected);
 				wrong += job->result != HASH_DONE ||
 					memcmp(job->hash, expected, PROTO_HASH_LEN) != 0 ||
-					job->bytes != (int64_t) job->len;
+					job->bytes != (int64_t) job->len ||
+					job->begun_us < start_us || job->begun_us > clock_us(CLOCK_REALTIME);
 				seen[atoi(job->path + 5)]++;
 				got++;
 				free_job(job);
