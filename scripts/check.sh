@@ -192,8 +192,8 @@ run_regress()
 		--temp-config="$work/run/regress.conf" --no-locale --encoding=UTF8 \
 		--inputdir=. --outputdir=regress --dbname=contrib_regression \
 		"${tests[@]}" || ok=no
-	good=$(grep -cE '^test .* ok +[0-9]+ ms' "$log" || :)
-	bad=$(grep -cE '^test .* FAILED' "$log" || :)
+	good=$(grep -cE '^(test .* ok|ok .*) +[0-9]+ ms' "$log" || :)
+	bad=$(grep -cE '^(test .* FAILED|not ok)' "$log" || :)
 	if [ "$ok" = yes ]; then
 		say "ok      regress ($good)"
 	else
@@ -246,7 +246,7 @@ run_tap()
 	for test in ${TESTS:-test/t/*.pl}; do
 		tests+=("t/${test##*/}")
 	done
-	mkdir -p "$work/run/tmp_check"
+	mkdir -p "$work/run/tmp_check/log"
 	build build/torture/storm build/torture/oracle
 	cp build/torture/storm build/torture/oracle "$work/run/"
 
@@ -257,6 +257,7 @@ run_tap()
 		cd "$work/run/test"
 		exec "${as_user[@]}" env \
 			TESTDIR="$work/run" \
+			TESTDATADIR="$work/run/tmp_check" TESTLOGDIR="$work/run/tmp_check/log" \
 			PATH="$pg_bin:$PATH" \
 			PG_REGRESS="$pgxs_test/regress/pg_regress" \
 			PG_TEST_PORT_DIR="$work/run/tmp_check" \

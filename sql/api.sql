@@ -10,7 +10,7 @@ FROM pg_depend d
 WHERE d.refclassid = 'pg_extension'::regclass
 	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'fsync')
 	AND d.deptype = 'e'
-	AND pg_describe_object(d.classid, d.objid, 0) NOT LIKE 'sequence %'
+	AND pg_describe_object(d.classid, d.objid, 0) NOT SIMILAR TO '(sequence|type) %'
 	AND obj_description(d.objid, d.classid::regclass::name) IS NULL;
 
 SELECT attrelid::regclass, attname AS without_comment

@@ -11,12 +11,12 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "apply.h"
 #include "apply_problems.h"
+#include "compat.h"
 
 /* The longest rendering of a path, and of a message, in bytes. */
 #define MAX_RENDERED	2500
@@ -114,8 +114,8 @@ render(ProtoStr s)
 	initStringInfo(&out);
 	while (p < end && out.len < MAX_RENDERED)
 	{
-		int			len = pg_encoding_verifymbchar(GetDatabaseEncoding(),
-												   (const char *) p, end - p);
+		int			len = encoding_verifymbchar_compat(GetDatabaseEncoding(),
+													   (const char *) p, end - p);
 
 		if (*p == '\\')
 			appendStringInfoString(&out, "\\\\");

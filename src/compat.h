@@ -4,8 +4,8 @@
  *		What differs between the versions of PostgreSQL that fsync builds on
  *		(13 to 18), in one place.
  *
- * The names end in _compat; the rest of the extension is written as if there
- * were one version.
+ * The names end in _compat, or are those of the later version; the rest of the
+ * extension is written as if there were one version.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,10 +18,13 @@
 #include "access/stratnum.h"
 #include "access/tableam.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "parser/parse_relation.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
@@ -30,9 +33,13 @@
 #include "utils/memutils.h"
 #include "utils/sortsupport.h"
 #if PG_VERSION_NUM >= 140000
+#include "utils/backend_status.h"
 #include "utils/wait_event.h"
 #else
 #include "pgstat.h"
+#endif
+#if PG_VERSION_NUM >= 170000
+#include "common/file_utils.h"
 #endif
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
@@ -41,6 +48,26 @@
 #if PG_VERSION_NUM < 130000
 #error "fsync needs PostgreSQL 13 or later"
 #endif
+
+/* Before the declaration, since 18. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
+#if PG_VERSION_NUM < 140000
+#define ROLE_PG_READ_SERVER_FILES DEFAULT_ROLE_READ_SERVER_FILES
+#endif
+
+/* The length of the character that a text begins with, or -1: it is none. */
+static inline int
+encoding_verifymbchar_compat(int encoding, const char *text, int len)
+{
+#if PG_VERSION_NUM >= 140000
+	return pg_encoding_verifymbchar(encoding, text, len);
+#else
+	return pg_encoding_verifymb(encoding, text, len);
+#endif
+}
 
 /* A set that lives as long as the process. */
 static inline WaitEventSet *
@@ -194,6 +221,38 @@ update_row_compat(Relation rel, ItemPointer old, TupleTableSlot *slot, CommandId
 #else
 	return table_tuple_update(rel, old, slot, command, snapshot, InvalidSnapshot, true,
 							  failure, &mode, index_entries);
+#endif
+}
+
+/*
+ * SPI_OK_UTILITY if there is a dest: the rows went there, as they came (before
+ * 14, when all were there).
+ */
+static inline int
+execute_plan_compat(SPIPlanPtr plan, ParamListInfo params, DestReceiver *dest)
+{
+#if PG_VERSION_NUM >= 140000
+	SPIExecuteOptions options = {.params = params, .dest = dest};
+
+	return SPI_execute_plan_extended(plan, &options);
+#else
+	int			rc = SPI_execute_plan_with_paramlist(plan, params, false, 0);
+	TupleTableSlot *slot;
+
+	if (dest == NULL || rc != SPI_OK_SELECT)
+		return rc;
+	slot = MakeSingleTupleTableSlot(SPI_tuptable->tupdesc, &TTSOpsHeapTuple);
+	dest->rStartup(dest, rc, SPI_tuptable->tupdesc);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		ExecStoreHeapTuple(SPI_tuptable->vals[i], slot, false);
+		if (!dest->receiveSlot(slot, dest))
+			break;
+	}
+	dest->rShutdown(dest);
+	ExecDropSingleTupleTableSlot(slot);
+	SPI_freetuptable(SPI_tuptable);
+	return SPI_OK_UTILITY;
 #endif
 }
 

@@ -8,6 +8,7 @@
 #ifndef FSYNC_FUNCTIONS_H
 #define FSYNC_FUNCTIONS_H
 
+#include "compat.h"
 #include "session.h"
 
 #include "fmgr.h"
@@ -22,11 +23,11 @@ extern void functions_require_workers(void);
 /* The error of an argument that is NULL and must not be. */
 extern void functions_require_argument(FunctionCallInfo fcinfo, int arg, const char *name);
 
-extern void functions_unknown_repository(const pg_uuid_t *id) pg_attribute_noreturn();
+pg_noreturn extern void functions_unknown_repository(const pg_uuid_t *id);
 
 /* Errors: the first argument, a consumer's name, is NULL; is that of none. */
 extern void functions_require_consumer(FunctionCallInfo fcinfo);
-extern void functions_unknown_consumer(FunctionCallInfo fcinfo) pg_attribute_noreturn();
+pg_noreturn extern void functions_unknown_consumer(FunctionCallInfo fcinfo);
 
 /* The text form of an id. */
 extern char *functions_uuid_text(const pg_uuid_t *id);

@@ -39,7 +39,6 @@
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
-#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -49,6 +48,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "session.h"
 
 /*
@@ -378,7 +378,7 @@ prepare_plan(const ExtensionObjects *objects, SessionPlan *plan)
  * hold at each execution, because an invalidation makes it plan anew.
  */
 static int
-execute_plan(SessionPlan *plan, const SPIExecuteOptions *options)
+execute_plan(SessionPlan *plan, ParamListInfo params, DestReceiver *dest)
 {
 	int			nestlevel = NewGUCNestLevel();
 	int			rc;
@@ -387,7 +387,7 @@ execute_plan(SessionPlan *plan, const SPIExecuteOptions *options)
 		(void) set_config_option(index_only_settings[i], "off",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
-	rc = SPI_execute_plan_extended(plan->plan, options);
+	rc = execute_plan_compat(plan->plan, params, dest);
 	AtEOXact_GUC(false, nestlevel);
 	return rc;
 }
@@ -401,16 +401,16 @@ execute_to(const ExtensionObjects *objects, SessionPlan *plan, Datum *values,
 		   const char *nulls, int expected, DestReceiver *dest)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	SPIExecuteOptions options = {0};
+	ParamListInfo params = NULL;
 	int			rc;
 
 	prepare_plan(objects, plan);
 	if (plan->nargs > 0)
 	{
-		options.params = makeParamList(plan->nargs);
+		params = makeParamList(plan->nargs);
 		for (int i = 0; i < plan->nargs; i++)
 		{
-			ParamExternData *param = &options.params->params[i];
+			ParamExternData *param = &params->params[i];
 
 			param->value = values[i];
 			param->isnull = nulls != NULL && nulls[i] == 'n';
@@ -418,8 +418,7 @@ execute_to(const ExtensionObjects *objects, SessionPlan *plan, Datum *values,
 			param->ptype = plan->argtypes[i];
 		}
 	}
-	options.dest = dest;
-	rc = execute_plan(plan, &options);
+	rc = execute_plan(plan, params, dest);
 	MemoryContextSwitchTo(caller);
 	if (rc != expected)
 		elog(ERROR, "unexpected result of \"%s\": %s", plan->sql,

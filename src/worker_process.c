@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 
+#include "compat.h"
 #include "worker.h"
 
 #define START_BACKOFF_MIN_MS	100
