@@ -29,7 +29,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  new_node add_repository new_root
+  server_version new_node add_repository new_root
   make_tree write_file append_file read_all_names @nasty_names
   disk_files table_files differences
   is_equal wait_equal wait_ok reconcile_finds_nothing
@@ -66,6 +66,14 @@ our @nasty_names = (
 #-----------------------------------------------------------------------
 # Servers
 #-----------------------------------------------------------------------
+
+# The major version of the server that is tested.
+sub server_version
+{
+	my ($version) = `pg_config --version` =~ /^PostgreSQL (\d+)/;
+
+	return $version // die 'pg_config does not say its version';
+}
 
 # A running server with fsync loaded, and the extension in the database
 # "postgres" unless extension => 0.  conf: lines for postgresql.conf.

@@ -59,7 +59,8 @@ sub said_once
 
 # ---- settings that were not meant for the worker ----
 
-my $hostile = q(
+my $parallel = server_version() >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
+my $hostile = qq(
 default_transaction_read_only = on
 default_transaction_isolation = 'serializable'
 default_transaction_deferrable = on
@@ -76,7 +77,7 @@ transform_null_equals = on
 quote_all_identifiers = on
 bytea_output = 'escape'
 datestyle = 'SQL, DMY'
-force_parallel_mode = on
+$parallel = on
 enable_indexscan = off
 enable_nestloop = off
 plan_cache_mode = 'force_generic_plan'
@@ -88,7 +89,7 @@ $ENV{PGOPTIONS} = join(' ', map { "-c $_" } (
 		'default_transaction_deferrable=off', 'session_replication_role=origin',
 		'row_security=on', 'search_path=public', 'lock_timeout=0', 'statement_timeout=0',
 		'idle_in_transaction_session_timeout=0', 'jit=off', 'standard_conforming_strings=on',
-		'force_parallel_mode=off', 'role=none', 'datestyle=ISO'));
+		"$parallel=off", 'role=none', 'datestyle=ISO'));
 
 my $node = new_node('main', conf => "wal_level = replica\nmax_wal_senders = 2\n$hostile");
 my $root = new_root('photos');
