@@ -122,10 +122,10 @@ ok( wait_until(sub {
 		$node->safe_psql('postgres', qq(
 SELECT file_size FROM file_records WHERE repository_id = '$id' AND file_path = 'busy/b')) == $size }),
 	'and in time without it');
+my $was = ids_of($node, $id)->{'busy/a'};
 write_file("$root/busy/new.txt", 'new');
 unlink("$root/busy/c") or die "unlink: $!";
 rename("$root/busy/a", "$root/busy/renamed") or die "rename: $!";
-my $was = ids_of($node, $id)->{'busy/a'};
 wait_equal($node, $id, $root, 'names that come and go');
 is(ids_of($node, $id)->{'busy/renamed'}, $was, 'a renamed file keeps its id');
 
