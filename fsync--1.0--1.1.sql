@@ -34,7 +34,8 @@ COMMENT ON COLUMN fsync_repositories.on_type_change IS 'What becomes of the row 
 COMMENT ON COLUMN fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
 -- The columns that the worker itself writes are not among these.
-CREATE OR REPLACE TRIGGER fsync_changed
+DROP TRIGGER fsync_changed ON fsync_repositories;
+CREATE TRIGGER fsync_changed
 	AFTER INSERT OR DELETE OR TRUNCATE
 		OR UPDATE OF path, user_area, watch_root, include, exclude,
 			calculate_hashes, active, database_oid, paused, ignore_case,
@@ -49,7 +50,8 @@ ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_changed;
 --
 
 -- Rows are checked whoever writes them.
-CREATE OR REPLACE TRIGGER fsync_guard
+DROP TRIGGER fsync_guard ON fsync_repositories;
+CREATE TRIGGER fsync_guard
 	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
 		on_missing, missing_retention, on_type_change ON fsync_repositories
 	FOR EACH ROW EXECUTE FUNCTION fsync_repositories_guard();

@@ -29,7 +29,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  server_version new_node add_repository new_root
+  server_version server_bindir new_node add_repository new_root
   make_tree write_file append_file read_all_names @nasty_names
   disk_files table_files differences
   is_equal wait_equal wait_ok reconcile_finds_nothing
@@ -73,6 +73,14 @@ sub server_version
 	my ($version) = `pg_config --version` =~ /^PostgreSQL (\d+)/;
 
 	return $version // die 'pg_config does not say its version';
+}
+
+# Where its programs are.
+sub server_bindir
+{
+	my ($dir) = `pg_config --bindir` =~ /^(.+)$/;
+
+	return $dir // die 'pg_config does not say where it is';
 }
 
 # A running server with fsync loaded, and the extension in the database
@@ -529,7 +537,7 @@ sub start_sql
 	write_file($self->{file}, $sql);
 	$self->{run} = IPC::Run::start(
 		[
-			$node->installed_command('psql'), '-X', '-A', '-t', '-q',
+			'psql', '-X', '-A', '-t', '-q',
 			'-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '-d',
 			$node->connstr($db) . " application_name='$name'", '-f', $self->{file}
 		],

@@ -91,7 +91,9 @@ $ENV{PGOPTIONS} = join(' ', map { "-c $_" } (
 		'idle_in_transaction_session_timeout=0', 'jit=off', 'standard_conforming_strings=on',
 		"$parallel=off", 'role=none', 'datestyle=ISO'));
 
-my $node = new_node('main', conf => "wal_level = replica\nmax_wal_senders = 2\n$hostile");
+my $settings = PostgreSQL::Test::Utils::tempdir() . '/hostile.conf';
+write_file($settings, $hostile);
+my $node = new_node('main', conf => "wal_level = replica\nmax_wal_senders = 2\ninclude = '$settings'");
 my $root = new_root('photos');
 
 # A trigger sees the settings under which the worker writes.
@@ -161,7 +163,7 @@ stop_storm($storm);
 all_is_well($node, $id, $root, 'ALTER DATABASE, ALTER ROLE', $position);
 pinned_ok('ALTER DATABASE, ALTER ROLE');
 $node->safe_psql($db, "ALTER DATABASE postgres RESET ALL; ALTER ROLE \"$superuser\" RESET ALL; DROP TRIGGER look ON file_records");
-$node->adjust_conf('postgresql.conf', $_, undef) foreach $hostile =~ /^(\w+) =/mg;
+write_file($settings, '');
 $node->restart;
 delete $ENV{PGOPTIONS};
 wait_equal($node, $id, $root, 'settings as usual');

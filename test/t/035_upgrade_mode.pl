@@ -31,7 +31,7 @@ SELECT md5(string_agg(f::text, ',' ORDER BY id)) FROM file_records f
 WHERE file_path <> 'during the upgrade.txt');
 my $before = $old->safe_psql($db, $rows);
 my $highest = $old->safe_psql($db, 'SELECT max(id) FROM file_records');
-my $bindir = $old->config_data('--bindir');
+my $bindir = server_bindir();
 $old->stop;
 
 # ---- a server in binary-upgrade mode ----

@@ -34,7 +34,7 @@ make_tree("$root/steady", 60);
 # A server whose postmaster, and so every process of it, runs under valgrind;
 # fsync-tree is exec'd and does not: it has sanitizers.
 $node->stop;
-my $postgres = $node->config_data('--bindir') . '/postgres';
+my $postgres = server_bindir() . '/postgres';
 my $valgrind = "$logs/postgres";
 open my $script, '>', $valgrind or die "could not write $valgrind: $!";
 print $script <<"END";

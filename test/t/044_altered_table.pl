@@ -386,8 +386,12 @@ $node->safe_psql($db,
 	"UPDATE file_records SET album = 'album ' || id % 10 WHERE starts_with(file_path, 'often')");
 my $size_after_few = rename_often(1, 20);
 my $size_after_many = rename_often(21, 80);
-cmp_ok($size_after_many, '<', 1.5 * $size_after_few,
-	"an index of what does not change does not grow with each rename ($size_after_few to $size_after_many)");
+SKIP:
+{
+	skip 'a btree deletes such versions from PostgreSQL 14 on', 1 if server_version() < 14;
+	cmp_ok($size_after_many, '<', 1.5 * $size_after_few,
+		"an index of what does not change does not grow with each rename ($size_after_few to $size_after_many)");
+}
 
 is(worker_pid($node, $db), $worker, 'all that by the same worker');
 all_is_well($node, $id, $root, 'in the end', $position);

@@ -163,8 +163,8 @@ wait_ok($node, $id, 'settings');
 write_file("$root/d.txt", 'CONTENT OF D');
 like(verify(), qr/^verification\|completed\|@{[ $files - 1 ]}\|\d+\|-$/, 'a change that is not in the table yet is no corruption');
 wait_equal($node, $id, $root, 'and is seen as ever');
-$node->adjust_conf('postgresql.conf', 'fsync.debounce_interval', '50ms');
-$node->adjust_conf('postgresql.conf', 'fsync.debounce_max_delay', '5s');
+$node->append_conf('postgresql.conf',
+	"fsync.debounce_interval = 50ms\nfsync.debounce_max_delay = 5s");
 $node->reload;
 
 # ---- the oldest first, within a budget ----
