@@ -69,8 +69,10 @@ is($new->safe_psql($db, $rows), $before, 'pg_upgrade: the rows are the same');
 is($new->safe_psql($db, 'SELECT count(*) FROM album JOIN file_records ON id = file_id'),
 	$new->safe_psql($db, 'SELECT count(*) FROM album'), 'pg_upgrade: references hold');
 
-# databases keep their OIDs, so the repository is still that of its database
+# Databases keep their OIDs, so the repository is still that of its database;
+# before 15 they do not.
 $position = log_position($new);
+$new->safe_psql($db, "SELECT fsync_activate_repository('$id')") if server_version() < 15;
 all_is_well($new, $id, $root, 'pg_upgrade', $position);
 is( $new->safe_psql($db,
 		"SELECT id > $highest FROM file_records WHERE file_path = 'during the upgrade.txt'"),
