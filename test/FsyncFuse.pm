@@ -15,6 +15,7 @@ use warnings;
 
 use Exporter 'import';
 use Fcntl qw(:DEFAULT);
+use FsyncLinux;
 use FsyncTest;
 use POSIX ();
 

@@ -10,6 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
 use File::Path qw(make_path remove_tree);
+use FsyncLinux;
 use FsyncTest;
 use PostgreSQL::Test::Utils;
 use Test::More;

@@ -15,6 +15,7 @@ use Digest::SHA qw(sha256_hex);
 use Fcntl qw(:DEFAULT);
 use File::Path qw(make_path remove_tree);
 use File::Temp ();
+use FsyncLinux;
 use FsyncTest;
 use IO::Socket::UNIX;
 use PostgreSQL::Test::Utils;

@@ -11,6 +11,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use FsyncLinux;
 use FsyncTest;
 BEGIN { enter_namespace(); }
 use File::Path qw(make_path remove_tree);

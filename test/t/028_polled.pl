@@ -10,6 +10,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use FsyncLinux;
 use FsyncTest;
 BEGIN { enter_namespace(); }
 use Digest::SHA qw(sha256_hex);

@@ -9,6 +9,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/..";
+use FsyncLinux;
 use FsyncTest;
 use IO::Handle;
 use POSIX ();

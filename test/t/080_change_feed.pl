@@ -11,6 +11,7 @@ use lib "$FindBin::RealBin/..";
 use File::Path qw(remove_tree);
 use FsyncFaults;
 use FsyncFeed;
+use FsyncLinux;
 use FsyncTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
