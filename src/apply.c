@@ -60,9 +60,10 @@ typedef struct CarefulRun
 static SessionPlan lock_repository_plan = {
 	.sql = "SELECT on_missing = 'mark',"
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
-	" change_feed FROM %1$s.fsync_repositories WHERE repository_id = $1 FOR KEY SHARE",
-	.nargs = 1,
-	.argtypes = {UUIDOID},
+	" change_feed FROM %1$s.fsync_repositories WHERE repository_id = $1"
+	" AND created_at = coalesce($2, created_at) FOR KEY SHARE",
+	.nargs = 2,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID},
 };
 
 /* The order makes it the small index on just these rows. */
@@ -358,11 +359,13 @@ lock_for_rows(const ApplyRun *run)
 static bool
 look_at_repository(ApplyRun *run)
 {
-	Datum		values[1];
+	Datum		values[2];
+	char		nulls[2] = {' ', run->created_at == 0 ? 'n' : ' '};
 	bool		isnull;
 
 	values[0] = UUIDPGetDatum(run->repository_id);
-	if (session_execute(run->objects, &lock_repository_plan, values, NULL,
+	values[1] = TimestampTzGetDatum(run->created_at);
+	if (session_execute(run->objects, &lock_repository_plan, values, nulls,
 						SPI_OK_SELECT) != 1)
 		return false;
 	run->mark_missing = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
@@ -452,7 +455,8 @@ tell_refused(const ApplyRun *run)
 
 bool
 apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-				   int64 generation, ProtoReader body, ApplyResult *result)
+				   TimestampTz created_at, int64 generation, ProtoReader body,
+				   ApplyResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
@@ -468,6 +472,7 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 	MemoryContextSwitchTo(context);
 	run.objects = objects;
 	run.repository_id = repository_id;
+	run.created_at = created_at;
 	run.generation = generation;
 	run.result = result;
 	run.plan = apply_plan_create(body);

@@ -45,11 +45,12 @@ typedef struct ApplyResult
  * of a batch of more than one is thrown as well.
  *
  * Returns false when the repository's row or the extension is gone.
- * Throws ERRCODE_PROTOCOL_VIOLATION when the message does not parse.
+ * Throws ERRCODE_BAD_MESSAGE when the message does not parse.
  */
 extern bool apply_observations(const ExtensionObjects *objects,
 							   const pg_uuid_t *repository_id,
-							   int64 generation, ProtoReader body,
+							   TimestampTz created_at, int64 generation,
+							   ProtoReader body,
 							   ApplyResult *result);
 
 /* A row of a missing file. */

@@ -147,12 +147,14 @@ corrupt_protect(ApplyRun *run, ApplyItem **items, int n)
 
 		if (!obs->has_hash || VARSIZE_ANY_EXHDR(hash) != PROTO_HASH_LEN)
 			continue;
-		if (memcmp(obs->hash, VARDATA_ANY(hash), PROTO_HASH_LEN) == 0)
+		if (!items[ord]->keeps_hash &&
+			memcmp(obs->hash, VARDATA_ANY(hash), PROTO_HASH_LEN) == 0)
 			right[n_right++] = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 		else
 		{
 			memcpy(obs->hash, VARDATA_ANY(hash), PROTO_HASH_LEN);
 			obs->op = PROTO_OP_TOUCHED;
+			items[ord]->keeps_hash = true;
 		}
 	}
 	for (int i = 0; i < n_right; i++)

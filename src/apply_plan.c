@@ -28,6 +28,7 @@
 
 #include "apply_plan.h"
 #include "path_key.h"
+#include "session.h"
 
 /* Operation, scan and an empty path. */
 #define OBSERVATION_MIN_SIZE	(1 + 8 + 4)
@@ -165,7 +166,7 @@ read_items(PlanBuilder *builder, ProtoReader body)
 	/* The count is not believed further than the bytes go. */
 	if (body.failed || count > (body.end - body.p) / OBSERVATION_MIN_SIZE)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				(errcode(ERRCODE_BAD_MESSAGE),
 				 errmsg("invalid message from fsync-tree")));
 	builder->room = count + 2;
 	builder->items = MemoryContextAllocHuge(CurrentMemoryContext,
@@ -179,7 +180,7 @@ read_items(PlanBuilder *builder, ProtoReader body)
 
 		if (!proto_get_observation(&body, &obs))
 			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					(errcode(ERRCODE_BAD_MESSAGE),
 					 errmsg("invalid observation from fsync-tree")));
 		reserve_items(builder);
 		if (obs.op == PROTO_OP_PROBLEM || obs.op == PROTO_OP_CLEAR ||
@@ -190,7 +191,7 @@ read_items(PlanBuilder *builder, ProtoReader body)
 	}
 	if (body.p != body.end)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				(errcode(ERRCODE_BAD_MESSAGE),
 				 errmsg("invalid message from fsync-tree")));
 }
 

@@ -24,6 +24,7 @@ typedef struct ApplyItem
 								 * same number and are neighbours */
 	bool		vacate;			/* moves: another one ends where this begins */
 	bool		short_lived;	/* moves: the row is among late_removals */
+	bool		keeps_hash;		/* obs.hash is the row's, see corrupt_protect() */
 } ApplyItem;
 
 typedef struct ApplyList
@@ -52,7 +53,7 @@ typedef struct ApplyPlan
 
 /*
  * Parses the body of a PROTO_OBSERVATIONS.  All memory is of the current
- * context.  Throws ERRCODE_PROTOCOL_VIOLATION.
+ * context.  Throws ERRCODE_BAD_MESSAGE.
  */
 extern ApplyPlan *apply_plan_create(ProtoReader body);
 

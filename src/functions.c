@@ -165,6 +165,50 @@ functions_begin_result(FunctionCallInfo fcinfo, TupleDesc *desc)
 	return store;
 }
 
+/* SPI's column for each of the result's; 0: there is none. */
+static int *
+columns_by_name(TupleDesc desc)
+{
+	int		   *columns = palloc0(sizeof(int) * desc->natts);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		int			column = att->attisdropped ? 0 :
+			SPI_fnumber(SPI_tuptable->tupdesc, NameStr(att->attname));
+
+		if (column <= 0)
+			continue;
+		if (SPI_gettypeid(SPI_tuptable->tupdesc, column) != att->atttypid)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" of a table of extension \"%s\" was given another type",
+							NameStr(att->attname), EXTENSION_NAME)));
+		columns[i] = column;
+	}
+	return columns;
+}
+
+void
+functions_put_rows(Tuplestorestate *store, TupleDesc desc)
+{
+	int		   *columns = columns_by_name(desc);
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		for (int i = 0; i < desc->natts; i++)
+		{
+			nulls[i] = columns[i] == 0;
+			if (!nulls[i])
+				values[i] = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+										  columns[i], &nulls[i]);
+		}
+		tuplestore_putvalues(store, desc, values, nulls);
+	}
+}
+
 /* ---------------------------------------------------------------------
  * Checks
  * ---------------------------------------------------------------------

@@ -37,6 +37,12 @@ extern Tuplestorestate *functions_begin_result(FunctionCallInfo fcinfo,
 											   TupleDesc *desc);
 
 /*
+ * Adds SPI's rows to it: columns go by their names, so that those which users
+ * have added or dropped are no matter.
+ */
+extern void functions_put_rows(Tuplestorestate *store, TupleDesc desc);
+
+/*
  * functions_settings.c.  fsync_add_repository() and fsync_configure_repository()
  * take, from first_arg on: include, exclude, calculate_hashes, ignore_case,
  * include_hidden, use_ignore_files, min_size, max_size, on_missing,

@@ -115,15 +115,21 @@ static SessionPlan advance_plan = {
 	.argtypes = {TEXTOID, INT8OID, INT8OID, INT8OID},
 };
 
-static SessionPlan result_plan = {
-	.sql = "SELECT * FROM"
-	" (SELECT * FROM %1$s.file_changes WHERE change_id = ANY ($1) UNION ALL"
-	" SELECT -id, repository_id, id, 'added', file_path, NULL, file_size, mod_time,"
-	" content_hash, NULL, updated_at, NULL FROM %1$s.file_records"
-	" WHERE id = ANY ($2) AND missing_since IS NULL) c"
-	" ORDER BY change_id > 0, abs(change_id)",
-	.nargs = 2,
-	.argtypes = {INT8ARRAYOID, INT8ARRAYOID},
+/* Files that were there before the consumer, as changes. */
+static SessionPlan files_result_plan = {
+	.sql = "SELECT -id AS change_id, repository_id, id AS file_id,"
+	" 'added'::text AS operation, file_path, file_size, mod_time, content_hash,"
+	" updated_at AS changed_at FROM %1$s.file_records"
+	" WHERE id = ANY ($1) AND missing_since IS NULL ORDER BY id",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID},
+};
+
+static SessionPlan changes_result_plan = {
+	.sql = "SELECT * FROM %1$s.file_changes WHERE change_id = ANY ($1)"
+	" ORDER BY change_id",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID},
 };
 
 /* A change as far as handing it out goes. */
@@ -464,23 +470,28 @@ write_handout(Handout *handout, TimestampTz visible_at)
 }
 
 static void
-return_changes(Handout *handout, Tuplestorestate *store)
+return_changes(Handout *handout, Tuplestorestate *store, TupleDesc desc)
 {
 	int64	   *files = palloc(sizeof(int64) * Max(handout->n_taken, 1));
 	int			n_files = 0;
-	Datum		values[2];
-	uint64		n;
+	Datum		values[1];
 
 	for (int i = 0; i < handout->n_taken; i++)
 	{
 		if (handout->taken[i] < 0)
 			files[n_files++] = -handout->taken[i];
 	}
+	if (n_files > 0)
+	{
+		values[0] = int8_array(files, n_files);
+		(void) session_execute(handout->objects, &files_result_plan, values, NULL,
+							   SPI_OK_SELECT);
+		functions_put_rows(store, desc);
+	}
 	values[0] = int8_array(handout->taken, handout->n_taken);
-	values[1] = int8_array(files, n_files);
-	n = session_execute(handout->objects, &result_plan, values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < n; i++)
-		tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+	(void) session_execute(handout->objects, &changes_result_plan, values, NULL,
+						   SPI_OK_SELECT);
+	functions_put_rows(store, desc);
 }
 
 static TimestampTz
@@ -534,7 +545,7 @@ fsync_next_changes(PG_FUNCTION_ARGS)
 	take_files(&handout);
 	take_changes(&handout);
 	write_handout(&handout, visible_at);
-	return_changes(&handout, store);
+	return_changes(&handout, store, desc);
 	session_scope_leave(&scope);
 	return (Datum) 0;
 }

@@ -225,7 +225,6 @@ fsync_sync_history(PG_FUNCTION_ARGS)
 	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
 	Datum		values[2];
 	bool		known;
-	uint64		n;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -241,9 +240,8 @@ fsync_sync_history(PG_FUNCTION_ARGS)
 	values[1] = PG_GETARG_DATUM(1);
 	session_scope_enter(&scope, &objects);
 	known = session_execute(&objects, &known_plan, values, NULL, SPI_OK_SELECT) == 1;
-	n = session_execute(&objects, &history_plan, values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < n; i++)
-		tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+	(void) session_execute(&objects, &history_plan, values, NULL, SPI_OK_SELECT);
+	functions_put_rows(store, desc);
 	session_scope_leave(&scope);
 
 	if (!known)

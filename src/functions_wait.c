@@ -244,7 +244,7 @@ run_all(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool force,
 /* Puts the rows of the runs into the result, as they are by now. */
 static void
 put_operations(const ExtensionObjects *objects, const RepositoryRun *runs, int n,
-			   Tuplestorestate *store)
+			   Tuplestorestate *store, TupleDesc desc)
 {
 	SessionScope scope;
 	Oid			argtypes[1] = {INT8ARRAYOID};
@@ -265,8 +265,7 @@ put_operations(const ExtensionObjects *objects, const RepositoryRun *runs, int n
 	session_scope_enter(&scope, objects);
 	if (SPI_execute_with_args(sql, 1, argtypes, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not execute \"%s\"", sql);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		tuplestore_puttuple(store, SPI_tuptable->vals[i]);
+	functions_put_rows(store, desc);
 	session_scope_leave(&scope);
 	PopActiveSnapshot();
 }
@@ -290,7 +289,7 @@ fsync_reconcile(PG_FUNCTION_ARGS)
 	run_all(&objects, runs, n, PG_GETARG_BOOL(2), NULL, PG_GETARG_BOOL(1));
 	for (int i = 0; i < n; i++)
 		check_outcome(&runs[i].id, runs[i].outcome);
-	put_operations(&objects, runs, n, store);
+	put_operations(&objects, runs, n, store, desc);
 	return (Datum) 0;
 }
 
@@ -453,7 +452,7 @@ fsync_verify(PG_FUNCTION_ARGS)
 	run_all(&objects, runs, n, false, &limits, PG_GETARG_BOOL(3));
 	for (int i = 0; i < n; i++)
 		check_outcome(&runs[i].id, runs[i].outcome);
-	put_operations(&objects, runs, n, store);
+	put_operations(&objects, runs, n, store, desc);
 	return (Datum) 0;
 }
 

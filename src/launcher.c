@@ -425,7 +425,11 @@ fsync_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		if (catchupInterruptPending)
+		{
+			/* leaves TopMemoryContext behind, in releases before 15.8 and others */
 			ProcessCatchupInterrupt();
+			MemoryContextSwitchTo(context);
+		}
 
 		if (registry_take_look_everywhere())
 			look_at_databases(InvalidOid);

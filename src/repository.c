@@ -29,7 +29,8 @@
 	" include_hidden, use_ignore_files, coalesce(min_size, 0)," \
 	" coalesce(max_size, 9223372036854775807), on_missing = 'mark'," \
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark'," \
-	" missing_retention, change_feed, path || coalesce('/' || user_area, '')" \
+	" missing_retention, change_feed, path || coalesce('/' || user_area, '')," \
+	" created_at" \
 	" FROM %1$s.fsync_repositories "
 
 static SessionPlan load_plan = {
@@ -135,6 +136,7 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	}
 	row->change_feed = DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull));
 	row->given_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 22, &isnull));
+	row->created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 23, &isnull));
 	MemoryContextSwitchTo(old_context);
 	return row;
 }

@@ -43,6 +43,7 @@ typedef struct RepositoryRow
 	bool		mark_type_change;	/* on_type_change = mark, or as the former */
 	Interval   *missing_retention;	/* NULL: for ever */
 	bool		change_feed;
+	TimestampTz created_at;		/* tells it from one of the same id before it */
 } RepositoryRow;
 
 /*

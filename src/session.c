@@ -312,6 +312,10 @@ session_scope_leave(SessionScope *scope)
 	SPI_finish();
 }
 
+/*
+ * One of them may be what called the trigger from which this comes, and so is
+ * not freed: a few kilobytes for each time that the schema gets another name.
+ */
 static void
 forget_plans(void)
 {
@@ -321,7 +325,6 @@ forget_plans(void)
 	{
 		SessionPlan *plan = lfirst(lc);
 
-		SPI_freeplan(plan->plan);
 		plan->plan = NULL;
 	}
 	list_free(kept_plans);

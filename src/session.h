@@ -19,6 +19,12 @@
 #include "executor/spi.h"
 
 /*
+ * What fsync-tree said does not parse.  Of our own, as a user's trigger may
+ * well raise ERRCODE_PROTOCOL_VIOLATION.
+ */
+#define ERRCODE_BAD_MESSAGE		MAKE_SQLSTATE('F', 'S', '0', '0', '1')
+
+/*
  * What the extension's objects are called in this database.  Found by OID
  * from pg_extension, so that the extension may live in any schema and be
  * moved or renamed around.

@@ -156,6 +156,8 @@ tree_client_start(TreeClient *tree)
 		errno = error;
 		return false;
 	}
+	proto_buf_free(&tree->in);
+	proto_buf_free(&tree->out);
 	tree->fd = ends[0];
 	tree->last_byte = clock_ms();
 	return true;

@@ -460,7 +460,7 @@ verification_record(const ExtensionObjects *objects, const pg_uuid_t *repository
 
 		if (!proto_get_verified(&verdicts, &verdict))
 			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					(errcode(ERRCODE_BAD_MESSAGE),
 					 errmsg("invalid message from fsync-tree")));
 		added.bytes += verdict.bytes;
 		switch (verdict.verdict)

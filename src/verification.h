@@ -59,7 +59,7 @@ extern bool verification_next(const ExtensionObjects *objects,
 
 /*
  * Writes count verdicts, of which those count whose rows are still as they
- * were; adds them to counts.  Throws ERRCODE_PROTOCOL_VIOLATION when they do
+ * were; adds them to counts.  Throws ERRCODE_BAD_MESSAGE when they do
  * not parse.
  */
 extern bool verification_record(const ExtensionObjects *objects,

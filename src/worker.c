@@ -182,6 +182,7 @@ int
 worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 {
 	ErrorData  *error;
+	const char *message;
 	bool		transient;
 
 	error = worker_try(repository, work, arg);
@@ -191,7 +192,7 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 		repository->database_trouble[0] = '\0';
 		return 0;
 	}
-	if (error->sqlerrcode == ERRCODE_PROTOCOL_VIOLATION)
+	if (error->sqlerrcode == ERRCODE_BAD_MESSAGE)
 		return error->sqlerrcode;
 
 	/* The objects may have changed under us (owner, schema): look at them. */
@@ -205,8 +206,9 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 	repository->retry_at = clock_ms() + repository->retry_ms;
 	memset(repository->database_trouble, 0, sizeof(repository->database_trouble));
 	count_error(repository);
-	strlcpy(repository->database_trouble, error->message,
-			sizeof(repository->database_trouble));
+	message = error->message != NULL ? error->message : "unknown error";
+	worker_copy_text(repository->database_trouble, sizeof(repository->database_trouble),
+					 (ProtoStr) {message, strlen(message)});
 	return error->sqlerrcode;
 }
 
@@ -241,13 +243,13 @@ hand_out_requests(void)
 {
 	ListCell   *lc;
 
+	if (repositories_are_stale())
+		return;
 	foreach(lc, requests)
 	{
 		TakenRequest *request = lfirst(lc);
 		WorkerRepository *repository = repositories_find(&request->repository);
 
-		if (repository == NULL && repositories_are_stale())
-			continue;
 		if (repository == NULL)
 			requests_answer(request->ref, OUTCOME_UNKNOWN, 0);
 		else if (request->kind == REQUEST_RECONCILE)
@@ -298,7 +300,11 @@ follow_events(void)
 
 	/* An idle session that is far behind holds up the others' messages. */
 	if (catchupInterruptPending)
+	{
+		/* leaves TopMemoryContext behind, in releases before 15.8 and others */
 		ProcessCatchupInterrupt();
+		MemoryContextSwitchTo(turn_context);
+	}
 }
 
 int

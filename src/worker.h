@@ -233,7 +233,7 @@ extern ErrorData *worker_try(WorkerRepository *repository, DatabaseWork work, vo
 /*
  * Does something in the database for a repository.  Returns 0, or the
  * SQLSTATE of the error; then the repository is stalled (except after
- * ERRCODE_PROTOCOL_VIOLATION, which is fsync-tree's fault), and the caller
+ * ERRCODE_BAD_MESSAGE, which is fsync-tree's fault), and the caller
  * leaves everything as it is and is called again.
  */
 extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg);

@@ -44,7 +44,8 @@ apply_work(WorkerRepository *repository, void *arg)
 	ApplyWork  *work = arg;
 
 	work->found = apply_observations(&worker_objects, &repository->row->id,
-									 work->generation, work->body, &work->result);
+									 repository->row->created_at, work->generation,
+									 work->body, &work->result);
 }
 
 static void
@@ -67,7 +68,7 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 
 	work.generation = runs_generation(repository);
 	error = worker_database_work(repository, apply_work, &work);
-	if (error == ERRCODE_PROTOCOL_VIOLATION)
+	if (error == ERRCODE_BAD_MESSAGE)
 		return FRAME_BAD;
 	if (error != 0)
 		return FRAME_STALLED;
@@ -280,7 +281,7 @@ take_verified(WorkerRepository *repository, ProtoReader body)
 	if (!proto_get_verified_header(&body, &header))
 		return FRAME_BAD;
 	error = verify_verdicts(repository, &header, body);
-	if (error == ERRCODE_PROTOCOL_VIOLATION)
+	if (error == ERRCODE_BAD_MESSAGE)
 		return FRAME_BAD;
 	return error == 0 ? FRAME_DONE : FRAME_STALLED;
 }

@@ -23,6 +23,7 @@
 List	   *worker_repositories = NIL;
 
 static bool reload_wanted = true;
+static bool stale = true;		/* the table may say something else by now */
 static int64 reload_at = 0;
 static int	reload_backoff_ms = 0;
 static bool history_closed = false;
@@ -32,6 +33,7 @@ void
 worker_request_reload(void)
 {
 	reload_wanted = true;
+	stale = true;
 }
 
 WorkerRepository *
@@ -101,6 +103,7 @@ follow_row(WorkerRepository *repository, RepositoryRow *row)
 	own_row(repository, row);
 	repository_free(old);
 	repository->purge_at = 0;
+	repository->stored_state[0] = '\0';	/* others write it, too */
 	if (restart)
 	{
 		worker_renew_wait_set();
@@ -124,6 +127,10 @@ follow_rows(List *rows)
 			RepositoryRow *row = lfirst(lc);
 
 			if (!row->active || memcmp(&row->id, &repository->row->id, sizeof(row->id)) != 0)
+				continue;
+
+			/* one that was removed, and its rows with it, and added again */
+			if (row->created_at != repository->row->created_at)
 				continue;
 			kept = !row->paused;
 			if (row->paused && !runs_pause(repository))
@@ -230,6 +237,7 @@ reload(int64 now)
 		reload_at = now + reload_backoff_ms;
 		return;
 	}
+	stale = false;
 	reload_backoff_ms = 0;
 	reload_at = 0;
 	if (!work.nothing_to_do)
@@ -260,7 +268,7 @@ repositories_lower_deadline(int64 *deadline)
 bool
 repositories_are_stale(void)
 {
-	return reload_wanted;
+	return stale;
 }
 
 bool

@@ -37,7 +37,7 @@ WHERE backend_type = 'fsync worker' AND pid = $worker)),
 ok( $node->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'fsync launcher'"),
 	'there is one launcher');
-is(worker_pid($node, 'postgres'), '', 'and no worker where the extension is absent');
+wait_until(sub { worker_pid($node, 'postgres') eq '' }, 'and no worker where the extension is absent');
 
 $node->safe_psql('postgres', 'CREATE DATABASE one');
 $node->safe_psql('postgres', 'CREATE DATABASE two');
@@ -139,7 +139,7 @@ write_file("$second_root/copied.txt", 'x');
 wait_equal($node, $three, $second_root, 'after it was a TEMPLATE', db => 'drei');
 is( $node->safe_psql('copy', 'SELECT state FROM fsync_status()'),
 	'inactive', 'a repository of a copied database is inactive');
-is(worker_pid($node, 'copy'), '', 'and has no worker');
+wait_until(sub { worker_pid($node, 'copy') eq '' }, 'and has no worker');
 
 # ---- a failed DROP DATABASE leaves the worker alone, or brings it back ----
 

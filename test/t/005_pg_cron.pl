@@ -57,17 +57,20 @@ max_worker_processes = 20
 
 	# Where pg_cron is, the function makes the job; elsewhere it says what to do.
 	$node->safe_psql('postgres', "SELECT fsync_schedule('0 0 1 1 *', 'good')");
-	$node->safe_psql('postgres', "SELECT fsync_schedule('* * * * *', 'good')");
 	my ($rc, $out, $err) = $node->psql('bad', "SELECT fsync_schedule('* * * * *', 'bad')");
 	isnt($rc, 0, "$name: fsync_schedule() where pg_cron is not: an error");
 	ok($err =~ /HINT:\s+Run there: (SELECT .*;)/, "$name: with the statement to run")
 	  or diag($err);
-	$node->safe_psql('postgres', $1);
 
 	# pg_cron connects to localhost unless told otherwise; the test's server
-	# has nothing but its socket.
-	$node->safe_psql(
-		'postgres', qq(UPDATE cron.job SET nodename = '@{[ $node->host ]}', nodeport = @{[ $node->port ]}));
+	# has nothing but its socket.  In one transaction, or a full minute may come
+	# before it is told.
+	$node->safe_psql('postgres', qq(
+BEGIN;
+SELECT fsync_schedule('* * * * *', 'good');
+$1
+UPDATE cron.job SET nodename = '@{[ $node->host ]}', nodeport = @{[ $node->port ]};
+COMMIT));
 	$setup{$name} = [ $node, $root, $id, $bad, $last ];
 }
 

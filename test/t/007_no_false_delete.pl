@@ -123,6 +123,8 @@ rename($root, "$root.old") or die "rename: $!";
 mkdir($root) or die "mkdir: $!";
 write_file("$root/first of a new life.txt", 'x');
 wait_for_state($node, $id, 'unavailable|degraded', 'root replaced again: the state says so');
+# said by the fsync-tree that has seen the new one, not by one that is ending
+wait_for_status($node, $id, 'hint', qr/force/, 'root replaced again: the hint says what to do');
 is(try_reconcile($id, 'true'), "completed|$n|", 'by force, the new root is accepted');
 wait_equal($node, $id, $root, 'a new root, accepted');
 wait_for_state($node, $id, 'watching', 'and watched');

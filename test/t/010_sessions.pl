@@ -24,7 +24,7 @@ my $path = sql_path($root);
 $node->safe_psql('postgres', "BEGIN; SELECT fsync_add_repository($path, '$uuid'); ROLLBACK");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM fsync_status()'),
 	'0', 'added and rolled back: there is no repository');
-is(worker_pid($node, 'postgres'), '', 'and no worker');
+wait_until(sub { worker_pid($node, 'postgres') eq '' }, 'and no worker');
 
 my ($rc, $out, $err) = $node->psql('postgres',
 	"BEGIN; SELECT fsync_add_repository($path, '$uuid'); PREPARE TRANSACTION 'x'");

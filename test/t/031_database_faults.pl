@@ -202,7 +202,9 @@ said_once($node, $position, 'lock');
 $holder = start_sql($node, $db, 'holder',
 	'BEGIN; LOCK TABLE file_records IN SHARE MODE; SELECT pg_sleep(600);');
 wait_for_backend($node, 'holder', "wait_event = 'PgSleep'");
-write_file("$root/hashed before.txt", 'x');
+# at once with its content, or it may be read once more later
+write_file("$root/hashed before.tmp", 'x');
+rename("$root/hashed before.tmp", "$root/hashed before.txt") or die "rename: $!";
 $node->poll_query_until($db,
 	"SELECT count(*) > 0 FROM pg_locks WHERE pid = $worker AND NOT granted")
   or die 'the worker does not wait for the lock';
@@ -249,10 +251,14 @@ $node->safe_psql($db, q(
 ALTER SYSTEM SET synchronous_standby_names = 'missing';
 SELECT pg_reload_conf();
 ));
-write_file("$root/synchronous.txt", 'x');
 $worker = worker_pid($node, $db);
-ok( $node->poll_query_until($db,
-		"SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $worker"),
+# a commit waits from when the checkpointer has seen the setting, too
+wait_until(
+	sub {
+		append_file("$root/synchronous.txt", 'x');
+		return $node->safe_psql($db,
+			"SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $worker") eq 't';
+	},
 	'synchronous standby: the worker waits for it');
 is( $node->safe_psql($db, "SELECT fsync_wait('$id', timeout => '300 ms')"),
 	'f', 'synchronous standby: and so does who waits for the worker');

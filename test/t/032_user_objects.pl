@@ -185,7 +185,9 @@ CREATE CONSTRAINT TRIGGER tell AFTER INSERT OR UPDATE OR DELETE ON file_records
 	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION tell();
 ));
 rename("$root/d3", "$root/d3 renamed") or die "rename: $!";
-write_file("$root/told.txt", 'x');
+# at once with its content, so that it is one row's insertion
+write_file("$root/told.tmp", 'x');
+rename("$root/told.tmp", "$root/told.txt") or die "rename: $!";
 unlink("$root/d2/3.txt") or die "unlink: $!";
 equal_but_for('a trigger notifies');
 is( $node->safe_psql($db,

@@ -119,7 +119,7 @@ isnt($rc, 0, 'nobody can wait for an inactive repository');
 like($err, qr/not active/, 'and the error says so');
 is( $node->safe_psql('copy', 'SELECT count(*), max(updated_at) FROM file_records'),
 	$copied, 'nothing is written to the copy');
-is(worker_pid($node, 'copy'), '', 'which has no worker');
+wait_until(sub { worker_pid($node, 'copy') eq '' }, 'which has no worker');
 $node->safe_psql('copy', "SELECT fsync_activate_repository('$id')");
 wait_equal($node, $id, $root, 'the copy, activated', db => 'copy');
 
@@ -156,9 +156,7 @@ like($err, qr/has version 0\.9.*HINT: .*ALTER EXTENSION fsync UPDATE/s,
 	"objects of another version: who waits gets an error that says what to do");
 is( $node->safe_psql($db, "SELECT count(*) FROM file_records WHERE file_path ~ 'another version'"),
 	'0', 'objects of another version: nothing is written');
-is( $node->safe_psql('postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'fsync worker' AND datname = '$db'"),
-	'0', 'objects of another version: there is no worker');
+wait_until(sub { worker_pid($node, $db) eq '' }, 'objects of another version: there is no worker');
 $node->safe_psql($db, "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'fsync'");
 all_is_well($node, $id, $root, 'objects updated', $position, db => $db);
 

@@ -12,6 +12,7 @@ use FindBin;
 use lib "$FindBin::RealBin/..";
 use File::Path qw(make_path remove_tree);
 use FsyncFaults;
+use FsyncFeed;
 use FsyncTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -215,8 +216,9 @@ altered(
 
 # A unique index holds within one message.
 $node->safe_psql($db, 'CREATE UNIQUE INDEX by_hash ON file_records (content_hash)');
-write_file("$root/$_.txt", 'twins') foreach 'twin a', 'twin b', 'no twin';
-append_file("$root/no twin.txt", ', not');
+# None is seen while it is empty or a twin of another.
+new_file("$root/$_.txt", 'twins') foreach 'twin a', 'twin b';
+new_file("$root/no twin.txt", 'twins, not');
 wait_ok($node, $id);
 is( $node->safe_psql($db,
 		"SELECT (SELECT count(*) FROM file_records WHERE starts_with(file_path, 'twin')),

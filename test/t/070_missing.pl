@@ -9,6 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/..";
 use File::Path qw(make_path remove_tree);
+use FsyncFeed;
 use FsyncLinux;
 use FsyncTest;
 use PostgreSQL::Test::Utils;
@@ -87,8 +88,8 @@ is($node->safe_psql('postgres', "SELECT bool_and(last_scanned < missing_since) F
 # ---- and back ----
 
 $operation = latest_operation($node, $id);
-write_file("$root/b.txt", 'content of b');
-write_file("$root/c.txt", 'something else');
+new_file("$root/b.txt", 'content of b');
+new_file("$root/c.txt", 'something else');
 wait_equal($node, $id, $root, 'back');
 is(missing(), '', 'back: nothing is missing any more');
 is(id_of('b.txt'), $ids->{'b.txt'}, 'back: the same id with the same content');

@@ -156,8 +156,8 @@ $files--;
 
 # ---- what changed is not corrupt ----
 
-$node->append_conf('postgresql.conf', 'fsync.debounce_interval = 1h');
-$node->append_conf('postgresql.conf', 'fsync.debounce_max_delay = 1h');
+$node->append_conf('postgresql.conf', 'fsync.debounce_interval = 10min');
+$node->append_conf('postgresql.conf', 'fsync.debounce_max_delay = 10min');
 $node->restart;
 wait_ok($node, $id, 'settings');
 write_file("$root/d.txt", 'CONTENT OF D');

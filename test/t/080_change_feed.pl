@@ -155,14 +155,13 @@ replay_equals($node, $id, 'back');
 
 # ---- notifications ----
 
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(1)');
 my $listener = start_sql($node, 'postgres', 'listener', q(
 LISTEN fsync;
-SELECT pg_sleep(0.1) FROM generate_series(1, 3);
 SELECT pg_advisory_lock(1);
 SELECT 1;
 ));
-my $holder = $node->background_psql('postgres');
-$holder->query_safe('SELECT pg_advisory_lock(1)');
 wait_for_backend($node, 'listener', "wait_event = 'advisory'");
 
 # looked at when they are all there, however long that takes
