@@ -264,6 +264,7 @@ run_tap()
 			PERL5LIB="$work/run/test:$pgxs_test/perl" \
 			LC_MESSAGES=C \
 			PGCTLTIMEOUT=600 \
+			PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-400}" \
 			TORTURE_STORM="$work/run/storm" \
 			APPLY_ORACLE="$work/run/oracle" \
 			perl run-tap.pl "$work/run/tap.counts" "${CHECK_JOBS:-4}" "${tests[@]}"

@@ -51,9 +51,11 @@ sub kill_backend
 {
 	my ($type) = @_;
 
-	kill 'KILL', $node->safe_psql('postgres',
-		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'")
-	  or die "kill: $!";
+	my $pid = $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = '$type'");
+
+	kill 'KILL', $pid or die "kill: $!";
+	wait_until(sub { process_is_gone($pid) });
 }
 
 in_a_storm('kill -9 of fsync-tree', sub { kill 'KILL', tree_pid($node, $id) or die "kill: $!" });
