@@ -34,7 +34,10 @@
  */
 #define CHUNK_MAX			3900
 
-/* A racing rename may make openat2() give up; then the steps are tried. */
+/*
+ * A racing rename may make openat2() give up, with EAGAIN, or with EXDEV where
+ * it took what was found away from below the root; then the steps are tried.
+ */
 #define OPENAT2_ATTEMPTS	8
 
 static atomic_bool openat2_missing = false;
@@ -114,7 +117,7 @@ open_chunk(int dirfd, char *path, int flags)
 
 			if (fd >= 0)
 				return fd;
-			if (errno == EAGAIN || errno == EINTR)
+			if (errno == EAGAIN || errno == EINTR || errno == EXDEV)
 				continue;
 			if (errno == ENOSYS)
 			{
