@@ -218,10 +218,9 @@ is( $node->safe_psql('postgres', "SELECT count(*) FROM sync_operations WHERE sta
 removals();
 
 # Cancelled: the repository's waiter is cancelled, and the server stopped.
+my $before_it = latest_operation($node, $id);
 my $sql = start_sql($node, 'postgres', 'waiter', "SELECT fsync_reconcile('$id')");
-wait_until(sub {
-	$node->safe_psql('postgres',
-		"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waiter' AND query LIKE '%fsync_reconcile%'") });
+wait_until(sub { latest_operation($node, $id) > $before_it }, 'a reconciliation has begun');
 $node->restart;
 finish_sql($sql);
 wait_equal($node, $id, $root, 'stopped in a reconciliation');
