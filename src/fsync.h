@@ -18,7 +18,7 @@
 #include "utils/uuid.h"
 
 #define EXTENSION_NAME		"fsync"
-#define EXTENSION_VERSION	"1.1"
+#define EXTENSION_VERSION	"1.0"
 
 /* fsync.c: settings, in the units of their names */
 extern int	setting_debounce_interval_ms;

@@ -201,7 +201,7 @@ settings_check_row(HeapTuple row, TupleDesc desc)
 	{
 		int			attnum = SPI_fnumber(desc, columns[i]);
 
-		/* Before ALTER EXTENSION UPDATE the table has those of 1.0. */
+		/* Before ALTER EXTENSION UPDATE the table may lack some. */
 		settings.nulls[i] = true;
 		if (attnum > 0)
 			settings.values[i] = SPI_getbinval(row, desc, attnum, &settings.nulls[i]);

@@ -157,7 +157,7 @@ like($err, qr/has version 0\.9.*HINT: .*ALTER EXTENSION fsync UPDATE/s,
 is( $node->safe_psql($db, "SELECT count(*) FROM file_records WHERE file_path ~ 'another version'"),
 	'0', 'objects of another version: nothing is written');
 wait_until(sub { worker_pid($node, $db) eq '' }, 'objects of another version: there is no worker');
-$node->safe_psql($db, "UPDATE pg_extension SET extversion = '1.1' WHERE extname = 'fsync'");
+$node->safe_psql($db, "UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'fsync'");
 all_is_well($node, $id, $root, 'objects updated', $position, db => $db);
 
 # ---- schemas ----
