@@ -29,6 +29,8 @@
 #include "index_entries.h"
 #include "path_key.h"
 #include "records.h"
+#ifdef RECORDS_BELOW_SQL
+#include "records_compat.h"
 
 /* Rows that go to the table together, and then to each index. */
 #define BATCH_ROWS		5000
@@ -385,3 +387,19 @@ direct_move(const ApplyRun *run, ApplyItem **items, int n, bool *done)
 	target_close(&target);
 	return moved;
 }
+
+#else
+
+bool
+direct_insert(const ApplyRun *run, ApplyItem **items, int n)
+{
+	return false;
+}
+
+bool
+direct_move(const ApplyRun *run, ApplyItem **items, int n, bool *done)
+{
+	return false;
+}
+
+#endif							/* RECORDS_BELOW_SQL */

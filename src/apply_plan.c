@@ -27,6 +27,7 @@
 #include "mb/pg_wchar.h"
 
 #include "apply_plan.h"
+#include "compat.h"
 #include "path_key.h"
 #include "session.h"
 
@@ -146,7 +147,7 @@ add_invalid_name(PlanBuilder *builder, const ProtoObservation *obs)
 				builder->n++;
 				to = &builder->items[builder->n].obs;
 			}
-			/* FALLTHROUGH */
+			pg_fallthrough;
 		default:
 			*to = *obs;
 			to->op = PROTO_OP_PROBLEM;

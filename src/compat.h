@@ -2,10 +2,11 @@
  *
  * compat.h
  *		What differs between the versions of PostgreSQL that fsync builds on
- *		(13 to 18), in one place.
+ *		(13 to 19), in one place.
  *
  * The names end in _compat, or are those of the later version; the rest of the
- * extension is written as if there were one version.
+ * extension is written as if there were one version.  What the writes below SQL
+ * need, which changes with nearly every version, is in records_compat.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,6 +53,16 @@
 /* Before the declaration, since 18. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()
+#endif
+
+/* Comments no longer count as one for 19's level of the warning. */
+#ifndef pg_fallthrough
+#define pg_fallthrough __attribute__((fallthrough))
+#endif
+
+/* Handlers have a type of their own, since 19. */
+#ifndef PG_SIG_IGN
+#define PG_SIG_IGN SIG_IGN
 #endif
 
 #if PG_VERSION_NUM < 140000
@@ -118,112 +129,6 @@ database_ownercheck_compat(Oid database, Oid role)
 #endif
 }
 
-/* The sequence of an identity column. */
-static inline Oid
-identity_sequence_compat(Relation rel, AttrNumber attnum)
-{
-#if PG_VERSION_NUM >= 170000
-	return getIdentitySequence(rel, attnum, false);
-#else
-	return getIdentitySequence(RelationGetRelid(rel), attnum, false);
-#endif
-}
-
-/* A range table of this relation alone, with the columns that are updated. */
-static inline void
-executor_range_table_compat(EState *estate, Relation rel, Bitmapset *updated)
-{
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-#if PG_VERSION_NUM >= 160000
-	List	   *permissions = NIL;
-#endif
-
-	rte->rtekind = RTE_RELATION;
-	rte->relid = RelationGetRelid(rel);
-	rte->relkind = rel->rd_rel->relkind;
-	rte->rellockmode = RowExclusiveLock;
-#if PG_VERSION_NUM >= 160000
-	addRTEPermissionInfo(&permissions, rte)->updatedCols = updated;
-#if PG_VERSION_NUM >= 180000
-	ExecInitRangeTable(estate, list_make1(rte), permissions, bms_make_singleton(1));
-#else
-	ExecInitRangeTable(estate, list_make1(rte), permissions);
-#endif
-#else
-	rte->updatedCols = updated;
-	ExecInitRangeTable(estate, list_make1(rte));
-#endif
-}
-
-static inline void
-insert_index_entries_compat(ResultRelInfo *info, TupleTableSlot *slot, EState *estate,
-							bool update)
-{
-#if PG_VERSION_NUM >= 160000
-	(void) ExecInsertIndexTuples(info, slot, estate, update, false, NULL, NIL, false);
-#elif PG_VERSION_NUM >= 140000
-	(void) ExecInsertIndexTuples(info, slot, estate, update, false, NULL, NIL);
-#else
-	estate->es_result_relation_info = info;
-	(void) ExecInsertIndexTuples(slot, estate, false, NULL, NIL);
-#endif
-}
-
-/* The columns that executor_range_table_compat() was given. */
-static inline Bitmapset *
-updated_columns_compat(ResultRelInfo *info, EState *estate)
-{
-#if PG_VERSION_NUM >= 140000
-	return ExecGetUpdatedCols(info, estate);
-#else
-	return exec_rt_fetch(info->ri_RangeTableIndex, estate)->updatedCols;
-#endif
-}
-
-static inline void
-index_insert_compat(Relation index, Datum *values, bool *isnull, ItemPointer tid,
-					Relation rel, IndexUniqueCheck check, bool unchanged,
-					IndexInfo *info)
-{
-#if PG_VERSION_NUM >= 140000
-	(void) index_insert(index, values, isnull, tid, rel, check, unchanged, info);
-#else
-	(void) unchanged;
-	(void) index_insert(index, values, isnull, tid, rel, check, info);
-#endif
-}
-
-/* Fills in how a column of a btree index is compared. */
-static inline void
-sort_support_from_index_compat(Relation index, SortSupport sort)
-{
-#if PG_VERSION_NUM >= 180000
-	PrepareSortSupportFromIndexRel(index, false, sort);
-#else
-	PrepareSortSupportFromIndexRel(index, BTLessStrategyNumber, sort);
-#endif
-}
-
-/* Sets *index_entries if the new version of the row needs some. */
-static inline TM_Result
-update_row_compat(Relation rel, ItemPointer old, TupleTableSlot *slot, CommandId command,
-				  Snapshot snapshot, TM_FailureData *failure, bool *index_entries)
-{
-	LockTupleMode mode;
-#if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes which;
-	TM_Result	result = table_tuple_update(rel, old, slot, command, snapshot,
-											InvalidSnapshot, true, failure, &mode,
-											&which);
-
-	*index_entries = which != TU_None;
-	return result;
-#else
-	return table_tuple_update(rel, old, slot, command, snapshot, InvalidSnapshot, true,
-							  failure, &mode, index_entries);
-#endif
-}
-
 /*
  * SPI_OK_UTILITY if there is a dest: the rows went there, as they came (before
  * 14, when all were there).
@@ -253,38 +158,6 @@ execute_plan_compat(SPIPlanPtr plan, ParamListInfo params, DestReceiver *dest)
 	ExecDropSingleTupleTableSlot(slot);
 	SPI_freetuptable(SPI_tuptable);
 	return SPI_OK_UTILITY;
-#endif
-}
-
-static inline IndexScanDesc
-index_beginscan_compat(Relation rel, Relation index, Snapshot snapshot, int nkeys)
-{
-#if PG_VERSION_NUM >= 180000
-	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
-#else
-	return index_beginscan(rel, index, snapshot, nkeys, 0);
-#endif
-}
-
-static inline void
-after_row_update_compat(EState *estate, ResultRelInfo *info, ItemPointer old,
-						TupleTableSlot *slot)
-{
-#if PG_VERSION_NUM >= 150000
-	ExecARUpdateTriggers(estate, info, NULL, NULL, old, NULL, slot, NIL, NULL, false);
-#else
-	ExecARUpdateTriggers(estate, info, old, NULL, slot, NIL, NULL);
-#endif
-}
-
-/* Closes what firing triggers has opened. */
-static inline void
-close_trigger_targets_compat(EState *estate)
-{
-#if PG_VERSION_NUM >= 140000
-	ExecCloseResultRelations(estate);
-#else
-	ExecCleanUpTriggerState(estate);
 #endif
 }
 

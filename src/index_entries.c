@@ -34,6 +34,9 @@
 
 #include "compat.h"
 #include "index_entries.h"
+#include "records.h"
+#ifdef RECORDS_BELOW_SQL
+#include "records_compat.h"
 
 /* How often an interrupt is looked for, in entries. */
 #define INTERRUPT_EVERY		256
@@ -310,3 +313,5 @@ index_entries_insert(ResultRelInfo *info, EState *estate, TupleTableSlot **slots
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
+
+#endif							/* RECORDS_BELOW_SQL */

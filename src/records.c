@@ -44,6 +44,8 @@
 
 #include "compat.h"
 #include "records.h"
+#ifdef RECORDS_BELOW_SQL
+#include "records_compat.h"
 
 static const struct
 {
@@ -286,3 +288,43 @@ records_range_is_empty(RecordsLookup *lookup, ProtoStr first, ProtoStr last, int
 	pfree(to);
 	return tid == NULL;
 }
+
+#else
+
+bool
+records_open(Records *records, const ExtensionObjects *objects, CmdType operation)
+{
+	return false;
+}
+
+void
+records_close(Records *records)
+{
+	pg_unreachable();
+}
+
+void
+records_lookup_begin(RecordsLookup *lookup, Records *records, const pg_uuid_t *repository_id)
+{
+	pg_unreachable();
+}
+
+void
+records_lookup_end(RecordsLookup *lookup)
+{
+	pg_unreachable();
+}
+
+bool
+records_lookup(RecordsLookup *lookup, ProtoStr path, int64 *id)
+{
+	pg_unreachable();
+}
+
+bool
+records_range_is_empty(RecordsLookup *lookup, ProtoStr first, ProtoStr last, int steps)
+{
+	pg_unreachable();
+}
+
+#endif							/* RECORDS_BELOW_SQL */

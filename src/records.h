@@ -18,6 +18,18 @@
 #include "utils/relcache.h"
 #include "utils/uuid.h"
 
+/*
+ * These interfaces change with nearly every major version.  On one that is
+ * newer than the newest that was tested, the library is made without them:
+ * records_open() opens nothing, and statements do it all, more slowly.
+ */
+#ifndef RECORDS_NEWEST_TESTED
+#define RECORDS_NEWEST_TESTED 19
+#endif
+#if PG_VERSION_NUM / 10000 <= RECORDS_NEWEST_TESTED
+#define RECORDS_BELOW_SQL 1
+#endif
+
 typedef enum RecordsColumn
 {
 	RECORDS_ID,

@@ -486,15 +486,38 @@ release_on_error(int code, Datum arg)
 }
 
 /*
- * The signal makes the worker leave in the middle of a statement; the hold
- * keeps it and its successors away.
+ * Keeps the database's worker and its successors away, until
+ * requests_release_database(), and makes it leave in the middle of a statement.
+ * False: it has no slot, hence no worker.
  */
-static void
-wait_for_worker_to_end(DatabaseSlot *slot)
+static bool
+hold_worker(Oid database)
 {
+	DatabaseSlot *slot;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot = find_or_take_slot(database);
+	if (slot != NULL)
+	{
+		slot->holds++;
+		if (slot->proc != NULL)
+			kill(slot->proc->pid, SIGTERM);
+	}
+	LWLockRelease(shared->lock);
+	return slot != NULL;
+}
+
+/* A slot that is held stays the database's. */
+static void
+wait_for_worker_to_end(Oid database)
+{
+	DatabaseSlot *slot;
 	static uint32 wait_event = 0;
 	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_TIMEOUT_MS);
 
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = find_slot(database);
+	LWLockRelease(shared->lock);
 	ConditionVariablePrepareToSleep(&slot->ended);
 	for (;;)
 	{
@@ -516,25 +539,12 @@ wait_for_worker_to_end(DatabaseSlot *slot)
 void
 requests_stop_worker(Oid database)
 {
-	DatabaseSlot *slot;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_or_take_slot(database);
-	if (slot != NULL)
-	{
-		slot->holds++;
-		if (slot->proc != NULL)
-			kill(slot->proc->pid, SIGTERM);
-	}
-	LWLockRelease(shared->lock);
-
-	/* A worker has a slot; without one there is nobody to stop. */
-	if (slot == NULL)
+	if (!hold_worker(database))
 		return;
 
 	PG_ENSURE_ERROR_CLEANUP(release_on_error, ObjectIdGetDatum(database));
 	{
-		wait_for_worker_to_end(slot);
+		wait_for_worker_to_end(database);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(release_on_error, ObjectIdGetDatum(database));
 }

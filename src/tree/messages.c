@@ -390,7 +390,7 @@ proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
 		case PROTO_OP_MOVED:
 			proto_put_i64(buf, m->id);
 			put_str(buf, m->old_path);
-			/* FALLTHROUGH */
+			__attribute__((fallthrough));
 		case PROTO_OP_ADDED:
 		case PROTO_OP_UPDATED:
 		case PROTO_OP_TOUCHED:
