@@ -13,12 +13,21 @@
 #	make regress, make tap	pg_regress, TAP (TESTS=test/t/002*.pl)
 #	make fuzz				libFuzzer targets, FUZZ_SECONDS each
 #
-# WERROR=1 (or CI=true) makes warnings errors.
+#	make matrix				the tests on other releases of Debian, and on fresh machines
+#	make dist				the tarball of a release
+#
+# WERROR=1 (or CI=true) makes warnings errors.  scripts/postgres.sh decides which
+# PostgreSQL is meant where PG_CONFIG does not say it.  Can be built in another
+# directory: make -f /path/to/Makefile VPATH=/path/to.
 
-DEBIAN_PG_CONFIG = /usr/lib/postgresql/15/bin/pg_config
-PG_CONFIG ?= $(or $(wildcard $(DEBIAN_PG_CONFIG)),pg_config)
+SRC := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := all
+
+# CFLAGS, CPPFLAGS and LDFLAGS of whoever builds a package: PGXS has its own.
+BUILDER_CFLAGS := $(CFLAGS)
+BUILDER_CPPFLAGS := $(CPPFLAGS)
+BUILDER_LDFLAGS := $(LDFLAGS)
 
 ifeq ($(CI),true)
 WERROR = 1
@@ -33,15 +42,16 @@ endif
 
 TREE_CC = $(CC)
 TREE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(WARNINGS_ARE_ERRORS) \
-	-pthread -MMD -MP -Isrc
-TREE_HARDENING = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
-TREE_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now
+	-pthread -MMD -MP -I$(SRC)/src
+TREE_HARDENING = $(or $(BUILDER_CPPFLAGS),-D_FORTIFY_SOURCE=2) \
+	$(or $(BUILDER_CFLAGS),-fstack-protector-strong) -fPIE
+TREE_LDFLAGS = $(BUILDER_LDFLAGS) -pie -Wl,-z,relro -Wl,-z,now
 TREE_LIBS = -lcrypto -lpthread
 
-TREE_SOURCES = $(wildcard src/tree/*.c)
-TREE_OBJS = $(TREE_SOURCES:src/tree/%.c=build/tree/%.o)
+TREE_SOURCES = $(sort $(wildcard $(SRC)/src/tree/*.c))
+TREE_OBJS = $(TREE_SOURCES:$(SRC)/src/tree/%.c=build/tree/%.o)
 
-build/tree/%.o: src/tree/%.c
+build/tree/%.o: $(SRC)/src/tree/%.c
 	@mkdir -p $(@D)
 	$(TREE_CC) $(TREE_CFLAGS) $(TREE_HARDENING) -c -o $@ $<
 
@@ -53,22 +63,22 @@ fsync-tree: $(TREE_OBJS)
 
 ASAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN = -fsanitize=thread -fno-omit-frame-pointer
-UNIT_SOURCES = $(wildcard test/unit/test_*.c)
+UNIT_SOURCES = $(wildcard $(SRC)/test/unit/test_*.c)
 
 # $(call variant,directory,flags)
 define variant
-build/$(1)/%.o: src/tree/%.c
+build/$(1)/%.o: $(SRC)/src/tree/%.c
 	@mkdir -p $$(@D)
 	$$(TREE_CC) $$(TREE_CFLAGS) $(2) -c -o $$@ $$<
 
-build/$(1)/test_%.o: test/unit/test_%.c
+build/$(1)/test_%.o: $(SRC)/test/unit/test_%.c
 	@mkdir -p $$(@D)
-	$$(TREE_CC) $$(TREE_CFLAGS) $(2) -Itest/unit -Isrc/tree -c -o $$@ $$<
+	$$(TREE_CC) $$(TREE_CFLAGS) $(2) -I$(SRC)/test/unit -I$(SRC)/src/tree -c -o $$@ $$<
 
-build/$(1)/fsync-tree: $$(TREE_SOURCES:src/tree/%.c=build/$(1)/%.o)
+build/$(1)/fsync-tree: $$(TREE_SOURCES:$(SRC)/src/tree/%.c=build/$(1)/%.o)
 	$$(TREE_CC) $(2) -o $$@ $$^ $$(TREE_LIBS)
 
-build/$(1)/tree.a: $$(filter-out build/$(1)/main.o,$$(TREE_SOURCES:src/tree/%.c=build/$(1)/%.o))
+build/$(1)/tree.a: $$(filter-out build/$(1)/main.o,$$(TREE_SOURCES:$(SRC)/src/tree/%.c=build/$(1)/%.o))
 	@rm -f $$@
 	$$(AR) rcs $$@ $$^
 
@@ -76,7 +86,7 @@ build/$(1)/test_%: build/$(1)/test_%.o build/$(1)/tree.a
 	$$(TREE_CC) $(2) -o $$@ $$^ $$(TREE_LIBS)
 
 .PRECIOUS: build/$(1)/test_%.o
-unit-programs-$(1): $$(UNIT_SOURCES:test/unit/%.c=build/$(1)/%)
+unit-programs-$(1): $$(UNIT_SOURCES:$(SRC)/test/unit/%.c=build/$(1)/%)
 endef
 
 $(eval $(call variant,unit,-O1))
@@ -85,13 +95,13 @@ $(eval $(call variant,tsan,-O1 $(TSAN)))
 
 .PHONY: unit-programs-unit unit-programs-asan unit-programs-tsan
 
-build/torture/storm: test/torture/storm.c
+build/torture/storm: $(SRC)/test/torture/storm.c
 	@mkdir -p $(@D)
 	$(TREE_CC) $(TREE_CFLAGS) -o $@ $<
 
-build/torture/oracle: test/torture/oracle.c build/unit/tree.a
+build/torture/oracle: $(SRC)/test/torture/oracle.c build/unit/tree.a
 	@mkdir -p $(@D)
-	$(TREE_CC) $(TREE_CFLAGS) -Isrc/tree -o $@ $^ $(TREE_LIBS)
+	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $^ $(TREE_LIBS)
 
 -include $(wildcard build/*/*.d)
 
@@ -101,7 +111,7 @@ build/torture/oracle: test/torture/oracle.c build/unit/tree.a
 # that it is not supported.
 # ---------------------------------------------------------------------
 
-OWN_TARGETS = setup check unit unit-asan unit-tsan regress tap torture fuzz bench try try-stop clean \
+OWN_TARGETS = setup check scripts unit unit-asan unit-tsan regress tap torture fuzz bench try try-stop clean matrix dist \
 	fsync-tree sanitized unit-programs-unit unit-programs-asan unit-programs-tsan
 
 ifneq ($(filter $(OWN_TARGETS) build/%,$(MAKECMDGOALS)),)
@@ -114,7 +124,7 @@ setup:
 check:
 	@MAKE='$(MAKE)' scripts/check.sh all
 
-unit unit-asan unit-tsan regress tap:
+scripts unit unit-asan unit-tsan regress tap:
 	@MAKE='$(MAKE)' scripts/check.sh $@
 
 # SEED, OPS, ROUNDS, PROCESSES: see test/torture/torture.pl
@@ -124,6 +134,13 @@ torture:
 
 fuzz:
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.sh
+
+matrix:
+	@scripts/matrix.sh $(MATRIX)
+
+# Of what is committed, as the version in META.json says.
+dist:
+	@scripts/dist.sh
 
 bench:
 	@MAKE='$(MAKE)' test/bench/bench.sh
@@ -138,6 +155,7 @@ sanitized: build/asan/fsync-tree build/tsan/fsync-tree
 
 clean:
 	rm -rf build fsync.so fsync-tree src/*.o src/*.d src/*.bc src/tree/*.o src/tree/*.d src/tree/*.bc \
+		fsync-*.tar.gz \
 		results output_iso regression.diffs regression.out tmp_check log
 
 # Asked for together with one of PGXS's targets: that one in a make of its own.
@@ -150,29 +168,39 @@ else
 # fsync.so
 # ---------------------------------------------------------------------
 
-PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+PG_CONFIG ?= $(shell $(SRC)/scripts/postgres.sh pg_config)
 
-ifeq ($(wildcard $(PGXS)),)
-$(error PostgreSQL's server headers are missing: run scripts/setup.sh (or apt-get install postgresql-server-dev-15), or name another server with PG_CONFIG=/path/to/pg_config)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+SERVER_HEADERS := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
+
+ifeq ($(and $(wildcard $(PGXS)),$(wildcard $(SERVER_HEADERS)/postgres.h)),)
+$(error $(shell $(SRC)/scripts/postgres.sh explain '$(PG_CONFIG)'))
 endif
 ifneq ($(shell echo '\#include <openssl/evp.h>' | $(CC) -E - >/dev/null 2>&1 && echo yes),yes)
 $(error a C compiler with OpenSSL's headers is missing: run scripts/setup.sh (or apt-get install gcc libc6-dev libssl-dev))
 endif
 
+# Objects that were made for another server, or with its headers of another
+# minor release, are made anew: they depend on a file that then has another name.
+STAMP := build/server-$(shell $(SRC)/scripts/postgres.sh stamp '$(PG_CONFIG)')
+ifeq ($(wildcard $(STAMP)),)
+$(shell mkdir -p build src/tree && rm -f build/server-* fsync.so && touch $(STAMP))
+endif
+
 EXTENSION = fsync
-DATA = $(wildcard fsync--*.sql)
+DATA = $(notdir $(wildcard $(SRC)/fsync--*.sql))
 
 MODULE_big = fsync
 PGFILEDESC = "fsync - a table that is equal to the files under a directory"
-SHARED_SOURCES = $(wildcard src/tree/protocol.c src/tree/messages.c src/tree/filter.c src/tree/glob.c \
-	src/tree/lag.c src/tree/patterns.c src/tree/presets.c)
-OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c) $(SHARED_SOURCES))
+SHARED_SOURCES = $(addprefix $(SRC)/src/tree/,protocol.c messages.c filter.c glob.c lag.c patterns.c \
+	presets.c)
+OBJS = $(patsubst $(SRC)/%.c,%.o,$(sort $(wildcard $(SRC)/src/*.c)) $(SHARED_SOURCES))
 
 # PostgreSQL's headers as system headers: -Wextra is for our own files.  Its
 # callbacks force signatures on us, hence no word about unused parameters.
-PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server)
+PG_CPPFLAGS = -isystem $(SERVER_HEADERS)
 PG_CFLAGS = -Wextra -Wno-unused-parameter $(WARNINGS_ARE_ERRORS) -MMD -MP
-SHLIB_LINK = -Wl,--version-script=src/fsync.map
+SHLIB_LINK = -Wl,--version-script=$(SRC)/src/fsync.map
 
 REGRESS = api errors privileges
 
@@ -183,15 +211,23 @@ endif
 
 include $(PGXS)
 
-fsync.so: src/fsync.map
+fsync.so: $(SRC)/src/fsync.map
+$(OBJS): $(STAMP)
 
 -include $(wildcard src/*.d src/tree/*.d)
 
 all: fsync-tree
 install: install-tree
+ifeq ($(DESTDIR),)
+installdirs: check-server
+endif
 uninstall: uninstall-tree
 
 .PHONY: install-tree uninstall-tree
+.PHONY: check-server
+check-server:
+	@$(SRC)/scripts/postgres.sh check '$(PG_CONFIG)'
+
 install-tree: fsync-tree installdirs
 	$(INSTALL_PROGRAM) fsync-tree '$(DESTDIR)$(pkglibdir)/fsync-tree'
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 #
-# check.sh [all|unit|unit-asan|unit-tsan|regress|tap|torture]
+# check.sh [all|scripts|unit|unit-asan|unit-tsan|regress|tap|torture]
 #		Builds and runs the tests, and counts them.
 #
 # Runs from any user: initdb and several tests (files that one may not read)
@@ -25,7 +25,7 @@ skipped=0
 failures=()
 summarized=
 
-scripts/setup.sh check
+setup check
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/fsync-check.XXXXXX")
 chmod 755 "$work"
@@ -165,6 +165,19 @@ run_unit_tsan()
 	unit tsan "${programs[@]}"
 }
 
+# What the scripts decide, without any server.
+run_scripts()
+{
+	local test name ok
+
+	for test in test/scripts/test_*.sh; do
+		name=scripts/$(basename "$test" .sh)
+		ok=yes
+		TMPDIR=$work/run "$test" >"$work/run/${name/\//-}.log" 2>&1 || ok=no
+		count_unit "$name" "$work/run/${name/\//-}.log" "$ok"
+	done
+}
+
 # The server's tests: a private PostgreSQL, and a copy of the tests.
 prepare_server()
 {
@@ -286,12 +299,14 @@ case "$what" in
 	torture)
 		TESTS=test/t/040_torture.pl run_tap
 		run_torture ;;
+	scripts) run_scripts ;;
 	unit) run_unit unit ;;
 	unit-asan) run_unit asan ;;
 	unit-tsan) run_unit_tsan ;;
 	regress) run_regress ;;
 	tap) run_tap ;;
 	all)
+		run_scripts
 		run_unit asan
 		run_unit_tsan
 		run_torture

@@ -1,14 +1,16 @@
 #!/bin/bash
 #
-# lib.sh: what check.sh and try.sh share.  Sourced by bash, from the checkout.
+# lib.sh: what check.sh, try.sh and bench.sh share.  Sourced by bash, from the
+# checkout.
 #
-# Both run a PostgreSQL of their own: a copy of the installed one in a private
+# All run a PostgreSQL of their own: a copy of the installed one in a private
 # directory, since PostgreSQL 15 looks for extensions only beside itself.  Its
 # programs find their files relative to themselves, so the copy works as long
 # as it keeps the layout.  Nothing in the system is changed, and what is
 # installed or running there is neither used nor disturbed.
 
-PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/15/bin/pg_config}
+. scripts/postgres.sh
+
 MAKE=${MAKE:-make}
 
 # A parent make's flags (a jobserver, above all) are not for ours; variables
@@ -24,6 +26,16 @@ die()
 {
 	echo "${0##*/}: $*" >&2
 	exit 1
+}
+
+# setup WHAT: installs what is missing (see setup.sh); from then on PG_CONFIG is
+# that of the PostgreSQL to copy.
+setup()
+{
+	scripts/setup.sh "$1"
+	PG_CONFIG=$(postgres_for_tests)
+	postgres_fits "${PG_CONFIG:-none}" || die "$(postgres_explain "$PG_CONFIG")"
+	export PG_CONFIG
 }
 
 # install_private DIR: builds, then copies PostgreSQL and installs fsync below

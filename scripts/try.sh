@@ -30,7 +30,7 @@ remove()
 	# First of all, for a try.sh that still uses it: see finish().
 	rm "$dir/.fsync-try"
 	[ "$(id -u)" -ne 0 ] || runner=(runuser -u "$owner" --)
-	"${runner[@]}" "$(echo "$dir"/pg/usr/lib/postgresql/*/bin/pg_ctl)" \
+	"${runner[@]}" "$(cat "$dir/.pg_bin" 2>/dev/null)/pg_ctl" \
 		-D "$dir/run/data" -m fast -w stop >/dev/null 2>&1 || :
 	rm -rf "$dir"
 }
@@ -57,7 +57,7 @@ case "${1:-start}" in
 	*) die "usage: $0 start|stop" ;;
 esac
 
-scripts/setup.sh build
+setup build
 
 # ---- for whom ----
 
@@ -119,6 +119,7 @@ trap 'exit 130' INT TERM HUP
 say "building"
 build all
 install_private "$work/pg"
+echo "$pg_bin" >"$work/.pg_bin"
 
 mkdir -m 700 "$work/run"
 as_user=()

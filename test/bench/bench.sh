@@ -31,7 +31,7 @@ L=${L:-0}
 [ "$L" != 1 ] || L=1000000
 trees=${BENCH_DIR:-$PWD/build/bench}
 
-scripts/setup.sh bench
+setup bench
 build all
 
 work=$(mktemp -d /tmp/fsync-bench.XXXXXX)
