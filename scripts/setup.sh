@@ -26,7 +26,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/postgres.sh
 
-packages=(gcc libc6-dev make libssl-dev)
+packages=(gcc libc6-dev make libseccomp-dev libssl-dev pkg-config)
 # What tests are skipped without: not every release has it for every server.
 optional=()
 postgres_wanted=yes
