@@ -103,6 +103,10 @@ build/torture/oracle: $(SRC)/test/torture/oracle.c build/unit/tree.a
 	@mkdir -p $(@D)
 	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $^ $(TREE_LIBS)
 
+build/torture/liar: $(SRC)/test/torture/liar.c build/unit/tree.a
+	@mkdir -p $(@D)
+	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $^ $(TREE_LIBS)
+
 -include $(wildcard build/*/*.d)
 
 # ---------------------------------------------------------------------
@@ -192,8 +196,8 @@ DATA = $(notdir $(wildcard $(SRC)/fsync--*.sql))
 
 MODULE_big = fsync
 PGFILEDESC = "fsync - a table that is equal to the files under a directory"
-SHARED_SOURCES = $(addprefix $(SRC)/src/tree/,protocol.c messages.c filter.c glob.c lag.c patterns.c \
-	presets.c)
+SHARED_SOURCES = $(addprefix $(SRC)/src/tree/,protocol.c messages.c checks.c talk.c filter.c glob.c lag.c \
+	patterns.c presets.c)
 OBJS = $(patsubst $(SRC)/%.c,%.o,$(sort $(wildcard $(SRC)/src/*.c)) $(SHARED_SOURCES))
 
 # PostgreSQL's headers as system headers: -Wextra is for our own files.  Its

@@ -328,14 +328,10 @@ write_problems(ApplyRun *run)
 
 	if (problems_clear(run->objects, run->repository_id, plan))
 		run->result->problems_changed = true;
-	for (int i = 0; i < plan->problems.n; i++)
-	{
-		const ProtoObservation *obs = &plan->problems.items[i]->obs;
-
-		problems_record(run->objects, run->repository_id, obs->path, obs->problem,
-						obs->message);
+	problems_record_all(run->objects, run->repository_id, plan->problems.items,
+						plan->problems.n);
+	if (plan->problems.n > 0)
 		run->result->problems_changed = true;
-	}
 }
 
 /*

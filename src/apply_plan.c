@@ -85,18 +85,6 @@ get_entry(PlanBuilder *builder, ProtoStr path)
 	return entry;
 }
 
-/* path is directory, or below it; the empty directory is the whole tree. */
-static bool
-is_at_or_below(ProtoStr path, ProtoStr directory)
-{
-	if (directory.len == 0)
-		return true;
-	if (path.len < directory.len ||
-		memcmp(path.data, directory.data, directory.len) != 0)
-		return false;
-	return path.len == directory.len || path.data[directory.len] == '/';
-}
-
 /* ---------------------------------------------------------------------
  * Reading
  * ---------------------------------------------------------------------
@@ -139,14 +127,11 @@ add_invalid_name(PlanBuilder *builder, const ProtoObservation *obs)
 			builder->n++;
 			return;
 		case PROTO_OP_MOVED:
-			if (valid_name(obs->old_path))
-			{
-				*to = *obs;
-				to->op = PROTO_OP_REMOVED;
-				to->path = obs->old_path;
-				builder->n++;
-				to = &builder->items[builder->n].obs;
-			}
+			*to = *obs;
+			to->op = PROTO_OP_REMOVED;
+			to->path = obs->old_path;
+			builder->n++;
+			to = &builder->items[builder->n].obs;
 			pg_fallthrough;
 		default:
 			*to = *obs;
@@ -184,8 +169,13 @@ read_items(PlanBuilder *builder, ProtoReader body)
 					(errcode(ERRCODE_BAD_MESSAGE),
 					 errmsg("invalid observation from fsync-tree")));
 		reserve_items(builder);
+
+
+		/* no row has such a path: a file of which none is known */
+		if (obs.op == PROTO_OP_MOVED && !valid_name(obs.old_path))
+			obs.op = PROTO_OP_ADDED;
 		if (obs.op == PROTO_OP_PROBLEM || obs.op == PROTO_OP_CLEAR ||
-			obs.op == PROTO_OP_CLEAR_UNDER || valid_name(obs.path))
+			valid_name(obs.path))
 			builder->items[builder->n++].obs = obs;
 		else
 			add_invalid_name(builder, &obs);
@@ -380,19 +370,9 @@ list_problems(PlanBuilder *builder, ApplyPlan *plan)
 	for (int i = 0; i < builder->n; i++)
 	{
 		ApplyItem  *item = &builder->items[i];
-		bool		stands;
 
-		if (item->obs.op != PROTO_OP_PROBLEM || item->superseded)
-			continue;
-		stands = get_entry(builder, item->obs.path)->last < i;
-		for (int j = 0; j < plan->clears_under.n && stands; j++)
-		{
-			ApplyItem  *clear = plan->clears_under.items[j];
-
-			if (clear > item && is_at_or_below(item->obs.path, clear->obs.path))
-				stands = false;
-		}
-		if (stands)
+		if (item->obs.op == PROTO_OP_PROBLEM && !item->superseded &&
+			get_entry(builder, item->obs.path)->last < i)
 			append_item(&plan->problems, item);
 	}
 }
@@ -441,9 +421,6 @@ list_items(PlanBuilder *builder, ApplyPlan *plan)
 				else
 					append_item(&plan->removals, item);
 				break;
-			case PROTO_OP_CLEAR_UNDER:
-				append_item(&plan->clears_under, item);
-				break;
 			default:
 				break;
 		}
@@ -468,7 +445,6 @@ apply_plan_create(ProtoReader body)
 	plan->late_removals.items = palloc(room);
 	plan->upserts.items = palloc(room);
 	plan->problems.items = palloc(room);
-	plan->clears_under.items = palloc(room);
 	list_items(&builder, plan);
 	list_moves(&builder, &plan->moves);
 	list_problems(&builder, plan);

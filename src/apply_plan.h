@@ -47,13 +47,12 @@ typedef struct ApplyPlan
 
 	ProtoStr   *clears;			/* paths whose problem is over */
 	int			n_clears;
-	ApplyList	clears_under;	/* and directories, with all below them */
-	ApplyList	problems;
+	ApplyList	problems;		/* each of another path */
 } ApplyPlan;
 
 /*
- * Parses the body of a PROTO_OBSERVATIONS.  All memory is of the current
- * context.  Throws ERRCODE_BAD_MESSAGE.
+ * Parses the body of a PROTO_OBSERVATIONS that talk_hear() let pass.  All memory
+ * is of the current context.  Throws ERRCODE_BAD_MESSAGE.
  */
 extern ApplyPlan *apply_plan_create(ProtoReader body);
 

@@ -28,33 +28,23 @@ static SessionPlan any_plan = {
 };
 
 static SessionPlan clear_plan = {
-	.sql = "DELETE FROM %1$s.fsync_problems WHERE repository_id = $1"
-	" AND sha256(path) IN (SELECT sha256(u) FROM unnest($2) u)"
-	" AND path = ANY ($2) AND problem NOT IN (" CORRUPT_PROBLEMS ")",
+	.sql = "DELETE FROM %1$s.fsync_problems p USING unnest($2) u (path)"
+	" WHERE p.repository_id = $1 AND sha256(p.path) = sha256(u.path)"
+	" AND p.path = u.path AND p.problem NOT IN (" CORRUPT_PROBLEMS ")",
 	.nargs = 2,
 	.argtypes = {UUIDOID, BYTEAARRAYOID},
-};
-
-/* Those that are reported anew are left, to keep their first_seen. */
-static SessionPlan clear_under_plan = {
-	.sql = "DELETE FROM %1$s.fsync_problems WHERE repository_id = $1"
-	" AND problem NOT IN (" CORRUPT_PROBLEMS ")"
-	" AND (octet_length($2) = 0 OR path = $2"
-	" OR substring(path, 1, octet_length($2) + 1) = $2 || '\\x2f'::bytea)"
-	" AND NOT EXISTS (SELECT FROM unnest($3) u WHERE u = path)",
-	.nargs = 3,
-	.argtypes = {UUIDOID, BYTEAOID, BYTEAARRAYOID},
 };
 
 static SessionPlan record_plan = {
 	.sql = "INSERT INTO %1$s.fsync_problems AS p"
 	" (repository_id, path, file_path, problem, message, first_seen, last_seen)"
-	" VALUES ($1, $2, $3, $4, $5, now(), now())"
+	" SELECT $1, u.path, u.file_path, u.problem, u.message, now(), now()"
+	" FROM unnest($2, $3, $4, $5) AS u (path, file_path, problem, message)"
 	" ON CONFLICT (repository_id, sha256(path)) DO UPDATE"
 	" SET problem = excluded.problem, message = excluded.message,"
 	" last_seen = excluded.last_seen, occurrences = p.occurrences + 1",
 	.nargs = 5,
-	.argtypes = {UUIDOID, BYTEAOID, TEXTOID, TEXTOID, TEXTOID},
+	.argtypes = {UUIDOID, BYTEAARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
 
 /* Of a problem that the database has with a row; NULL: it has gone. */
@@ -108,6 +98,7 @@ static Datum
 render(ProtoStr s)
 {
 	StringInfoData out;
+	Datum		result;
 	const unsigned char *p = (const unsigned char *) s.data;
 	const unsigned char *end = p + s.len;
 
@@ -130,15 +121,22 @@ render(ProtoStr s)
 	}
 	if (p < end)
 		appendStringInfoString(&out, "...");
-	return PointerGetDatum(cstring_to_text_with_len(out.data, out.len));
+	result = PointerGetDatum(cstring_to_text_with_len(out.data, out.len));
+	pfree(out.data);			/* there may be thousands */
+	return result;
 }
 
-static bool
-clear_paths(const ExtensionObjects *objects, Datum *values, const ApplyPlan *plan)
+bool
+problems_clear(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+			   const ApplyPlan *plan)
 {
+	Datum		values[2];
 	Datum	   *elements;
 
 	if (plan->n_clears == 0)
+		return false;
+	values[0] = UUIDPGetDatum(repository_id);
+	if (session_execute(objects, &any_plan, values, NULL, SPI_OK_SELECT) == 0)
 		return false;
 	elements = palloc(sizeof(Datum) * plan->n_clears);
 	for (int i = 0; i < plan->n_clears; i++)
@@ -147,61 +145,48 @@ clear_paths(const ExtensionObjects *objects, Datum *values, const ApplyPlan *pla
 	return session_execute(objects, &clear_plan, values, NULL, SPI_OK_DELETE) > 0;
 }
 
-static bool
-clear_directories(const ExtensionObjects *objects, Datum *values,
-				  const ApplyPlan *plan)
+void
+problems_record_all(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+					ApplyItem **items, int n)
 {
-	Datum	   *elements;
-	bool		changed = false;
+	Datum		values[5];
+	Datum	   *columns[4];
+	bool	   *no_message = palloc(sizeof(bool) * Max(n, 1));
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
 
-	if (plan->clears_under.n == 0)
-		return false;
-	elements = palloc(sizeof(Datum) * Max(plan->problems.n, 1));
-	for (int i = 0; i < plan->problems.n; i++)
-		elements[i] = bytes_to_bytea(plan->problems.items[i]->obs.path);
-	values[2] = bytea_array(elements, plan->problems.n);
-	for (int i = 0; i < plan->clears_under.n; i++)
+	if (n == 0)
+		return;
+	for (int c = 0; c < 4; c++)
+		columns[c] = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
 	{
-		values[1] = bytes_to_bytea(plan->clears_under.items[i]->obs.path);
-		if (session_execute(objects, &clear_under_plan, values, NULL,
-							SPI_OK_DELETE) > 0)
-			changed = true;
+		const ProtoObservation *obs = &items[i]->obs;
+
+		columns[0][i] = bytes_to_bytea(obs->path);
+		columns[1][i] = render(obs->path);
+		columns[2][i] = CStringGetTextDatum(proto_problem_name(obs->problem));
+		columns[3][i] = render(obs->message);
+		no_message[i] = obs->message.len == 0;
 	}
-	return changed;
-}
-
-bool
-problems_clear(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-			   const ApplyPlan *plan)
-{
-	Datum		values[3];
-	bool		changed;
-
-	if (plan->n_clears == 0 && plan->clears_under.n == 0)
-		return false;
 	values[0] = UUIDPGetDatum(repository_id);
-	if (session_execute(objects, &any_plan, values, NULL, SPI_OK_SELECT) == 0)
-		return false;
-	changed = clear_paths(objects, values, plan);
-	return clear_directories(objects, values, plan) || changed;
+	values[1] = bytea_array(columns[0], n);
+	for (int c = 1; c < 4; c++)
+		values[c + 1] = PointerGetDatum(construct_md_array(columns[c],
+														   c == 3 ? no_message : NULL, 1,
+														   dims, lbs, TEXTOID, -1, false,
+														   TYPALIGN_INT));
+	(void) session_execute(objects, &record_plan, values, NULL, SPI_OK_INSERT);
 }
 
 void
 problems_record(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 				ProtoStr path, uint8 problem, ProtoStr message)
 {
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	ApplyItem	item = {.obs = {.path = path,.problem = problem,.message = message}};
+	ApplyItem  *items[1] = {&item};
 
-	values[0] = UUIDPGetDatum(repository_id);
-	values[1] = bytes_to_bytea(path);
-	values[2] = render(path);
-	values[3] = CStringGetTextDatum(proto_problem_name(problem));
-	if (message.len > 0)
-		values[4] = render(message);
-	else
-		nulls[4] = 'n';
-	(void) session_execute(objects, &record_plan, values, nulls, SPI_OK_INSERT);
+	problems_record_all(objects, repository_id, items, 1);
 }
 
 void

@@ -28,6 +28,11 @@ extern void problems_record(const ExtensionObjects *objects,
 							const pg_uuid_t *repository_id, ProtoStr path,
 							uint8 problem, ProtoStr message);
 
+/* The same for the problems of these observations, each of another path. */
+extern void problems_record_all(const ExtensionObjects *objects,
+								const pg_uuid_t *repository_id, ApplyItem **items,
+								int n);
+
 /* Rows were purged: deletes the problems of those that could not be before. */
 extern void problems_clear_purged(const ExtensionObjects *objects,
 								  const pg_uuid_t *repository_id);

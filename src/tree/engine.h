@@ -412,7 +412,10 @@ extern bool report_forget_problem(Engine *engine, const char *path, size_t len);
 /* Closes the frame: a frame that must be whole begins and ends with this. */
 extern void report_end_frame(Engine *engine);
 
-/* The same, if the worker is idle or the frame is full. */
+/* Whether n moves of so many bytes fit into the open frame. */
+extern bool report_room_for_moves(const Engine *engine, size_t n, size_t bytes);
+
+/* Closes it, if the worker is idle or the frame is full. */
 extern void report_offer_frame(Engine *engine);
 
 /* Whether the worker is so far behind that no new work should be begun. */

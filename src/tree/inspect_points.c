@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INSPECT_PATHS_PAGE	1000
+/* Bytes of the paths in one request; there are as many as PROTO_MAX_PATHS. */
+#define INSPECT_PATHS_BYTES	(1024 * 1024)
 
 /*
  * From so many points on, rows are asked for by ranges of paths; so many in the
@@ -21,7 +22,7 @@
  */
 #define INSPECT_RANGE_POINTS	100
 #define INSPECT_RANGE_FIRST		1250
-#define INSPECT_RANGE_LAST		20000
+#define INSPECT_RANGE_LAST		PROTO_MAX_RANGE
 #define INSPECT_RANGE_WORTH		4
 
 /* The new point; NULL when out of memory. */
@@ -149,7 +150,8 @@ ask_paths(Engine *engine)
 
 	proto_buf_init(&paths);
 	engine->points_asked = engine->points_answered;
-	while (engine->points_asked < engine->n_points && n < INSPECT_PATHS_PAGE)
+	while (engine->points_asked < engine->n_points && n < PROTO_MAX_PATHS &&
+		   paths.len < INSPECT_PATHS_BYTES)
 	{
 		const Point *p = &engine->points[engine->points_asked++];
 

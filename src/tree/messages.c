@@ -456,7 +456,6 @@ proto_get_observation(ProtoReader *r, ProtoObservation *m)
 			m->message = proto_get_str(r);
 			break;
 		case PROTO_OP_CLEAR:
-		case PROTO_OP_CLEAR_UNDER:
 			m->path = get_path(r, 0, LONG_PATH_MAX);
 			break;
 		default:

@@ -28,6 +28,13 @@
 #define MOVES_WAIT_US		INT64_C(10000000)
 #define MOVES_LOOKS			8
 
+/* What a move takes in a frame besides its two paths, at most. */
+#define MOVES_BYTES			128
+
+/* A ring of moves is told at once if it is not longer. */
+#define MOVES_RING			(PROTO_MAX_MOVES / 2)
+#define MOVES_RING_BYTES	(768 * 1024)
+
 typedef struct Source
 {
 	int64_t		inode;
@@ -185,6 +192,8 @@ typedef struct Pair
 	Point	   *from;
 	Point	   *to;
 	ProtoBelief row;
+	bool		told;
+	bool		lost;			/* the row gives way to the one that comes */
 } Pair;
 
 /*
@@ -303,6 +312,106 @@ hold_pairs(Engine *engine, Pair *pairs, size_t n, bool waiting)
 	}
 }
 
+/* ---- the order of telling ---- */
+
+/* Of each point, 1 and the pair of which it is an end; 0: of none. */
+typedef struct Ends
+{
+	size_t	   *gives;
+	size_t	   *takes;
+} Ends;
+
+/* The pair that ends where this one begins, or n. */
+static size_t
+pair_before(const Engine *engine, const Ends *ends, const Pair *pair, size_t n)
+{
+	size_t		before = ends->takes[pair->from - engine->points];
+
+	return before > 0 ? before - 1 : n;
+}
+
+static size_t
+move_bytes(const Pair *pair)
+{
+	return pair->from->len + pair->to->len + MOVES_BYTES;
+}
+
+/* This one, whose place is free, then the one that comes to where it was ... */
+static void
+tell_chain(Engine *engine, const Ends *ends, Pair *pairs, size_t n, size_t last)
+{
+	for (size_t i = last; i < n && !pairs[i].told && !pairs[i].lost;
+		 i = pair_before(engine, ends, &pairs[i], n))
+	{
+		if (!report_room_for_moves(engine, 1, move_bytes(&pairs[i])))
+			report_end_frame(engine);
+		engine->cause_us = pairs[i].to->since_us;
+		report_pair(engine, &pairs[i]);
+		pairs[i].told = true;
+	}
+}
+
+/*
+ * No place of a ring is free.  It goes into one frame; if it is too long for
+ * that, one row gives way, and its file gets another one.
+ */
+static void
+tell_ring(Engine *engine, const Ends *ends, Pair *pairs, size_t n, size_t first)
+{
+	size_t		length = 0;
+	size_t		bytes = 0;
+	size_t		i = first;
+
+	do
+	{
+		length++;
+		bytes += move_bytes(&pairs[i]);
+		i = pair_before(engine, ends, &pairs[i], n);
+	} while (i != first);
+	if (length > MOVES_RING || bytes > MOVES_RING_BYTES)
+	{
+		pairs[first].lost = true;
+		first = pair_before(engine, ends, &pairs[first], n);
+	}
+	else if (!report_room_for_moves(engine, length, bytes))
+		report_end_frame(engine);
+	tell_chain(engine, ends, pairs, n, first);
+}
+
+/*
+ * Moves of one frame happen together, and the worker takes frames of a limited
+ * size.  So a row goes only where none is, or none any more, and what cannot be
+ * brought into such an order stays together.  Returns false when out of memory.
+ */
+static bool
+tell_pairs(Engine *engine, Pair *pairs, size_t n)
+{
+	Ends		ends;
+	bool		good;
+
+	ends.gives = calloc(engine->n_points, sizeof(size_t));
+	ends.takes = calloc(engine->n_points, sizeof(size_t));
+	good = ends.gives != NULL && ends.takes != NULL;
+	for (size_t i = 0; good && i < n; i++)
+	{
+		ends.gives[pairs[i].from - engine->points] = i + 1;
+		ends.takes[pairs[i].to - engine->points] = i + 1;
+	}
+	for (size_t i = 0; good && i < n; i++)
+	{
+		if (ends.gives[pairs[i].to - engine->points] == 0)
+			tell_chain(engine, &ends, pairs, n, i);
+	}
+	for (size_t i = 0; good && i < n; i++)
+	{
+		if (!pairs[i].told && !pairs[i].lost)
+			tell_ring(engine, &ends, pairs, n, i);
+	}
+	free(ends.gives);
+	free(ends.takes);
+	return good;
+}
+
 /* Finds the renames among the points, and reports them. */
 static void
 match(Engine *engine, bool waiting)
@@ -336,23 +445,23 @@ match(Engine *engine, bool waiting)
 			pairs[kept++] = pairs[i];
 	}
 
-	/* All moves in one frame: they may overlap. */
+	/* Nothing else in their frames: they may overlap. */
 	if (kept > 0)
-		report_end_frame(engine);
-	for (size_t i = 0; i < kept; i++)
 	{
-		engine->cause_us = pairs[i].to->since_us;
-		report_pair(engine, &pairs[i]);
-	}
-	engine->cause_us = 0;
-	if (kept > 0)
 		report_end_frame(engine);
+		if (!tell_pairs(engine, pairs, kept))
+			engine->out.failed = true;	/* ids would be lost: begin anew */
+		engine->cause_us = 0;
+		report_end_frame(engine);
+	}
 
 	/* What gave its row away may have got another. */
 	for (size_t i = 0; i < kept; i++)
 	{
 		Point	   *to = pairs[i].to;
 
+		if (pairs[i].lost)
+			continue;
 		to->has_belief = true;
 		to->moved_away = false;
 		to->belief = pairs[i].row;

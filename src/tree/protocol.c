@@ -324,7 +324,7 @@ proto_next(ProtoBuf *buf, uint8_t *type, ProtoReader *body)
 	memcpy(&len, frame, sizeof(len));
 
 	/* Refused before its bytes have come, so that nobody waits for them. */
-	if (len < 1 || len > PROTO_MAX_FRAME)
+	if (len < 1 || len > (buf->max_frame > 0 ? buf->max_frame : PROTO_MAX_FRAME))
 	{
 		buf->failed = true;
 		return -1;

@@ -36,6 +36,22 @@
 
 #define PROTO_VERSION		4
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
+
+/* The longest frame of fsync-tree: what it says may be false, and is kept
+ * whole in the worker's memory. */
+#define PROTO_MAX_TREE_FRAME	(2 * 1024 * 1024)
+
+/*
+ * The most observations of one message: so many times batch_size, where they
+ * are all of a scan, and of moves, which may have to go together, so many.
+ */
+#define PROTO_SCAN_BATCHES	5
+#define PROTO_MAX_MOVES		10000
+
+/* The most rows that a belief request asks for, by range and by path. */
+#define PROTO_MAX_RANGE		20000
+#define PROTO_MAX_PATHS		1000
+
 #define PROTO_HASH_LEN		32
 
 /* The longest file_path, in bytes: a btree row ends at 2,704. */
@@ -234,8 +250,6 @@ typedef enum ProtoOp
 
 	PROTO_OP_PROBLEM = 'P',		/* problem, message, path, stat unused */
 	PROTO_OP_CLEAR = 'C',		/* the problem of path is gone */
-	PROTO_OP_CLEAR_UNDER = 'D', /* all problems of path and below it are gone;
-								 * an empty path: of the whole tree */
 } ProtoOp;
 
 /* Words of fsync_problems.problem; see proto_problem_name(). */
@@ -416,6 +430,7 @@ typedef struct ProtoBuf
 	size_t		frame;			/* where the open frame begins */
 	bool		open;			/* there is one: it is not sent yet */
 	bool		failed;
+	uint32_t	max_frame;		/* of a frame that is read; 0: PROTO_MAX_FRAME */
 } ProtoBuf;
 
 typedef struct ProtoReader

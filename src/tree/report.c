@@ -12,6 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "checks.h"
 #include "engine.h"
 
 #include <stdarg.h>
@@ -22,10 +23,11 @@
 #define REPORT_CONGESTED	(4 * 1024 * 1024)
 #define REPORT_MAX_UNACKNOWLEDGED	4
 
-/* Times batch_size that a frame of a scan alone may hold. */
-#define REPORT_SCAN_BATCHES	5
-
-/* A frame is closed at this size whatever its count. */
+/*
+ * A frame is closed at this size whatever its count.  What may still go into
+ * one that is nearly full, an observation or moves that go together, is
+ * smaller than what the worker takes beyond it.
+ */
 #define REPORT_FRAME_BYTES	(1024 * 1024)
 
 void
@@ -75,7 +77,7 @@ frame_is_full(const Engine *engine)
 	uint64_t	max = engine->config.batch_size;
 
 	if (of_scan_alone(engine) && !engine->full.winding_up)
-		max *= REPORT_SCAN_BATCHES;
+		max *= PROTO_SCAN_BATCHES;
 	return engine->frame_count >= max ||
 		proto_offset(&engine->out) > REPORT_FRAME_BYTES;
 }
@@ -87,7 +89,7 @@ report_congested(const Engine *engine)
 		proto_buf_pending(&engine->out) > REPORT_CONGESTED;
 }
 
-/* Moves of one inspection must stay in one frame: see PROTO_OP_MOVED. */
+/* Moves may have to stay in one frame, which moves.c knows. */
 static void
 put(Engine *engine, const ProtoObservation *o)
 {
@@ -132,6 +134,14 @@ put_file(Engine *engine, ProtoObservation *o, const ProtoStat *stat, const uint8
 		o->hashed_us = hashed_us;
 	}
 	put(engine, o);
+}
+
+bool
+report_room_for_moves(const Engine *engine, size_t n, size_t bytes)
+{
+	return !engine->frame_open ||
+		(engine->frame_count + n <= PROTO_MAX_MOVES &&
+		 proto_offset(&engine->out) + bytes <= REPORT_FRAME_BYTES);
 }
 
 bool
@@ -241,6 +251,8 @@ report_state(Engine *engine, uint8_t state, const char *reason, const char *hint
 	report_end_frame(engine);
 	proto_buf_init(&mounts);
 	mounts_encode(&engine->root.accepted, &mounts);
+	if (mounts.len > CHECK_MOUNTS_MAX)
+		mounts.len = 0;			/* thousands: told as none, they are asked about again */
 	m.reason = str(engine->reason);
 	m.hint = str(engine->hint);
 	m.directories = watched.watched;

@@ -11,9 +11,11 @@
  */
 #include "standalone.h"
 
+#include "clock.h"
 #include "engine.h"
 #include "grow.h"
 #include "path_order.h"
+#include "talk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +45,7 @@ typedef struct Watcher
 	int			socket;
 	ProtoBuf	in;
 	ProtoBuf	out;
+	Talk		talk;
 	ProtoConfig config;
 	Row		   *rows;			/* in path order */
 	size_t		n_rows;
@@ -468,6 +471,17 @@ read_commands(Watcher *w)
 		line[len++] = c;
 }
 
+/* As the worker, which ends an fsync-tree that says what it may not. */
+static bool
+is_allowed(Watcher *w, uint8_t type, ProtoReader body)
+{
+	const char *why = talk_hear(&w->talk, type, body, monotonic_us());
+
+	if (why != NULL)
+		fprintf(stderr, "fsync-tree: said %s\n", why);
+	return why == NULL;
+}
+
 static int
 watch(Watcher *w, const char *directory)
 {
@@ -504,7 +518,7 @@ watch(Watcher *w, const char *directory)
 			if (n == 0)
 				return 1;
 			while ((more = proto_next(&w->in, &type, &body)) == 1)
-				if (!on_frame(w, type, body))
+				if (!is_allowed(w, type, body) || !on_frame(w, type, body))
 					return 1;
 			if (more < 0)
 				return 1;
@@ -512,8 +526,10 @@ watch(Watcher *w, const char *directory)
 		}
 		if (fds[1].revents)
 			read_commands(w);
+		talk_note(&w->talk, &w->out);
 		if (proto_send(w->socket, &w->out) < 0 && errno != EAGAIN)
 			return 1;
+		talk_noted(&w->talk, &w->out);
 	}
 	return 0;
 }
@@ -552,7 +568,10 @@ standalone_watch(const char *directory, int debounce_ms)
 	w.socket = sockets[0];
 	proto_buf_init(&w.in);
 	proto_buf_init(&w.out);
+	w.in.max_frame = PROTO_MAX_TREE_FRAME;
+	talk_init(&w.talk, monotonic_us());
 	status = watch(&w, real);
+	talk_free(&w.talk);
 	close(w.socket);
 	for (size_t i = 0; i < w.n_rows; i++)
 		free(w.rows[i].path);

@@ -189,10 +189,10 @@ random_request(Message *m)
 static void
 random_observation(Message *m)
 {
-	static const char ops[] = "AUTMRPCD";
+	static const char ops[] = "AUTMRPC";
 	ProtoObservation *o = &m->observation;
 
-	o->op = (uint8_t) ops[unit_below(8)];
+	o->op = (uint8_t) ops[unit_below(sizeof(ops) - 1)];
 	o->scan_id = random_i64();
 	o->path = random_str(1, 300, false);
 	o->old_path.data = o->message.data = "";
@@ -809,6 +809,37 @@ test_socket(void)
 	proto_buf_free(&in);
 }
 
+/* A receiver may take less than the other end could send. */
+static void
+test_max_frame(void)
+{
+	ProtoBuf	buf;
+	ProtoReader body;
+	uint8_t		type;
+	static const char text[100];
+
+	proto_buf_init(&buf);
+	buf.max_frame = 64;
+	proto_begin(&buf, PROTO_LOG);
+	proto_put_bytes(&buf, text, 63);
+	proto_end(&buf);
+	CHECK_EQ_INT(proto_next(&buf, &type, &body), 1, "a frame as long as it may be");
+	proto_begin(&buf, PROTO_LOG);
+	proto_put_bytes(&buf, text, 64);
+	proto_end(&buf);
+	CHECK_EQ_INT(proto_next(&buf, &type, &body), -1, "one that is longer");
+	proto_buf_free(&buf);
+	proto_buf_init(&buf);
+	proto_put_u32(&buf, PROTO_MAX_FRAME + 1);
+	CHECK_EQ_INT(proto_next(&buf, &type, &body), -1, "longer than any may be");
+	proto_buf_free(&buf);
+	proto_buf_init(&buf);
+	buf.max_frame = PROTO_MAX_TREE_FRAME;
+	proto_put_u32(&buf, PROTO_MAX_TREE_FRAME + 1);
+	CHECK_EQ_INT(proto_next(&buf, &type, &body), -1, "is refused before it has come");
+	proto_buf_free(&buf);
+}
+
 int
 main(void)
 {
@@ -818,6 +849,7 @@ main(void)
 	test_beliefs_frame();
 	test_bad_streams();
 	test_socket();
+	test_max_frame();
 	for (uint8_t i = PROTO_PROBLEM_PERMISSION; i <= PROTO_PROBLEM_REJECTED; i++)
 		CHECK(strcmp(proto_problem_name(i), proto_problem_name(0)) != 0, "problem %d has a name", i);
 	return unit_done();
