@@ -34,9 +34,6 @@
 /* A page that has grown this large is ended early. */
 #define PAGE_BYTES		(4 * 1024 * 1024 - 64 * 1024)
 
-/* The most rows of one page, whatever was asked for. */
-#define PAGE_ROWS		100000
-
 #define BELIEF_COLUMNS \
 	"id, file_path, file_size, inode, mtime_ns, ctime_ns, btime_ns," \
 	" last_scanned, content_hash FROM %1$s.file_records WHERE repository_id = $1" \
@@ -163,7 +160,10 @@ page_receive(TupleTableSlot *slot, DestReceiver *self)
 	belief.id = DatumGetInt64(column(slot, c->id));
 	belief.path.data = VARDATA_ANY(path);
 	belief.path.len = VARSIZE_ANY_EXHDR(path);
-	belief.size = DatumGetInt64(column(slot, c->size));
+
+
+	/* A row that was written by hand: no file has this size, so it is mended. */
+	belief.size = Max(DatumGetInt64(column(slot, c->size)), 0);
 	belief.inode = DatumGetInt64(column(slot, c->inode));
 	belief.mtime_ns = DatumGetInt64(column(slot, c->mtime_ns));
 	belief.ctime_ns = DatumGetInt64(column(slot, c->ctime_ns));
@@ -268,7 +268,7 @@ read_page(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 {
 	SessionPlan *plan;
 	Datum		values[4];
-	uint32		limit = Min(Max(request->limit, 1), PAGE_ROWS);
+	uint32		limit = request->limit;
 
 	page->columns = statement_columns;
 	values[0] = UUIDPGetDatum(repository_id);

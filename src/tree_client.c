@@ -58,7 +58,9 @@ tree_client_init(TreeClient *tree)
 	tree->fd = -1;
 	proto_buf_init(&tree->in);
 	proto_buf_init(&tree->out);
+	memset(&tree->talk, 0, sizeof(tree->talk));
 	tree->last_byte = 0;
+	tree->last_taken = 0;
 }
 
 const char *
@@ -158,9 +160,25 @@ tree_client_start(TreeClient *tree)
 	}
 	proto_buf_free(&tree->in);
 	proto_buf_free(&tree->out);
+	tree->in.max_frame = PROTO_MAX_TREE_FRAME;
 	tree->fd = ends[0];
-	tree->last_byte = clock_ms();
+	tree->last_byte = tree->last_taken = clock_ms();
+	talk_free(&tree->talk);
+	talk_init(&tree->talk, tree->last_byte * 1000);
 	return true;
+}
+
+int
+tree_client_next(TreeClient *tree, uint8 *type, ProtoReader *body, const char **why)
+{
+	int			next = proto_next(&tree->in, type, body);
+
+	*why = NULL;
+	if (next < 0)
+		*why = "what is no message, or is too long";
+	else if (next > 0)
+		*why = talk_hear(&tree->talk, *type, *body, clock_ms() * 1000);
+	return *why != NULL ? -1 : next;
 }
 
 bool
@@ -179,8 +197,26 @@ tree_client_receive(TreeClient *tree)
 bool
 tree_client_send(TreeClient *tree)
 {
-	return proto_send(tree->fd, &tree->out) >= 0 ||
+	size_t		waiting;
+	bool		taken;
+
+	talk_note(&tree->talk, &tree->out);
+	waiting = proto_buf_pending(&tree->out);
+	taken = proto_send(tree->fd, &tree->out) >= 0 ||
 		errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+	if (proto_buf_pending(&tree->out) < waiting)
+		tree->last_taken = clock_ms();
+	talk_noted(&tree->talk, &tree->out);
+	if (!taken && !tree->out.failed)
+		tree_client_forget_unsent(tree);
+	return taken;
+}
+
+void
+tree_client_forget_unsent(TreeClient *tree)
+{
+	proto_buf_free(&tree->out);
+	talk_noted(&tree->talk, &tree->out);
 }
 
 bool
@@ -202,6 +238,7 @@ tree_client_close(TreeClient *tree)
 	tree->fd = -1;
 	proto_buf_free(&tree->in);
 	proto_buf_free(&tree->out);
+	talk_free(&tree->talk);
 }
 
 bool

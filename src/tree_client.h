@@ -14,7 +14,7 @@
 
 #include "fsync.h"
 
-#include "tree/protocol.h"
+#include "tree/talk.h"
 
 typedef struct TreeClient
 {
@@ -22,7 +22,9 @@ typedef struct TreeClient
 	int			fd;				/* -1: closed */
 	ProtoBuf	in;
 	ProtoBuf	out;
+	Talk		talk;			/* what was said, and what may be */
 	int64		last_byte;		/* received, or the start */
+	int64		last_taken;		/* byte that it took, or the start */
 } TreeClient;
 
 extern int64 clock_ms(void);
@@ -41,9 +43,19 @@ extern bool tree_client_start(TreeClient *tree);
  */
 extern bool tree_client_receive(TreeClient *tree);
 
+/*
+ * Takes the next whole frame out of what was received.  1, 0: there is none; or
+ * -1, with why it is none that may be said, as a part of a sentence.
+ */
+extern int	tree_client_next(TreeClient *tree, uint8 *type, ProtoReader *body,
+							 const char **why);
+
 /* Sends what it can; false when the other end is gone (read on: its last
- * words may wait). */
+ * words may wait), and then forgets what it would not take. */
 extern bool tree_client_send(TreeClient *tree);
+
+/* Forgets what was not sent: nobody is there to read it. */
+extern void tree_client_forget_unsent(TreeClient *tree);
 
 /* Whether bytes wait that were not read yet: then silence is our own. */
 extern bool tree_client_readable(const TreeClient *tree);

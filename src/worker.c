@@ -318,6 +318,26 @@ worker_scans(void)
 	return scans;
 }
 
+/* Requests that were not handed out yet may be for any of the others. */
+bool
+worker_others_wait(const WorkerRepository *repository)
+{
+	ListCell   *lc;
+
+	if (requests != NIL)
+		return true;
+	foreach(lc, worker_repositories)
+	{
+		const WorkerRepository *other = lfirst(lc);
+
+		if (other != repository &&
+			(other->flushes != NIL || other->queued.waiters != NIL ||
+			 other->run.waiters != NIL || other->verifications != NIL))
+			return true;
+	}
+	return false;
+}
+
 /* A scan has begun or ended: the others' share of the limit is another. */
 static void
 share_limit(void)
@@ -387,7 +407,7 @@ wanted_events(const WorkerRepository *repository)
 
 	if (!process_can_talk(repository))
 		return 0;
-	if (!repository->stalled)
+	if (messages_may_receive(repository))
 		events |= WL_SOCKET_READABLE;
 	if (proto_buf_pending(&repository->tree.out) > 0)
 		events |= WL_SOCKET_WRITEABLE;
@@ -486,8 +506,7 @@ advance(WorkerRepository *repository, int64 *deadline)
 {
 	int64		now = clock_ms();
 
-	if (repository->stalled && now >= repository->retry_at)
-		messages_resume(repository);
+	messages_advance(repository, now, deadline);
 	process_advance(repository, now, deadline);
 	runs_advance(repository, now, deadline);
 	verify_advance(repository, now, deadline);

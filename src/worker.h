@@ -7,7 +7,7 @@
  *
  *		worker.c			process, loop, list of repositories, requests
  *		worker_process.c	life of a repository's fsync-tree: start, watchdog, end
- *		worker_messages.c	what fsync-tree says
+ *		worker_messages.c	what fsync-tree says, and how much of it in a turn
  *		worker_runs.c		scans, bursts of real-time changes, barriers
  *		worker_verify.c		verifications
  *		worker_state.c		state: derived, stored, published, logged
@@ -49,6 +49,17 @@ typedef struct Condition
 	char		reason[STATUS_TEXT_LEN];
 	char		hint[STATUS_TEXT_LEN];
 } Condition;
+
+/*
+ * How many lines of one kind the log still takes: some at once, and then one in
+ * a while.
+ */
+typedef struct LogAllowance
+{
+	int			left;
+	int64		renewed_at;
+	int64		left_out;		/* lines since the last one that was written */
+} LogAllowance;
 
 /* The process of a repository. */
 typedef enum ProcessPhase
@@ -174,6 +185,11 @@ typedef struct WorkerRepository
 	int64		pending;
 	TimestampTz last_event;
 	ProtoStatistics statistics; /* of this process, as last heard */
+	LogAllowance log_said;		/* of what it wants to have logged */
+
+	/* its share of the turns (worker_messages.c) */
+	bool		frames_left;	/* in tree.in: more than a turn had time for */
+	int64		rest_until;		/* while somebody waits for another one */
 
 	/* the database could not take something (worker.c) */
 	bool		stalled;		/* until retry_at; nothing is read */
@@ -212,6 +228,7 @@ typedef struct WorkerRepository
 	int64		store_at;		/* not before: the last attempt failed */
 	int			store_backoff_ms;
 	int			logged_source;	/* of the condition in the log; 0: none */
+	LogAllowance log_condition;
 
 	/* the loop (worker.c) */
 	int			event_position; /* in the wait event set; -1: not in it */
@@ -240,6 +257,9 @@ extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work,
 
 /* Repositories that are being scanned. */
 extern int	worker_scans(void);
+
+/* Whether a session waits for another repository than this one. */
+extern bool worker_others_wait(const WorkerRepository *repository);
 
 /* Sockets are waited for that were not, or no longer. */
 extern void worker_renew_wait_set(void);
@@ -276,8 +296,15 @@ extern void process_ping(WorkerRepository *repository);
 extern bool process_can_talk(const WorkerRepository *repository);
 
 /* worker_messages.c */
+/* The socket is readable, and is asked whether it is only where it may be read. */
 extern void messages_receive(WorkerRepository *repository);
-extern void messages_resume(WorkerRepository *repository);
+extern bool messages_may_receive(const WorkerRepository *repository);
+
+/* It does not take the answers that it asked for. */
+extern bool messages_are_blocked(const WorkerRepository *repository);
+
+/* What the last turn left: a frame that the database did not take, and others. */
+extern void messages_advance(WorkerRepository *repository, int64 now, int64 *deadline);
 
 /* worker_runs.c */
 extern void runs_advance(WorkerRepository *repository, int64 now, int64 *deadline);
@@ -312,7 +339,17 @@ extern bool verify_pause(WorkerRepository *repository);
 extern void verify_dismiss(WorkerRepository *repository);
 
 /* worker_state.c */
-/* Copies a message from outside, made valid text of the database. */
+/*
+ * Whether a line may go to the log now; *left_out: how many did not since the
+ * last one.
+ */
+extern bool worker_may_log(LogAllowance *allowance, int64 *left_out);
+
+/*
+ * Copies a message from outside as a line of text that is valid in the
+ * database's encoding: other bytes, and control characters, become \ and three
+ * octal digits.
+ */
 extern void worker_copy_text(char *to, size_t size, ProtoStr from);
 extern void worker_set_condition(Condition *condition, const char *reason, const char *hint);
 extern bool state_is_published(const WorkerRepository *repository);

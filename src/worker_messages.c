@@ -8,6 +8,13 @@
  * is read from that socket until it is done: fsync-tree feels it as a full
  * socket, other repositories not at all.
  *
+ * fsync-tree reads what strangers wrote, so it may say anything.  What it may
+ * not say (tree/talk.h) ends it before anything of that frame is used, and it
+ * has no more than its share of the worker: of its memory, as nothing is read
+ * while it does not take its answers, and of its time, as a turn does what fits
+ * into some milliseconds.  A single frame can take longer; who sent it then
+ * rests as long, while a session waits for another repository.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -18,11 +25,18 @@
 #include "beliefs.h"
 #include "worker.h"
 
+/* Answers that wait to be sent from which on no frame is taken. */
+#define UNSENT_MAX		(8 * 1024 * 1024)
+
+/* What a repository has of a turn, and how long it rests at most. */
+#define SHARE_MS		20
+#define REST_MAX_MS		500
+
 typedef enum FrameResult
 {
 	FRAME_DONE,
 	FRAME_STALLED,				/* to be done again later */
-	FRAME_BAD,					/* it does not parse */
+	FRAME_BAD,					/* what talk_hear() should have found */
 } FrameResult;
 
 /* ---------------------------------------------------------------------
@@ -156,6 +170,14 @@ copy_bytes(StringInfo to, ProtoStr from)
 	appendBinaryStringInfo(to, from.data, from.len);
 }
 
+static ProtoStr
+accepted_mounts(const Talk *talk)
+{
+	ProtoStr	mounts = {talk->mounts.data, talk->mounts.len};
+
+	return mounts;
+}
+
 static FrameResult
 take_state(WorkerRepository *repository, ProtoReader body)
 {
@@ -173,7 +195,7 @@ take_state(WorkerRepository *repository, ProtoReader body)
 	repository->polled = state.polled;
 	repository->directories = state.directories;
 	copy_bytes(&repository->identity, state.identity);
-	copy_bytes(&repository->mounts, state.mounts);
+	copy_bytes(&repository->mounts, accepted_mounts(&repository->tree.talk));
 
 	if (state.state != PROTO_STATE_STARTING)
 	{
@@ -196,8 +218,9 @@ take_progress(WorkerRepository *repository, ProtoReader body)
 	repository->pending = progress.pending;
 	repository->directories = progress.directories;
 	if (progress.last_event_us != 0)
-		repository->last_event = progress.last_event_us -
-			(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+		repository->last_event = Min(progress.last_event_us -
+									 (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+									 USECS_PER_DAY, GetCurrentTimestamp());
 	if (repository->run.phase == RUN_RUNNING &&
 		progress.scan_id == repository->run.operation_id)
 	{
@@ -235,12 +258,18 @@ take_log(WorkerRepository *repository, ProtoReader body)
 	uint8		level = proto_get_u8(&body);
 	ProtoStr	message = proto_get_str(&body);
 	char		text[1024];
+	int64		left_out;
 
 	if (body.failed)
 		return FRAME_BAD;
+	if (!worker_may_log(&repository->log_said, &left_out))
+		return FRAME_DONE;
 	worker_copy_text(text, sizeof(text), message);
 	ereport(level == 'W' ? WARNING : level == 'L' ? LOG : DEBUG1,
-			(errmsg("repository \"%s\": %s", repository->row->root, text)));
+			(errmsg("repository \"%s\": %s", repository->row->root, text),
+			 left_out > 0 ?
+			 errdetail("Messages of its fsync-tree that were left out before: " INT64_FORMAT ".",
+					   left_out) : 0));
 	return FRAME_DONE;
 }
 
@@ -331,49 +360,100 @@ take_frame(WorkerRepository *repository, uint8 type, ProtoReader body)
 	}
 }
 
-/* Does the kept frame and the whole frames in the buffer, up to a stall. */
+/* ---------------------------------------------------------------------
+ * A repository's share
+ * ---------------------------------------------------------------------
+ */
+
+static void
+refuse(WorkerRepository *repository, const char *why)
+{
+	char		reason[STATUS_TEXT_LEN];
+
+	snprintf(reason, sizeof(reason), "fsync-tree said what it cannot have meant: %s", why);
+	process_fail(repository, reason,
+				 "It is started again. Should this come back, check the installation.");
+}
+
+bool
+messages_are_blocked(const WorkerRepository *repository)
+{
+	return proto_buf_pending(&repository->tree.out) > UNSENT_MAX;
+}
+
+static bool
+is_resting(const WorkerRepository *repository)
+{
+	return repository->rest_until > clock_ms() && worker_others_wait(repository);
+}
+
+bool
+messages_may_receive(const WorkerRepository *repository)
+{
+	return process_can_talk(repository) && !repository->stalled &&
+		!messages_are_blocked(repository) && !is_resting(repository);
+}
+
+/*
+ * Does the kept frame and the whole frames in the buffer, up to a stall or the
+ * end of the share.
+ */
 static void
 take_frames(WorkerRepository *repository)
 {
+	int64		begin = clock_ms();
+	int64		now = begin;
+
+	repository->frames_left = false;
 	while (repository->process == PROCESS_RUNNING && !repository->stalled)
 	{
 		FrameResult result;
 
+		if (repository->at_end)
+			tree_client_forget_unsent(&repository->tree);
+		if (messages_are_blocked(repository) || now - begin >= SHARE_MS)
+		{
+			repository->frames_left = true;
+			break;
+		}
 		if (!repository->has_frame)
 		{
-			int			next = proto_next(&repository->tree.in, &repository->frame_type,
-										  &repository->frame_body);
+			const char *why;
+			int			next = tree_client_next(&repository->tree, &repository->frame_type,
+												&repository->frame_body, &why);
 
 			if (next == 0)
 				break;
-			result = FRAME_BAD;
-			repository->has_frame = next > 0;
+			if (next < 0)
+			{
+				refuse(repository, why);
+				return;
+			}
+			repository->has_frame = true;
 		}
-		if (repository->has_frame)
-			result = take_frame(repository, repository->frame_type, repository->frame_body);
+		result = take_frame(repository, repository->frame_type, repository->frame_body);
 		if (result == FRAME_BAD)
 		{
-			char		reason[STATUS_TEXT_LEN];
-
-			snprintf(reason, sizeof(reason), repository->has_frame ?
-					 "fsync-tree sent a message of type 0x%02x that cannot be understood" :
-					 "fsync-tree sent what is no message", repository->frame_type);
-			process_fail(repository, reason, NULL);
+			refuse(repository, "a message that cannot be understood");
 			return;
 		}
 		if (result == FRAME_DONE)
 			repository->has_frame = false;
 		CHECK_FOR_INTERRUPTS();
+		now = clock_ms();
 	}
-	if (repository->process == PROCESS_RUNNING && !repository->stalled && repository->at_end)
+	if (now - begin > SHARE_MS)
+		repository->rest_until = now + Min(now - begin, REST_MAX_MS);
+	if (repository->process == PROCESS_RUNNING && !repository->stalled &&
+		!repository->frames_left && repository->at_end)
 		process_ended(repository);
 }
 
-/* The socket is readable. */
 void
 messages_receive(WorkerRepository *repository)
 {
-	if (!process_can_talk(repository) || repository->stalled)
+	/* What was left comes first, and has its turn in messages_advance(). */
+	if (!messages_may_receive(repository) || repository->frames_left)
 		return;
 	(void) session_cpu_lap();	/* what went before was for somebody else */
 	if (!tree_client_receive(&repository->tree))
@@ -382,13 +462,34 @@ messages_receive(WorkerRepository *repository)
 }
 
 /* The database may take now what it could not take before. */
-void
-messages_resume(WorkerRepository *repository)
+static void
+resume(WorkerRepository *repository)
 {
-	(void) session_cpu_lap();
 	repository->stalled = false;
 	repository->database_trouble[0] = '\0';
 	if (repository->run.phase == RUN_ENDING && !runs_finish(repository))
 		return;
-	take_frames(repository);
+	repository->frames_left = true;
+}
+
+void
+messages_advance(WorkerRepository *repository, int64 now, int64 *deadline)
+{
+	bool		resting;
+
+	(void) session_cpu_lap();
+	if (repository->stalled && now >= repository->retry_at)
+		resume(repository);
+	if (repository->stalled || repository->process != PROCESS_RUNNING)
+		return;
+	resting = is_resting(repository);
+	if (repository->frames_left && !resting && !messages_are_blocked(repository))
+	{
+		take_frames(repository);
+		resting = is_resting(repository);
+	}
+	if (resting)
+		lower_deadline(deadline, repository->rest_until);
+	else if (repository->frames_left && !messages_are_blocked(repository))
+		lower_deadline(deadline, now);
 }

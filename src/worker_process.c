@@ -190,6 +190,7 @@ begin_end(WorkerRepository *repository)
 	repository->event_position = -1;
 	repository->at_end = false;
 	repository->has_frame = false;
+	repository->frames_left = false;
 	repository->process = PROCESS_ENDING;
 	repository->killed = false;
 	repository->given_up = false;
@@ -234,6 +235,7 @@ process_restart(WorkerRepository *repository, const char *reason)
 	repository->event_position = -1;
 	repository->at_end = false;
 	repository->has_frame = false;
+	repository->frames_left = false;
 	repository->process = PROCESS_NONE;
 	repository->next_start = 0;
 	runs_process_ended(repository);
@@ -340,6 +342,7 @@ void
 process_watch(WorkerRepository *repository, int64 now, int64 *deadline)
 {
 	int64		timeout = setting_helper_timeout_s * INT64CONST(1000);
+	bool		blocked = messages_are_blocked(repository);
 	int64		silence;
 
 	if (repository->process != PROCESS_RUNNING)
@@ -362,10 +365,15 @@ process_watch(WorkerRepository *repository, int64 now, int64 *deadline)
 		return;
 	}
 
-	/* Bytes that are there but not read yet: we were slow, not it. */
-	if (repository->busy_since == 0 || tree_client_readable(&repository->tree))
+	/*
+	 * Bytes that are there but not heard yet: we were slow, not it.  Unless it
+	 * takes no answers, for which reason nothing is read.
+	 */
+	if (repository->busy_since == 0 ||
+		(!blocked && (repository->frames_left || tree_client_readable(&repository->tree))))
 		repository->busy_since = now;
-	silence = now - Max(repository->busy_since, repository->tree.last_byte);
+	silence = now - Max(repository->busy_since, blocked ? repository->tree.last_taken :
+						repository->tree.last_byte);
 
 	if (silence >= timeout)
 	{

@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/int.h"
 #include "utils/timestamp.h"
 
 #include "worker.h"
@@ -436,8 +437,9 @@ count_inspected(Burst *burst, ProtoReader body)
 			case PROTO_OP_UPDATED:
 			case PROTO_OP_TOUCHED:
 				burst->files++;
-				if (observation.has_hash)
-					burst->bytes += observation.stat.size;
+				if (observation.has_hash &&
+					pg_add_s64_overflow(burst->bytes, observation.stat.size, &burst->bytes))
+					burst->bytes = PG_INT64_MAX;
 				break;
 			case PROTO_OP_MOVED:
 			case PROTO_OP_REMOVED:

@@ -13,7 +13,12 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
+#include "compat.h"
 #include "worker.h"
+
+/* Lines that the log takes at once, and how long until it takes another. */
+#define LOG_LINES			20
+#define LOG_INTERVAL_MS		5000
 
 /* A state that changes to and fro is stored at most this often. */
 #define STORE_INTERVAL_MS	1000
@@ -37,27 +42,61 @@ typedef struct State
 	Condition	condition;
 } State;
 
+bool
+worker_may_log(LogAllowance *allowance, int64 *left_out)
+{
+	int64		now = clock_ms();
+	int64		renewed = (now - allowance->renewed_at) / LOG_INTERVAL_MS;
+
+	if (allowance->renewed_at == 0 || renewed > LOG_LINES)
+	{
+		allowance->left = LOG_LINES;
+		allowance->renewed_at = now;
+	}
+	else
+	{
+		allowance->left = Min(allowance->left + (int) renewed, LOG_LINES);
+		allowance->renewed_at += renewed * LOG_INTERVAL_MS;
+	}
+	*left_out = allowance->left_out;
+	if (allowance->left == 0)
+	{
+		allowance->left_out++;
+		return false;
+	}
+	allowance->left--;
+	allowance->left_out = 0;
+	return true;
+}
+
 void
 worker_copy_text(char *to, size_t size, ProtoStr from)
 {
-	size_t		len = from.len;
+	const unsigned char *p = (const unsigned char *) from.data;
+	const unsigned char *end = p + from.len;
+	char	   *stop = to + size - 1;
 
-	if (len >= size)
-		len = pg_mbcliplen(from.data, len, size - 1);
-	memcpy(to, from.data, len);
-	to[len] = '\0';
-	for (char *p = to; p < to + len; p++)
+	while (p < end)
 	{
-		if ((unsigned char) *p < ' ' || *p == 0x7f)
-			*p = '?';
+		int			len = encoding_verifymbchar_compat(GetDatabaseEncoding(),
+													   (const char *) p, end - p);
+		bool		plain = len > 0 && *p >= ' ' && *p != 0x7f;
+
+		if (stop - to < (plain ? len : 4))
+			break;
+		if (plain)
+			memcpy(to, p, len);
+		else
+		{
+			to[0] = '\\';
+			to[1] = '0' + (*p >> 6);
+			to[2] = '0' + ((*p >> 3) & 7);
+			to[3] = '0' + (*p & 7);
+		}
+		to += plain ? len : 4;
+		p += plain ? len : 1;
 	}
-	if (pg_verify_mbstr(GetDatabaseEncoding(), to, len, true))
-		return;
-	for (char *p = to; p < to + len; p++)
-	{
-		if (IS_HIGHBIT_SET(*p))
-			*p = '?';
-	}
+	*to = '\0';
 }
 
 /* The rest of both texts is zeroed, so that conditions compare as bytes. */
@@ -135,20 +174,25 @@ derive_state(const WorkerRepository *repository, State *state)
 static void
 log_condition(WorkerRepository *repository, const State *state)
 {
+	int64		left_out;
+
 	if (state->source != SOURCE_NONE && (int) state->source != repository->logged_source)
 	{
-		ereport(WARNING,
-				(errmsg("repository \"%s\" is %s: %s", repository->row->root, state->name,
-						state->condition.reason),
-				 state->condition.hint[0] != '\0' ?
-				 errhint("%s", state->condition.hint) : 0));
+		if (worker_may_log(&repository->log_condition, &left_out))
+			ereport(WARNING,
+					(errmsg("repository \"%s\" is %s: %s", repository->row->root,
+							state->name, state->condition.reason),
+					 state->condition.hint[0] != '\0' ?
+					 errhint("%s", state->condition.hint) : 0));
 		repository->logged_source = state->source;
 	}
 	else if (repository->logged_source != SOURCE_NONE &&
 			 strcmp(state->name, "watching") == 0)
 	{
-		ereport(LOG,
-				(errmsg("repository \"%s\" is watched again", repository->row->root)));
+		if (worker_may_log(&repository->log_condition, &left_out))
+			ereport(LOG,
+					(errmsg("repository \"%s\" is watched again",
+							repository->row->root)));
 		repository->logged_source = SOURCE_NONE;
 	}
 }

@@ -485,8 +485,12 @@ begin(ProtoReader body)
 		exit(1);
 	fclose(file);
 	state = seed;
-	s.identity.data = "oracle";
-	s.identity.len = 6;
+	s.identity = m.identity;
+	if (s.identity.len == 0)
+	{
+		s.identity.data = "type:oracle";
+		s.identity.len = strlen(s.identity.data);
+	}
 	s.reason.data = s.hint.data = s.mounts.data = "";
 	proto_begin(&out, PROTO_STATE);
 	proto_put_state(&out, &s);
