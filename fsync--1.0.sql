@@ -4,23 +4,63 @@
 \echo Use "CREATE EXTENSION fsync" to load this file. \quit
 
 --
+-- Whoever can create objects in the extension's schema could otherwise put an
+-- operator, a function or a type in the way of those that are meant here, and
+-- would be called by whoever uses ours.  So nothing of that schema is found
+-- unless it is named with it.
+--
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+--
 -- The work is done by background workers, which exist only where the library
 -- was preloaded.  Refusing here beats an extension that silently does nothing.
+-- Then the role that is to own the tables: it is made, or looked at.
 --
-CREATE FUNCTION fsync_check_preloaded()
+CREATE FUNCTION @extschema@.fsync_install_begin()
 RETURNS void
-AS 'MODULE_PATHNAME', 'fsync_check_preloaded'
+AS 'MODULE_PATHNAME', 'fsync_install_begin'
 LANGUAGE C VOLATILE;
 
-SELECT @extschema@.fsync_check_preloaded();
+SELECT @extschema@.fsync_install_begin();
 
-DROP FUNCTION fsync_check_preloaded();
+DROP FUNCTION @extschema@.fsync_install_begin();
+
+--
+-- What may be watched: written by fsync_add_repository() and
+-- fsync_activate_repository() alone, after they have asked for the right to do
+-- so, and below SQL.  It belongs to whoever installs the extension, in a schema
+-- of its own, so that no GRANT ON ALL TABLES reaches it, and it is not dumped:
+-- a repository is tracked in the database where it was registered, and in no
+-- other that its row may have come to.
+--
+CREATE SCHEMA fsync_private;
+
+CREATE TABLE fsync_private.registrations (
+	repository_id uuid PRIMARY KEY,
+	watch_root text NOT NULL,
+	given_path text NOT NULL,
+	root_identity text,
+	database_oid oid NOT NULL,
+	system_identifier bigint NOT NULL,
+	registered_at timestamptz NOT NULL
+);
+
+COMMENT ON SCHEMA fsync_private IS 'What only the functions of extension fsync may write';
+COMMENT ON TABLE fsync_private.registrations IS
+'What may be watched: one row for each repository that was registered in this database. Rights to it are granted to nobody.';
+COMMENT ON COLUMN fsync_private.registrations.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN fsync_private.registrations.watch_root IS 'The directory that may be watched: absolute, without symbolic links';
+COMMENT ON COLUMN fsync_private.registrations.given_path IS 'The same as it was given';
+COMMENT ON COLUMN fsync_private.registrations.root_identity IS 'Its file system, inode and time of birth, as last accepted; NULL: not yet';
+COMMENT ON COLUMN fsync_private.registrations.database_oid IS 'The database in which it was registered';
+COMMENT ON COLUMN fsync_private.registrations.system_identifier IS 'The cluster in which it was registered';
+COMMENT ON COLUMN fsync_private.registrations.registered_at IS 'When it was registered';
 
 --
 -- Tables
 --
 
-CREATE TABLE fsync_repositories (
+CREATE TABLE @extschema@.fsync_repositories (
 	repository_id uuid PRIMARY KEY,
 	path text NOT NULL,
 	user_area text,
@@ -54,36 +94,36 @@ CREATE TABLE fsync_repositories (
 	change_feed boolean NOT NULL DEFAULT false
 );
 
-COMMENT ON TABLE fsync_repositories IS
+COMMENT ON TABLE @extschema@.fsync_repositories IS
 'Registered directories. Rows are made by fsync_add_repository() and go with fsync_remove_repository(); the settings, from include to change_feed, are changed by fsync_configure_repository() or directly.';
-COMMENT ON COLUMN fsync_repositories.repository_id IS 'Identifies the repository';
-COMMENT ON COLUMN fsync_repositories.path IS 'The directory, as it was given to fsync_add_repository()';
-COMMENT ON COLUMN fsync_repositories.user_area IS 'Sub-directory of path that is watched; NULL: path itself';
-COMMENT ON COLUMN fsync_repositories.watch_root IS 'The directory that is watched: path and user_area, absolute, symbolic links resolved when it was added';
-COMMENT ON COLUMN fsync_repositories.include IS 'Patterns as in .gitignore; where there are any, only files that match are tracked';
-COMMENT ON COLUMN fsync_repositories.exclude IS 'Patterns as in .gitignore of files that are not tracked; stronger than include';
-COMMENT ON COLUMN fsync_repositories.calculate_hashes IS 'Whether content_hash is kept; NULL: as the setting fsync.calculate_hashes says';
-COMMENT ON COLUMN fsync_repositories.active IS 'False for a row that came by restoring a dump, until fsync_activate_repository() is called';
-COMMENT ON COLUMN fsync_repositories.database_oid IS 'The database in which the repository was made active; in a copy of that database it is inactive';
-COMMENT ON COLUMN fsync_repositories.state IS 'State as the worker last wrote it; fsync_status() knows the present one';
-COMMENT ON COLUMN fsync_repositories.state_reason IS 'Why it is in this state, where that needs saying';
-COMMENT ON COLUMN fsync_repositories.state_hint IS 'What can be done about it';
-COMMENT ON COLUMN fsync_repositories.root_identity IS 'Identity of the root and its file system at the last complete scan: rows are removed only under this root';
-COMMENT ON COLUMN fsync_repositories.mounts IS 'File systems mounted inside the tree at the last complete scan, in a form of the worker''s own';
-COMMENT ON COLUMN fsync_repositories.scan_generation IS 'Generation of the latest scan that was begun';
-COMMENT ON COLUMN fsync_repositories.last_complete_generation IS 'Generation of the last scan that ran to its end; 0: none yet';
-COMMENT ON COLUMN fsync_repositories.last_complete_scan IS 'When the last scan that ran to its end began: what was on disk then is in file_records';
-COMMENT ON COLUMN fsync_repositories.created_at IS 'When the repository was added';
-COMMENT ON COLUMN fsync_repositories.paused IS 'True while nothing is watched, scanned or written, until fsync_resume() is called';
-COMMENT ON COLUMN fsync_repositories.ignore_case IS 'Whether patterns match without regard to the case of ASCII letters';
-COMMENT ON COLUMN fsync_repositories.include_hidden IS 'Whether names that begin with . are tracked';
-COMMENT ON COLUMN fsync_repositories.use_ignore_files IS 'Whether files named .fsyncignore in the tree exclude what they name';
-COMMENT ON COLUMN fsync_repositories.min_size IS 'Smaller files are not tracked, in bytes; NULL: no limit';
-COMMENT ON COLUMN fsync_repositories.max_size IS 'Larger files are not tracked, in bytes; NULL: no limit';
-COMMENT ON COLUMN fsync_repositories.on_missing IS 'What becomes of the row of a file that is gone: delete, or mark (it stays, with missing_since)';
-COMMENT ON COLUMN fsync_repositories.missing_retention IS 'How long marked rows are kept; NULL: for ever';
-COMMENT ON COLUMN fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of a directory, a symbolic link or the like: missing (as on_missing says), delete, or mark';
-COMMENT ON COLUMN fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
+COMMENT ON COLUMN @extschema@.fsync_repositories.repository_id IS 'Identifies the repository';
+COMMENT ON COLUMN @extschema@.fsync_repositories.path IS 'The directory, as it was given to fsync_add_repository()';
+COMMENT ON COLUMN @extschema@.fsync_repositories.user_area IS 'Sub-directory of path that is watched; NULL: path itself';
+COMMENT ON COLUMN @extschema@.fsync_repositories.watch_root IS 'The directory that is watched: path and user_area, absolute, symbolic links resolved when it was added';
+COMMENT ON COLUMN @extschema@.fsync_repositories.include IS 'Patterns as in .gitignore; where there are any, only files that match are tracked';
+COMMENT ON COLUMN @extschema@.fsync_repositories.exclude IS 'Patterns as in .gitignore of files that are not tracked; stronger than include';
+COMMENT ON COLUMN @extschema@.fsync_repositories.calculate_hashes IS 'Whether content_hash is kept; NULL: as the setting fsync.calculate_hashes says';
+COMMENT ON COLUMN @extschema@.fsync_repositories.active IS 'False for a row that came by restoring a dump, until fsync_activate_repository() is called';
+COMMENT ON COLUMN @extschema@.fsync_repositories.database_oid IS 'The database in which the repository was made active; in a copy of that database it is inactive';
+COMMENT ON COLUMN @extschema@.fsync_repositories.state IS 'State as the worker last wrote it; fsync_status() knows the present one';
+COMMENT ON COLUMN @extschema@.fsync_repositories.state_reason IS 'Why it is in this state, where that needs saying';
+COMMENT ON COLUMN @extschema@.fsync_repositories.state_hint IS 'What can be done about it';
+COMMENT ON COLUMN @extschema@.fsync_repositories.root_identity IS 'Identity of the root and its file system at the last complete scan: rows are removed only under this root';
+COMMENT ON COLUMN @extschema@.fsync_repositories.mounts IS 'File systems mounted inside the tree at the last complete scan, in a form of the worker''s own';
+COMMENT ON COLUMN @extschema@.fsync_repositories.scan_generation IS 'Generation of the latest scan that was begun';
+COMMENT ON COLUMN @extschema@.fsync_repositories.last_complete_generation IS 'Generation of the last scan that ran to its end; 0: none yet';
+COMMENT ON COLUMN @extschema@.fsync_repositories.last_complete_scan IS 'When the last scan that ran to its end began: what was on disk then is in file_records';
+COMMENT ON COLUMN @extschema@.fsync_repositories.created_at IS 'When the repository was added';
+COMMENT ON COLUMN @extschema@.fsync_repositories.paused IS 'True while nothing is watched, scanned or written, until fsync_resume() is called';
+COMMENT ON COLUMN @extschema@.fsync_repositories.ignore_case IS 'Whether patterns match without regard to the case of ASCII letters';
+COMMENT ON COLUMN @extschema@.fsync_repositories.include_hidden IS 'Whether names that begin with . are tracked';
+COMMENT ON COLUMN @extschema@.fsync_repositories.use_ignore_files IS 'Whether files named .fsyncignore in the tree exclude what they name';
+COMMENT ON COLUMN @extschema@.fsync_repositories.min_size IS 'Smaller files are not tracked, in bytes; NULL: no limit';
+COMMENT ON COLUMN @extschema@.fsync_repositories.max_size IS 'Larger files are not tracked, in bytes; NULL: no limit';
+COMMENT ON COLUMN @extschema@.fsync_repositories.on_missing IS 'What becomes of the row of a file that is gone: delete, or mark (it stays, with missing_since)';
+COMMENT ON COLUMN @extschema@.fsync_repositories.missing_retention IS 'How long marked rows are kept; NULL: for ever';
+COMMENT ON COLUMN @extschema@.fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of a directory, a symbolic link or the like: missing (as on_missing says), delete, or mark';
+COMMENT ON COLUMN @extschema@.fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
 --
 -- No foreign key to fsync_repositories: it doubles the cost of loading.  A
@@ -91,7 +131,7 @@ COMMENT ON COLUMN fsync_repositories.change_feed IS 'Whether changes are written
 -- updates.  file_path is compared by bytes, which is the order in which a
 -- directory tree is walked.
 --
-CREATE TABLE file_records (
+CREATE TABLE @extschema@.file_records (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	repository_id uuid NOT NULL,
 	file_path text COLLATE "C" NOT NULL,
@@ -110,34 +150,34 @@ CREATE TABLE file_records (
 	CONSTRAINT file_records_repository_id_file_path_key UNIQUE (repository_id, file_path)
 ) WITH (fillfactor = 95);
 
-CREATE INDEX file_records_content_hash_idx ON file_records (content_hash);
+CREATE INDEX file_records_content_hash_idx ON @extschema@.file_records (content_hash);
 
 -- Nearly always empty: whether there is any, and which are to be purged.
 CREATE INDEX file_records_missing_idx
-	ON file_records (repository_id, missing_since, id) WHERE missing_since IS NOT NULL;
+	ON @extschema@.file_records (repository_id, missing_since, id) WHERE missing_since IS NOT NULL;
 
 -- Rows are written in about the order of this column, so this index is tiny.
-CREATE INDEX file_records_updated_at_idx ON file_records USING brin (updated_at);
+CREATE INDEX file_records_updated_at_idx ON @extschema@.file_records USING brin (updated_at);
 
-COMMENT ON TABLE file_records IS
+COMMENT ON TABLE @extschema@.file_records IS
 'One row for each tracked file and, where the repository marks missing files, for those that are gone. The disk is the truth and fsync''s worker the only writer; applications read, and may reference id.';
-COMMENT ON COLUMN file_records.id IS 'Identifies the file; stays the same when its content changes and when it is renamed inside its repository';
-COMMENT ON COLUMN file_records.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN file_records.file_path IS 'Path relative to the watched root, components separated by /. While overlapping renames are written, a trigger can see a row at "/" and its id for a moment';
-COMMENT ON COLUMN file_records.file_size IS 'Size in bytes';
-COMMENT ON COLUMN file_records.mod_time IS 'Modification time, to the microsecond; infinite where outside the range of the type';
-COMMENT ON COLUMN file_records.content_hash IS 'SHA-256 of the content, 32 bytes; NULL where hashes are not calculated or not known yet';
-COMMENT ON COLUMN file_records.last_scanned IS 'When this row was last written after an inspection of the file; fsync_files has the effective time';
-COMMENT ON COLUMN file_records.scan_generation IS 'Generation of the scan that last wrote this row; fsync_files has the effective one';
-COMMENT ON COLUMN file_records.created_at IS 'When the row was made';
-COMMENT ON COLUMN file_records.updated_at IS 'When path, size, modification time or content last changed';
-COMMENT ON COLUMN file_records.inode IS 'Inode number, for detecting changes and renames';
-COMMENT ON COLUMN file_records.mtime_ns IS 'Modification time in nanoseconds since 1970, saturating';
-COMMENT ON COLUMN file_records.ctime_ns IS 'Time of the inode''s last change in nanoseconds since 1970, saturating';
-COMMENT ON COLUMN file_records.btime_ns IS 'Time of birth in nanoseconds since 1970, saturating; NULL where the file system does not know it';
-COMMENT ON COLUMN file_records.missing_since IS 'When the file was found to be gone; NULL while it is there. Only where on_missing or on_type_change of the repository is mark';
+COMMENT ON COLUMN @extschema@.file_records.id IS 'Identifies the file; stays the same when its content changes and when it is renamed inside its repository';
+COMMENT ON COLUMN @extschema@.file_records.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.file_records.file_path IS 'Path relative to the watched root, components separated by /. While overlapping renames are written, a trigger can see a row at "/" and its id for a moment';
+COMMENT ON COLUMN @extschema@.file_records.file_size IS 'Size in bytes';
+COMMENT ON COLUMN @extschema@.file_records.mod_time IS 'Modification time, to the microsecond; infinite where outside the range of the type';
+COMMENT ON COLUMN @extschema@.file_records.content_hash IS 'SHA-256 of the content, 32 bytes; NULL where hashes are not calculated or not known yet';
+COMMENT ON COLUMN @extschema@.file_records.last_scanned IS 'When this row was last written after an inspection of the file; fsync_files has the effective time';
+COMMENT ON COLUMN @extschema@.file_records.scan_generation IS 'Generation of the scan that last wrote this row; fsync_files has the effective one';
+COMMENT ON COLUMN @extschema@.file_records.created_at IS 'When the row was made';
+COMMENT ON COLUMN @extschema@.file_records.updated_at IS 'When path, size, modification time or content last changed';
+COMMENT ON COLUMN @extschema@.file_records.inode IS 'Inode number, for detecting changes and renames';
+COMMENT ON COLUMN @extschema@.file_records.mtime_ns IS 'Modification time in nanoseconds since 1970, saturating';
+COMMENT ON COLUMN @extschema@.file_records.ctime_ns IS 'Time of the inode''s last change in nanoseconds since 1970, saturating';
+COMMENT ON COLUMN @extschema@.file_records.btime_ns IS 'Time of birth in nanoseconds since 1970, saturating; NULL where the file system does not know it';
+COMMENT ON COLUMN @extschema@.file_records.missing_since IS 'When the file was found to be gone; NULL while it is there. Only where on_missing or on_type_change of the repository is mark';
 
-CREATE TABLE sync_operations (
+CREATE TABLE @extschema@.sync_operations (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	repository_id uuid NOT NULL,
 	operation_type text NOT NULL
@@ -152,7 +192,7 @@ CREATE TABLE sync_operations (
 	start_time timestamptz NOT NULL,
 	end_time timestamptz,
 	duration_ms bigint GENERATED ALWAYS AS
-		((extract(epoch FROM end_time - start_time) * 1000)::bigint) STORED,
+		((extract(epoch FROM end_time - start_time)::numeric * 1000::numeric)::bigint) STORED,
 	status text NOT NULL DEFAULT 'running'
 		CHECK (status IN ('running', 'completed', 'failed', 'cancelled')),
 	error_message text,
@@ -160,27 +200,27 @@ CREATE TABLE sync_operations (
 );
 
 CREATE INDEX sync_operations_repository_id_idx
-	ON sync_operations (repository_id, id DESC);
+	ON @extschema@.sync_operations (repository_id, id DESC);
 
-COMMENT ON TABLE sync_operations IS
+COMMENT ON TABLE @extschema@.sync_operations IS
 'One row for each run: a startup sync, a reconciliation, a burst of real-time changes, or a verification. Pruned by age and by number.';
-COMMENT ON COLUMN sync_operations.id IS 'Identifies the run';
-COMMENT ON COLUMN sync_operations.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN sync_operations.operation_type IS 'startup, reconciliation, realtime or verification';
-COMMENT ON COLUMN sync_operations.reason IS 'What caused the run';
-COMMENT ON COLUMN sync_operations.files_scanned IS 'Files that were looked at; of a verification, that were read to the end';
-COMMENT ON COLUMN sync_operations.files_added IS 'Rows added to file_records';
-COMMENT ON COLUMN sync_operations.files_updated IS 'Rows whose size, modification time or content changed';
-COMMENT ON COLUMN sync_operations.files_moved IS 'Rows that kept their id under a new path';
-COMMENT ON COLUMN sync_operations.files_removed IS 'Rows removed from file_records';
-COMMENT ON COLUMN sync_operations.bytes_hashed IS 'Bytes read for hashing';
-COMMENT ON COLUMN sync_operations.start_time IS 'When the run began';
-COMMENT ON COLUMN sync_operations.end_time IS 'When it ended; NULL while it runs';
-COMMENT ON COLUMN sync_operations.duration_ms IS 'Milliseconds from start to end';
-COMMENT ON COLUMN sync_operations.status IS 'running, completed, failed or cancelled';
-COMMENT ON COLUMN sync_operations.error_message IS 'Why it failed or was cancelled';
+COMMENT ON COLUMN @extschema@.sync_operations.id IS 'Identifies the run';
+COMMENT ON COLUMN @extschema@.sync_operations.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.sync_operations.operation_type IS 'startup, reconciliation, realtime or verification';
+COMMENT ON COLUMN @extschema@.sync_operations.reason IS 'What caused the run';
+COMMENT ON COLUMN @extschema@.sync_operations.files_scanned IS 'Files that were looked at; of a verification, that were read to the end';
+COMMENT ON COLUMN @extschema@.sync_operations.files_added IS 'Rows added to file_records';
+COMMENT ON COLUMN @extschema@.sync_operations.files_updated IS 'Rows whose size, modification time or content changed';
+COMMENT ON COLUMN @extschema@.sync_operations.files_moved IS 'Rows that kept their id under a new path';
+COMMENT ON COLUMN @extschema@.sync_operations.files_removed IS 'Rows removed from file_records';
+COMMENT ON COLUMN @extschema@.sync_operations.bytes_hashed IS 'Bytes read for hashing';
+COMMENT ON COLUMN @extschema@.sync_operations.start_time IS 'When the run began';
+COMMENT ON COLUMN @extschema@.sync_operations.end_time IS 'When it ended; NULL while it runs';
+COMMENT ON COLUMN @extschema@.sync_operations.duration_ms IS 'Milliseconds from start to end';
+COMMENT ON COLUMN @extschema@.sync_operations.status IS 'running, completed, failed or cancelled';
+COMMENT ON COLUMN @extschema@.sync_operations.error_message IS 'Why it failed or was cancelled';
 
-CREATE TABLE fsync_problems (
+CREATE TABLE @extschema@.fsync_problems (
 	repository_id uuid NOT NULL,
 	path bytea NOT NULL,
 	file_path text COLLATE "C" NOT NULL,
@@ -193,18 +233,18 @@ CREATE TABLE fsync_problems (
 
 -- A path can be longer than an index entry, so the index is on its hash.
 CREATE UNIQUE INDEX fsync_problems_repository_id_path_idx
-	ON fsync_problems (repository_id, sha256(path));
+	ON @extschema@.fsync_problems (repository_id, sha256(path));
 
-COMMENT ON TABLE fsync_problems IS
+COMMENT ON TABLE @extschema@.fsync_problems IS
 'One row for each path that cannot be tracked as it should, and why. A row goes when its cause goes.';
-COMMENT ON COLUMN fsync_problems.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_problems.path IS 'Path relative to the watched root, as the bytes that the file system has; empty: the root';
-COMMENT ON COLUMN fsync_problems.file_path IS 'The same to read: bytes that are not text, control characters and backslashes as in bytea''s escape format; long ones cut off';
-COMMENT ON COLUMN fsync_problems.problem IS 'What is wrong, in a few fixed words';
-COMMENT ON COLUMN fsync_problems.message IS 'The error''s own message';
-COMMENT ON COLUMN fsync_problems.first_seen IS 'When it was first met';
-COMMENT ON COLUMN fsync_problems.last_seen IS 'When it was last met';
-COMMENT ON COLUMN fsync_problems.occurrences IS 'How often it was met';
+COMMENT ON COLUMN @extschema@.fsync_problems.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_problems.path IS 'Path relative to the watched root, as the bytes that the file system has; empty: the root';
+COMMENT ON COLUMN @extschema@.fsync_problems.file_path IS 'The same to read: bytes that are not text, control characters and backslashes as in bytea''s escape format; long ones cut off';
+COMMENT ON COLUMN @extschema@.fsync_problems.problem IS 'What is wrong, in a few fixed words';
+COMMENT ON COLUMN @extschema@.fsync_problems.message IS 'The error''s own message';
+COMMENT ON COLUMN @extschema@.fsync_problems.first_seen IS 'When it was first met';
+COMMENT ON COLUMN @extschema@.fsync_problems.last_seen IS 'When it was last met';
+COMMENT ON COLUMN @extschema@.fsync_problems.occurrences IS 'How often it was met';
 
 --
 -- Verification
@@ -213,7 +253,7 @@ COMMENT ON COLUMN fsync_problems.occurrences IS 'How often it was met';
 -- Apart from file_records, of which a verification would otherwise write every
 -- row and every index entry anew.  No foreign key, for the same reason as
 -- there; what is left of a removed file is forgotten by the next verification.
-CREATE TABLE fsync_verifications (
+CREATE TABLE @extschema@.fsync_verifications (
 	file_id bigint PRIMARY KEY,
 	repository_id uuid NOT NULL,
 	last_read timestamptz NOT NULL,
@@ -227,34 +267,34 @@ CREATE TABLE fsync_verifications (
 -- A file that is not right has its turn like the others: were it always the
 -- first, a large one could use up every budget.
 CREATE INDEX fsync_verifications_last_read_idx
-	ON fsync_verifications (repository_id, last_read, file_id);
+	ON @extschema@.fsync_verifications (repository_id, last_read, file_id);
 
 CREATE INDEX fsync_verifications_problem_idx
-	ON fsync_verifications (repository_id, file_id) WHERE problem IS NOT NULL;
+	ON @extschema@.fsync_verifications (repository_id, file_id) WHERE problem IS NOT NULL;
 
-COMMENT ON TABLE fsync_verifications IS
+COMMENT ON TABLE @extschema@.fsync_verifications IS
 'Files that fsync_verify() has read again, one row for each; fsync_files has last_verified, too';
-COMMENT ON COLUMN fsync_verifications.file_id IS 'The file; see file_records';
-COMMENT ON COLUMN fsync_verifications.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_verifications.last_read IS 'When a verification last read it, whatever came of it';
-COMMENT ON COLUMN fsync_verifications.last_verified IS 'When its content was last read and found to be as content_hash says; NULL: never';
-COMMENT ON COLUMN fsync_verifications.problem IS 'What the last verification found, as in fsync_problems; NULL: nothing. It stands until the file changes or is found right';
-COMMENT ON COLUMN fsync_verifications.message IS 'More about the problem';
-COMMENT ON COLUMN fsync_verifications.expected_hash IS 'content_hash, when the problem was found';
-COMMENT ON COLUMN fsync_verifications.found_hash IS 'SHA-256 of what was found instead; NULL where nothing could be read';
+COMMENT ON COLUMN @extschema@.fsync_verifications.file_id IS 'The file; see file_records';
+COMMENT ON COLUMN @extschema@.fsync_verifications.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_verifications.last_read IS 'When a verification last read it, whatever came of it';
+COMMENT ON COLUMN @extschema@.fsync_verifications.last_verified IS 'When its content was last read and found to be as content_hash says; NULL: never';
+COMMENT ON COLUMN @extschema@.fsync_verifications.problem IS 'What the last verification found, as in fsync_problems; NULL: nothing. It stands until the file changes or is found right';
+COMMENT ON COLUMN @extschema@.fsync_verifications.message IS 'More about the problem';
+COMMENT ON COLUMN @extschema@.fsync_verifications.expected_hash IS 'content_hash, when the problem was found';
+COMMENT ON COLUMN @extschema@.fsync_verifications.found_hash IS 'SHA-256 of what was found instead; NULL where nothing could be read';
 
 --
 -- Views
 --
 
-CREATE VIEW fsync_files AS
+CREATE VIEW @extschema@.fsync_files AS
 SELECT f.id,
 	   f.repository_id,
 	   r.watch_root || '/' || f.file_path AS absolute_path,
 	   f.file_path,
 	   f.file_size,
 	   f.mod_time,
-	   encode(f.content_hash, 'hex') AS content_hash,
+	   encode(f.content_hash, 'hex'::text) AS content_hash,
 	   CASE WHEN f.missing_since IS NULL
 		   THEN greatest(f.last_scanned, r.last_complete_scan)
 		   ELSE f.last_scanned END AS last_scanned,
@@ -265,29 +305,29 @@ SELECT f.id,
 	   f.updated_at,
 	   f.missing_since,
 	   v.last_verified
-FROM file_records f
-JOIN fsync_repositories r USING (repository_id)
-LEFT JOIN fsync_verifications v ON v.file_id = f.id;
+FROM @extschema@.file_records f
+JOIN @extschema@.fsync_repositories r USING (repository_id)
+LEFT JOIN @extschema@.fsync_verifications v ON v.file_id = f.id;
 
-COMMENT ON VIEW fsync_files IS 'file_records for people to read';
-COMMENT ON COLUMN fsync_files.id IS 'As in file_records';
-COMMENT ON COLUMN fsync_files.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_files.absolute_path IS 'Absolute path of the file';
-COMMENT ON COLUMN fsync_files.file_path IS 'Path relative to the watched root';
-COMMENT ON COLUMN fsync_files.file_size IS 'Size in bytes';
-COMMENT ON COLUMN fsync_files.mod_time IS 'Modification time';
-COMMENT ON COLUMN fsync_files.content_hash IS 'SHA-256 of the content in hexadecimal, as sha256sum prints it';
-COMMENT ON COLUMN fsync_files.last_scanned IS 'When the file was last known to be as the row says: by its own inspection or by the last complete scan, which rewrites no row of an unchanged file';
-COMMENT ON COLUMN fsync_files.scan_generation IS 'Generation of the latest scan that found the file as the row says';
-COMMENT ON COLUMN fsync_files.created_at IS 'When the row was made';
-COMMENT ON COLUMN fsync_files.updated_at IS 'When path, size, modification time or content last changed';
-COMMENT ON COLUMN fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
-COMMENT ON COLUMN fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
+COMMENT ON VIEW @extschema@.fsync_files IS 'file_records for people to read';
+COMMENT ON COLUMN @extschema@.fsync_files.id IS 'As in file_records';
+COMMENT ON COLUMN @extschema@.fsync_files.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_files.absolute_path IS 'Absolute path of the file';
+COMMENT ON COLUMN @extschema@.fsync_files.file_path IS 'Path relative to the watched root';
+COMMENT ON COLUMN @extschema@.fsync_files.file_size IS 'Size in bytes';
+COMMENT ON COLUMN @extschema@.fsync_files.mod_time IS 'Modification time';
+COMMENT ON COLUMN @extschema@.fsync_files.content_hash IS 'SHA-256 of the content in hexadecimal, as sha256sum prints it';
+COMMENT ON COLUMN @extschema@.fsync_files.last_scanned IS 'When the file was last known to be as the row says: by its own inspection or by the last complete scan, which rewrites no row of an unchanged file';
+COMMENT ON COLUMN @extschema@.fsync_files.scan_generation IS 'Generation of the latest scan that found the file as the row says';
+COMMENT ON COLUMN @extschema@.fsync_files.created_at IS 'When the row was made';
+COMMENT ON COLUMN @extschema@.fsync_files.updated_at IS 'When path, size, modification time or content last changed';
+COMMENT ON COLUMN @extschema@.fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
+COMMENT ON COLUMN @extschema@.fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
 
 -- The names of one file, hard links, share inode and times.  Inode numbers
 -- alone do not tell: a repository can span file systems.  A file that is
 -- corrupt is no copy, lest the good one be removed as superfluous.
-CREATE VIEW fsync_duplicates AS
+CREATE VIEW @extschema@.fsync_duplicates AS
 SELECT f.content_hash,
 	   f.file_size,
 	   count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) AS copies,
@@ -296,23 +336,23 @@ SELECT f.content_hash,
 		   * f.file_size AS wasted_bytes,
 	   array_agg(f.id ORDER BY f.id) AS file_ids,
 	   array_agg(r.watch_root || '/' || f.file_path ORDER BY f.id) AS absolute_paths
-FROM file_records f
-JOIN fsync_repositories r USING (repository_id)
+FROM @extschema@.file_records f
+JOIN @extschema@.fsync_repositories r USING (repository_id)
 WHERE f.missing_since IS NULL AND f.content_hash IS NOT NULL AND f.file_size > 0
-	AND NOT EXISTS (SELECT FROM fsync_verifications v
+	AND NOT EXISTS (SELECT FROM @extschema@.fsync_verifications v
 		WHERE v.file_id = f.id AND v.problem IS NOT NULL)
 GROUP BY f.content_hash, f.file_size
 HAVING count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) > 1;
 
-COMMENT ON VIEW fsync_duplicates IS
+COMMENT ON VIEW @extschema@.fsync_duplicates IS
 'Files with the same content, one row for each content that is there more than once. Empty, missing and corrupt files are left out, and so is what is only one file with several names (hard links).';
-COMMENT ON COLUMN fsync_duplicates.content_hash IS 'SHA-256 of the content, as in file_records';
-COMMENT ON COLUMN fsync_duplicates.file_size IS 'Size in bytes';
-COMMENT ON COLUMN fsync_duplicates.copies IS 'How many files have it; the hard links of a file count once';
-COMMENT ON COLUMN fsync_duplicates.names IS 'How many rows of file_records have it';
-COMMENT ON COLUMN fsync_duplicates.wasted_bytes IS 'Size of all copies but one';
-COMMENT ON COLUMN fsync_duplicates.file_ids IS 'Ids of the rows; the one that is known longest comes first';
-COMMENT ON COLUMN fsync_duplicates.absolute_paths IS 'Absolute paths, in the order of file_ids';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.content_hash IS 'SHA-256 of the content, as in file_records';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.file_size IS 'Size in bytes';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.copies IS 'How many files have it; the hard links of a file count once';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.names IS 'How many rows of file_records have it';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.wasted_bytes IS 'Size of all copies but one';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.file_ids IS 'Ids of the rows; the one that is known longest comes first';
+COMMENT ON COLUMN @extschema@.fsync_duplicates.absolute_paths IS 'Absolute paths, in the order of file_ids';
 
 --
 -- An application's rows may reference file_records, so a dump has to carry it,
@@ -321,52 +361,66 @@ COMMENT ON COLUMN fsync_duplicates.absolute_paths IS 'Absolute paths, in the ord
 -- saw of its disks, which says nothing about another one, and the first scan
 -- finds again whatever is still true.
 --
-SELECT pg_catalog.pg_extension_config_dump('fsync_repositories', '');
-SELECT pg_catalog.pg_extension_config_dump('file_records', '');
-SELECT pg_catalog.pg_extension_config_dump('file_records_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_repositories', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.file_records', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.file_records_id_seq', '');
 
 --
 -- Triggers.  Enabled always: rows of a removed repository would otherwise be
 -- left for ever by a session in the replica role.
 --
 
-CREATE FUNCTION fsync_repositories_guard()
+CREATE FUNCTION @extschema@.fsync_repositories_guard()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'fsync_repositories_guard'
 LANGUAGE C VOLATILE;
 
-COMMENT ON FUNCTION fsync_repositories_guard() IS
+COMMENT ON FUNCTION @extschema@.fsync_repositories_guard() IS
 'Trigger: makes rows that fsync_add_repository() did not insert inactive, checks settings, refuses a change of repository_id';
 
-CREATE FUNCTION fsync_repositories_cleared()
+CREATE FUNCTION @extschema@.fsync_repositories_cleared()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'fsync_repositories_cleared'
 LANGUAGE C VOLATILE;
 
-COMMENT ON FUNCTION fsync_repositories_cleared() IS
+COMMENT ON FUNCTION @extschema@.fsync_repositories_cleared() IS
 'Trigger: deletes what other tables hold of a removed repository';
 
-CREATE FUNCTION fsync_repositories_changed()
+CREATE FUNCTION @extschema@.fsync_repositories_changed()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'fsync_repositories_changed'
 LANGUAGE C VOLATILE;
 
-COMMENT ON FUNCTION fsync_repositories_changed() IS
+COMMENT ON FUNCTION @extschema@.fsync_repositories_changed() IS
 'Trigger: makes the worker look at fsync_repositories after the commit';
+
+CREATE FUNCTION @extschema@.fsync_registrations_guard()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'fsync_registrations_guard'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION @extschema@.fsync_registrations_guard() IS
+'Trigger: refuses rows that a statement writes, and leaves out those that logical replication brings';
+
+CREATE TRIGGER fsync_guard
+	BEFORE INSERT OR UPDATE ON fsync_private.registrations
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_registrations_guard();
+
+ALTER TABLE fsync_private.registrations ENABLE ALWAYS TRIGGER fsync_guard;
 
 -- Rows are checked whoever writes them.
 CREATE TRIGGER fsync_guard
 	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
-		on_missing, missing_retention, on_type_change ON fsync_repositories
-	FOR EACH ROW EXECUTE FUNCTION fsync_repositories_guard();
+		on_missing, missing_retention, on_type_change ON @extschema@.fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_guard();
 
 CREATE TRIGGER fsync_cleared
-	AFTER DELETE ON fsync_repositories
-	FOR EACH ROW EXECUTE FUNCTION fsync_repositories_cleared();
+	AFTER DELETE ON @extschema@.fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_cleared();
 
 CREATE TRIGGER fsync_truncated
-	AFTER TRUNCATE ON fsync_repositories
-	FOR EACH STATEMENT EXECUTE FUNCTION fsync_repositories_cleared();
+	AFTER TRUNCATE ON @extschema@.fsync_repositories
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_cleared();
 
 -- The columns that the worker itself writes are not among these.
 CREATE TRIGGER fsync_changed
@@ -374,19 +428,19 @@ CREATE TRIGGER fsync_changed
 		OR UPDATE OF path, user_area, watch_root, include, exclude,
 			calculate_hashes, active, database_oid, paused, ignore_case,
 			include_hidden, use_ignore_files, min_size, max_size, on_missing,
-			missing_retention, on_type_change, change_feed ON fsync_repositories
-	FOR EACH STATEMENT EXECUTE FUNCTION fsync_repositories_changed();
+			missing_retention, on_type_change, change_feed ON @extschema@.fsync_repositories
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_changed();
 
-ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_guard;
-ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_cleared;
-ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_truncated;
-ALTER TABLE fsync_repositories ENABLE ALWAYS TRIGGER fsync_changed;
+ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_guard;
+ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_cleared;
+ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_truncated;
+ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_changed;
 
 --
 -- Functions
 --
 
-CREATE FUNCTION fsync_add_repository(
+CREATE FUNCTION @extschema@.fsync_add_repository(
 	path text,
 	repository_id uuid DEFAULT gen_random_uuid(),
 	user_area text DEFAULT NULL,
@@ -406,11 +460,11 @@ RETURNS uuid
 AS 'MODULE_PATHNAME', 'fsync_add_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
+COMMENT ON FUNCTION @extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
 	boolean, boolean, bigint, bigint, text, interval, text, boolean) IS
 'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
 
-CREATE FUNCTION fsync_configure_repository(
+CREATE FUNCTION @extschema@.fsync_configure_repository(
 	repository_id uuid,
 	include text[] DEFAULT NULL,
 	exclude text[] DEFAULT NULL,
@@ -428,11 +482,11 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_configure_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
+COMMENT ON FUNCTION @extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 	boolean, bigint, bigint, text, interval, text, boolean) IS
 'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
 
-CREATE FUNCTION fsync_why(
+CREATE FUNCTION @extschema@.fsync_why(
 	repository_id uuid,
 	path text,
 	OUT tracked boolean,
@@ -445,100 +499,100 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'fsync_why'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_why(uuid, text) IS
+COMMENT ON FUNCTION @extschema@.fsync_why(uuid, text) IS
 'Which rule decides whether a path (relative to the repository''s directory, or absolute; a slash at its end: a directory) is tracked, or would be if there were such a file: whether it is (NULL: not known), what kind of rule it is (none, default, hidden, exclude, ignore file, include, type, size, name), the rule as it was written, the .fsyncignore that it is in, the part of the path that it speaks of, and what else there is to say. Tells whether a file exists: not for every role.';
 
-CREATE FUNCTION fsync_remove_repository(repository_id uuid)
+CREATE FUNCTION @extschema@.fsync_remove_repository(repository_id uuid)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_remove_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_remove_repository(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_remove_repository(uuid) IS
 'Ends the tracking of a repository and deletes its rows, never its files. Fails while other tables reference rows of its files.';
 
-CREATE FUNCTION fsync_activate_repository(repository_id uuid)
+CREATE FUNCTION @extschema@.fsync_activate_repository(repository_id uuid)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_activate_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_activate_repository(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_activate_repository(uuid) IS
 'Begins to track a repository whose row came by restoring a dump or by copying a database. Checks its directory as fsync_add_repository() does, for the same roles.';
 
-CREATE FUNCTION fsync_reconcile(
+CREATE FUNCTION @extschema@.fsync_reconcile(
 	repository_id uuid DEFAULT NULL,
 	wait boolean DEFAULT true,
 	force boolean DEFAULT false)
-RETURNS SETOF sync_operations
+RETURNS SETOF @extschema@.sync_operations
 AS 'MODULE_PATHNAME', 'fsync_reconcile'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_reconcile(uuid, boolean, boolean) IS
+COMMENT ON FUNCTION @extschema@.fsync_reconcile(uuid, boolean, boolean) IS
 'Compares file_records with the disk and mends it: one repository, or NULL for all active ones; with wait, returns when the runs have ended; with force, accepts a replaced root, new mounts and the removal of more than fsync.mass_delete_threshold. Returns the rows of the runs, one a repository.';
 
-CREATE PROCEDURE fsync_reconcile_all()
+CREATE PROCEDURE @extschema@.fsync_reconcile_all()
 AS 'MODULE_PATHNAME', 'fsync_reconcile_all'
 LANGUAGE C;
 
-COMMENT ON PROCEDURE fsync_reconcile_all() IS
+COMMENT ON PROCEDURE @extschema@.fsync_reconcile_all() IS
 'Reconciles all active repositories at the same time and waits for them without holding a snapshot, so that vacuum is not held up: for pg_cron. Commits the transaction. Raises an error when a run failed.';
 
-CREATE FUNCTION fsync_wait(
+CREATE FUNCTION @extschema@.fsync_wait(
 	repository_id uuid DEFAULT NULL,
 	timeout interval DEFAULT '30 seconds')
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'fsync_wait'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_wait(uuid, interval) IS
+COMMENT ON FUNCTION @extschema@.fsync_wait(uuid, interval) IS
 'Waits until every change that the kernel had reported when it was called is committed in file_records: of one repository, or NULL for all active ones. True when that is so, false when the time was over. The next statement sees the rows.';
 
-CREATE FUNCTION fsync_verify(
+CREATE FUNCTION @extschema@.fsync_verify(
 	repository_id uuid DEFAULT NULL,
 	rate text DEFAULT NULL,
 	budget text DEFAULT NULL,
 	wait boolean DEFAULT true)
-RETURNS SETOF sync_operations
+RETURNS SETOF @extschema@.sync_operations
 AS 'MODULE_PATHNAME', 'fsync_verify'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_verify(uuid, text, text, boolean) IS
+COMMENT ON FUNCTION @extschema@.fsync_verify(uuid, text, text, boolean) IS
 'Reads files again that are unchanged, as far as size, times and inode tell, and reports in fsync_problems whose content is not what content_hash says: one repository, or NULL for all active ones; those never read again first, then the longest ago. rate: bytes a second, as for pg_size_bytes(); budget: an interval, or bytes; NULL: no limit. With wait, returns when the runs have ended. Returns the rows of the runs, one a repository.';
 
-CREATE FUNCTION fsync_pause(repository_id uuid)
+CREATE FUNCTION @extschema@.fsync_pause(repository_id uuid)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_pause'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_pause(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_pause(uuid) IS
 'Stops to watch, scan and write a repository, until fsync_resume() is called; its rows stay as they are. Takes effect when the transaction commits.';
 
-CREATE FUNCTION fsync_resume(repository_id uuid)
+CREATE FUNCTION @extschema@.fsync_resume(repository_id uuid)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_resume'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_resume(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_resume(uuid) IS
 'Tracks a paused repository again, beginning with a startup sync. Takes effect when the transaction commits.';
 
-CREATE FUNCTION fsync_cancel(operation_id bigint)
+CREATE FUNCTION @extschema@.fsync_cancel(operation_id bigint)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'fsync_cancel'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_cancel(bigint) IS
+COMMENT ON FUNCTION @extschema@.fsync_cancel(bigint) IS
 'Cancels an operation of sync_operations and returns when it has ended; what it has written stays. False when it was not running any more.';
 
-CREATE FUNCTION fsync_schedule(
+CREATE FUNCTION @extschema@.fsync_schedule(
 	schedule text,
 	job_name text DEFAULT 'fsync reconcile')
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'fsync_schedule'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_schedule(text, text) IS
+COMMENT ON FUNCTION @extschema@.fsync_schedule(text, text) IS
 'Makes a job of pg_cron, or changes the one of this name, that reconciles all repositories of this database: schedule as in crontab. Returns its id. Where pg_cron is in another database or missing, the error says what to do.';
 
-CREATE FUNCTION fsync_status(repository_id uuid DEFAULT NULL)
+CREATE FUNCTION @extschema@.fsync_status(repository_id uuid DEFAULT NULL)
 RETURNS TABLE (
 	repository_id uuid,
 	path text,
@@ -574,24 +628,24 @@ RETURNS TABLE (
 AS 'MODULE_PATHNAME', 'fsync_status'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_status(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_status(uuid) IS
 'What each repository is doing now (one, or NULL for all): its state with reason and hint, totals, the running operation and its progress, the last one that ended, the time of the last event and of the last complete scan, and the processes at work.';
 
-CREATE FUNCTION fsync_sync_history(
+CREATE FUNCTION @extschema@.fsync_sync_history(
 	repository_id uuid,
 	max_rows integer DEFAULT 10)
-RETURNS SETOF sync_operations
+RETURNS SETOF @extschema@.sync_operations
 AS 'MODULE_PATHNAME', 'fsync_sync_history'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_sync_history(uuid, integer) IS
+COMMENT ON FUNCTION @extschema@.fsync_sync_history(uuid, integer) IS
 'The latest runs of a repository, newest first.';
 
 --
 -- Change feed
 --
 
-CREATE TABLE file_changes (
+CREATE TABLE @extschema@.file_changes (
 	change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	repository_id uuid NOT NULL,
 	file_id bigint NOT NULL,
@@ -607,22 +661,22 @@ CREATE TABLE file_changes (
 	operation_id bigint
 );
 
-COMMENT ON TABLE file_changes IS
+COMMENT ON TABLE @extschema@.file_changes IS
 'What happened to the rows of file_records, where the repository''s change_feed is on: written in the transaction of the change, in the order in which changes became visible. Kept for fsync.change_retention, and until the consumers have acknowledged it.';
-COMMENT ON COLUMN file_changes.change_id IS 'Grows in the order in which changes become visible; numbers can be missing. What fsync_next_changes() returns of files that were there before its consumer has minus file_id';
-COMMENT ON COLUMN file_changes.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN file_changes.file_id IS 'The file: id in file_records';
-COMMENT ON COLUMN file_changes.operation IS 'added, updated, moved or removed. A file that was moved and changed at once is moved, and then updated';
-COMMENT ON COLUMN file_changes.file_path IS 'Path after the change; of a removed file, the path that it had';
-COMMENT ON COLUMN file_changes.old_path IS 'Path before a move';
-COMMENT ON COLUMN file_changes.file_size IS 'Size after the change, in bytes; NULL: removed';
-COMMENT ON COLUMN file_changes.mod_time IS 'Modification time after the change; NULL: removed';
-COMMENT ON COLUMN file_changes.content_hash IS 'SHA-256 of the content after the change; NULL: removed, or not calculated';
-COMMENT ON COLUMN file_changes.old_hash IS 'SHA-256 of the content before the change; NULL: added, or not calculated';
-COMMENT ON COLUMN file_changes.changed_at IS 'When the change was written';
-COMMENT ON COLUMN file_changes.operation_id IS 'The scan that found the change: id in sync_operations; NULL: found in real time, by events';
+COMMENT ON COLUMN @extschema@.file_changes.change_id IS 'Grows in the order in which changes become visible; numbers can be missing. What fsync_next_changes() returns of files that were there before its consumer has minus file_id';
+COMMENT ON COLUMN @extschema@.file_changes.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.file_changes.file_id IS 'The file: id in file_records';
+COMMENT ON COLUMN @extschema@.file_changes.operation IS 'added, updated, moved or removed. A file that was moved and changed at once is moved, and then updated';
+COMMENT ON COLUMN @extschema@.file_changes.file_path IS 'Path after the change; of a removed file, the path that it had';
+COMMENT ON COLUMN @extschema@.file_changes.old_path IS 'Path before a move';
+COMMENT ON COLUMN @extschema@.file_changes.file_size IS 'Size after the change, in bytes; NULL: removed';
+COMMENT ON COLUMN @extschema@.file_changes.mod_time IS 'Modification time after the change; NULL: removed';
+COMMENT ON COLUMN @extschema@.file_changes.content_hash IS 'SHA-256 of the content after the change; NULL: removed, or not calculated';
+COMMENT ON COLUMN @extschema@.file_changes.old_hash IS 'SHA-256 of the content before the change; NULL: added, or not calculated';
+COMMENT ON COLUMN @extschema@.file_changes.changed_at IS 'When the change was written';
+COMMENT ON COLUMN @extschema@.file_changes.operation_id IS 'The scan that found the change: id in sync_operations; NULL: found in real time, by events';
 
-CREATE TABLE fsync_consumer_positions (
+CREATE TABLE @extschema@.fsync_consumer_positions (
 	name text PRIMARY KEY,
 	repository_id uuid,
 	change_id bigint NOT NULL,
@@ -632,17 +686,17 @@ CREATE TABLE fsync_consumer_positions (
 	created_at timestamptz NOT NULL DEFAULT now()
 );
 
-COMMENT ON TABLE fsync_consumer_positions IS
+COMMENT ON TABLE @extschema@.fsync_consumer_positions IS
 'How far each consumer of the change feed is; see the view fsync_consumers. Rows are made by fsync_create_consumer() and go with fsync_drop_consumer().';
-COMMENT ON COLUMN fsync_consumer_positions.name IS 'Name of the consumer';
-COMMENT ON COLUMN fsync_consumer_positions.repository_id IS 'The repository whose changes it gets; NULL: all';
-COMMENT ON COLUMN fsync_consumer_positions.change_id IS 'Changes up to this one were handed out, or are in fsync_consumer_deliveries';
-COMMENT ON COLUMN fsync_consumer_positions.file_id IS 'Files that were there before the consumer: those up to this id were handed out';
-COMMENT ON COLUMN fsync_consumer_positions.last_file_id IS 'The last of these files; NULL: none are left';
-COMMENT ON COLUMN fsync_consumer_positions.lost_changes IS 'Changes that were removed before the consumer acknowledged them, because there were more than fsync.change_max_rows';
-COMMENT ON COLUMN fsync_consumer_positions.created_at IS 'When the consumer was made';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.name IS 'Name of the consumer';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.repository_id IS 'The repository whose changes it gets; NULL: all';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.change_id IS 'Changes up to this one were handed out, or are in fsync_consumer_deliveries';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.file_id IS 'Files that were there before the consumer: those up to this id were handed out';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.last_file_id IS 'The last of these files; NULL: none are left';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.lost_changes IS 'Changes that were removed before the consumer acknowledged them, because there were more than fsync.change_max_rows';
+COMMENT ON COLUMN @extschema@.fsync_consumer_positions.created_at IS 'When the consumer was made';
 
-CREATE TABLE fsync_consumer_deliveries (
+CREATE TABLE @extschema@.fsync_consumer_deliveries (
 	consumer text NOT NULL,
 	change_id bigint NOT NULL,
 	repository_id uuid NOT NULL,
@@ -654,18 +708,18 @@ CREATE TABLE fsync_consumer_deliveries (
 	PRIMARY KEY (consumer, change_id)
 ) WITH (fillfactor = 80);
 
-COMMENT ON TABLE fsync_consumer_deliveries IS
+COMMENT ON TABLE @extschema@.fsync_consumer_deliveries IS
 'Changes that were handed out and are not acknowledged yet, and those that wait for one of these because they are of the same file or path.';
-COMMENT ON COLUMN fsync_consumer_deliveries.consumer IS 'Name of the consumer';
-COMMENT ON COLUMN fsync_consumer_deliveries.change_id IS 'The change: change_id in file_changes; or minus file_id';
-COMMENT ON COLUMN fsync_consumer_deliveries.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_consumer_deliveries.file_id IS 'The file';
-COMMENT ON COLUMN fsync_consumer_deliveries.file_path IS 'Its path in the change';
-COMMENT ON COLUMN fsync_consumer_deliveries.old_path IS 'Its path before a move';
-COMMENT ON COLUMN fsync_consumer_deliveries.visible_at IS 'When it is handed out again; -infinity: it was not handed out yet';
-COMMENT ON COLUMN fsync_consumer_deliveries.attempts IS 'How often it was handed out';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.consumer IS 'Name of the consumer';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.change_id IS 'The change: change_id in file_changes; or minus file_id';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.file_id IS 'The file';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.file_path IS 'Its path in the change';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.old_path IS 'Its path before a move';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.visible_at IS 'When it is handed out again; -infinity: it was not handed out yet';
+COMMENT ON COLUMN @extschema@.fsync_consumer_deliveries.attempts IS 'How often it was handed out';
 
-CREATE VIEW fsync_consumers AS
+CREATE VIEW @extschema@.fsync_consumers AS
 SELECT p.name,
 	   p.repository_id,
 	   p.change_id,
@@ -674,33 +728,33 @@ SELECT p.name,
 	   least(c.oldest, d.oldest) AS oldest,
 	   p.lost_changes,
 	   p.created_at
-FROM fsync_consumer_positions p
+FROM @extschema@.fsync_consumer_positions p
 CROSS JOIN LATERAL (
-	SELECT count(*) AS files FROM file_records
+	SELECT count(*) AS files FROM @extschema@.file_records
 	WHERE id > p.file_id AND id <= p.last_file_id AND missing_since IS NULL
 		AND (p.repository_id IS NULL OR repository_id = p.repository_id)) f
 CROSS JOIN LATERAL (
-	SELECT count(*) AS changes, min(changed_at) AS oldest FROM file_changes
+	SELECT count(*) AS changes, min(changed_at) AS oldest FROM @extschema@.file_changes
 	WHERE change_id > p.change_id
 		AND (p.repository_id IS NULL OR repository_id = p.repository_id)) c
 CROSS JOIN LATERAL (
 	SELECT count(*) FILTER (WHERE d.visible_at <= now()) AS waiting,
 		   count(*) FILTER (WHERE d.visible_at > now()) AS in_flight,
 		   min(c.changed_at) AS oldest
-	FROM fsync_consumer_deliveries d LEFT JOIN file_changes c USING (change_id)
+	FROM @extschema@.fsync_consumer_deliveries d LEFT JOIN @extschema@.file_changes c USING (change_id)
 	WHERE d.consumer = p.name) d;
 
-COMMENT ON VIEW fsync_consumers IS 'The consumers of the change feed, and how far behind they are';
-COMMENT ON COLUMN fsync_consumers.name IS 'Name of the consumer';
-COMMENT ON COLUMN fsync_consumers.repository_id IS 'The repository whose changes it gets; NULL: all';
-COMMENT ON COLUMN fsync_consumers.change_id IS 'Changes up to this one were looked at by fsync_next_changes()';
-COMMENT ON COLUMN fsync_consumers.pending IS 'Changes to be handed out, for the first time or again';
-COMMENT ON COLUMN fsync_consumers.in_flight IS 'Changes that are handed out, not acknowledged, and not yet to be handed out again';
-COMMENT ON COLUMN fsync_consumers.oldest IS 'Time of the oldest change that is not acknowledged';
-COMMENT ON COLUMN fsync_consumers.lost_changes IS 'Changes that it has lost; if there are any, fsync_next_changes() fails';
-COMMENT ON COLUMN fsync_consumers.created_at IS 'When the consumer was made';
+COMMENT ON VIEW @extschema@.fsync_consumers IS 'The consumers of the change feed, and how far behind they are';
+COMMENT ON COLUMN @extschema@.fsync_consumers.name IS 'Name of the consumer';
+COMMENT ON COLUMN @extschema@.fsync_consumers.repository_id IS 'The repository whose changes it gets; NULL: all';
+COMMENT ON COLUMN @extschema@.fsync_consumers.change_id IS 'Changes up to this one were looked at by fsync_next_changes()';
+COMMENT ON COLUMN @extschema@.fsync_consumers.pending IS 'Changes to be handed out, for the first time or again';
+COMMENT ON COLUMN @extschema@.fsync_consumers.in_flight IS 'Changes that are handed out, not acknowledged, and not yet to be handed out again';
+COMMENT ON COLUMN @extschema@.fsync_consumers.oldest IS 'Time of the oldest change that is not acknowledged';
+COMMENT ON COLUMN @extschema@.fsync_consumers.lost_changes IS 'Changes that it has lost; if there are any, fsync_next_changes() fails';
+COMMENT ON COLUMN @extschema@.fsync_consumers.created_at IS 'When the consumer was made';
 
-CREATE FUNCTION fsync_create_consumer(
+CREATE FUNCTION @extschema@.fsync_create_consumer(
 	name text,
 	repository_id uuid DEFAULT NULL,
 	from_start boolean DEFAULT false)
@@ -708,48 +762,48 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_create_consumer'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_create_consumer(text, uuid, boolean) IS
+COMMENT ON FUNCTION @extschema@.fsync_create_consumer(text, uuid, boolean) IS
 'Makes a consumer of the change feed: its name, the repository whose changes it gets (NULL: all), and whether it first gets each file that exists now, as added. Without that it gets the changes from now on.';
 
-CREATE FUNCTION fsync_next_changes(
+CREATE FUNCTION @extschema@.fsync_next_changes(
 	name text,
 	max_rows integer DEFAULT 100,
 	visibility_timeout interval DEFAULT '5 minutes')
-RETURNS SETOF file_changes
+RETURNS SETOF @extschema@.file_changes
 AS 'MODULE_PATHNAME', 'fsync_next_changes'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_next_changes(text, integer, interval) IS
+COMMENT ON FUNCTION @extschema@.fsync_next_changes(text, integer, interval) IS
 'Hands out changes that the consumer has not acknowledged, the oldest first. What is not acknowledged within visibility_timeout is handed out again. Sessions share the work; a change is not handed out while an earlier one of the same file or path is with another session. Commit before working on them: until then other sessions wait.';
 
-CREATE FUNCTION fsync_ack(name text, change_ids bigint[])
+CREATE FUNCTION @extschema@.fsync_ack(name text, change_ids bigint[])
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'fsync_ack'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_ack(text, bigint[]) IS
+COMMENT ON FUNCTION @extschema@.fsync_ack(text, bigint[]) IS
 'Acknowledges changes that were handed out to the consumer, so that they are not handed out again. Returns how many of them were not acknowledged before.';
 
-CREATE FUNCTION fsync_drop_consumer(name text)
+CREATE FUNCTION @extschema@.fsync_drop_consumer(name text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_drop_consumer'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_drop_consumer(text) IS
+COMMENT ON FUNCTION @extschema@.fsync_drop_consumer(text) IS
 'Removes a consumer, which then holds up the removal of old changes no longer.';
 
 -- A consumer goes on in a restored database where it was: so its position, the
 -- changes and their sequence belong together.
-SELECT pg_catalog.pg_extension_config_dump('file_changes', '');
-SELECT pg_catalog.pg_extension_config_dump('file_changes_change_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('fsync_consumer_positions', '');
-SELECT pg_catalog.pg_extension_config_dump('fsync_consumer_deliveries', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.file_changes', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.file_changes_change_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_consumer_positions', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_consumer_deliveries', '');
 
 --
 -- Monitoring
 --
 
-CREATE FUNCTION fsync_get_progress(
+CREATE FUNCTION @extschema@.fsync_get_progress(
 	repository_id uuid,
 	OUT operation_id bigint,
 	OUT worker_pid integer,
@@ -758,10 +812,10 @@ CREATE FUNCTION fsync_get_progress(
 AS 'MODULE_PATHNAME', 'fsync_get_progress'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
-COMMENT ON FUNCTION fsync_get_progress(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_get_progress(uuid) IS
 'What the view fsync_progress takes from shared memory: the scan of a repository that goes on, and how far it is.';
 
-CREATE VIEW fsync_progress AS
+CREATE VIEW @extschema@.fsync_progress AS
 SELECT p.worker_pid AS pid,
 	   r.repository_id,
 	   r.watch_root,
@@ -773,39 +827,39 @@ SELECT p.worker_pid AS pid,
 	   l.files_scanned AS files_total,
 	   p.files_done,
 	   p.bytes_done,
-	   p.files_done / e.seconds AS files_per_second,
-	   p.bytes_done / e.seconds AS bytes_per_second,
+	   p.files_done::float8 / e.seconds AS files_per_second,
+	   p.bytes_done::float8 / e.seconds AS bytes_per_second,
 	   CASE WHEN p.files_done > 0
-			THEN greatest(l.files_scanned - p.files_done, 0) * e.seconds / p.files_done
-			* interval '1 second' END AS time_left
-FROM fsync_repositories r
-CROSS JOIN LATERAL fsync_get_progress(r.repository_id) p
-JOIN sync_operations o ON o.id = p.operation_id
+			THEN greatest(l.files_scanned - p.files_done, 0::bigint)::float8 * e.seconds
+			/ p.files_done::float8 * interval '1 second' END AS time_left
+FROM @extschema@.fsync_repositories r
+CROSS JOIN LATERAL @extschema@.fsync_get_progress(r.repository_id) p
+JOIN @extschema@.sync_operations o ON o.id = p.operation_id
 CROSS JOIN LATERAL (SELECT greatest(extract(epoch FROM clock_timestamp() - o.start_time)::float8,
-	0.001) AS seconds) e
-LEFT JOIN LATERAL (SELECT files_scanned FROM sync_operations
+	0.001::float8) AS seconds) e
+LEFT JOIN LATERAL (SELECT files_scanned FROM @extschema@.sync_operations
 	WHERE repository_id = r.repository_id AND operation_type = o.operation_type
 		AND status = 'completed'
 	ORDER BY id DESC LIMIT 1) l ON true;
 
-COMMENT ON VIEW fsync_progress IS
+COMMENT ON VIEW @extschema@.fsync_progress IS
 'One row for each operation that goes on. To read it a role needs EXECUTE on fsync_get_progress() as well.';
-COMMENT ON COLUMN fsync_progress.pid IS 'Process of the worker';
-COMMENT ON COLUMN fsync_progress.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_progress.watch_root IS 'The directory that is watched';
-COMMENT ON COLUMN fsync_progress.operation_id IS 'The operation; see sync_operations, and fsync_cancel()';
-COMMENT ON COLUMN fsync_progress.operation_type IS 'As in sync_operations';
-COMMENT ON COLUMN fsync_progress.reason IS 'What caused it';
-COMMENT ON COLUMN fsync_progress.start_time IS 'When it began';
-COMMENT ON COLUMN fsync_progress.elapsed IS 'How long ago that is';
-COMMENT ON COLUMN fsync_progress.files_total IS 'Files that the last completed operation of this type looked at; NULL: there was none';
-COMMENT ON COLUMN fsync_progress.files_done IS 'Files that were compared';
-COMMENT ON COLUMN fsync_progress.bytes_done IS 'Bytes that were read for hashing';
-COMMENT ON COLUMN fsync_progress.files_per_second IS 'Mean rate since it began';
-COMMENT ON COLUMN fsync_progress.bytes_per_second IS 'Mean rate since it began';
-COMMENT ON COLUMN fsync_progress.time_left IS 'Estimate from files_total and the rate; NULL where there is none';
+COMMENT ON COLUMN @extschema@.fsync_progress.pid IS 'Process of the worker';
+COMMENT ON COLUMN @extschema@.fsync_progress.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_progress.watch_root IS 'The directory that is watched';
+COMMENT ON COLUMN @extschema@.fsync_progress.operation_id IS 'The operation; see sync_operations, and fsync_cancel()';
+COMMENT ON COLUMN @extschema@.fsync_progress.operation_type IS 'As in sync_operations';
+COMMENT ON COLUMN @extschema@.fsync_progress.reason IS 'What caused it';
+COMMENT ON COLUMN @extschema@.fsync_progress.start_time IS 'When it began';
+COMMENT ON COLUMN @extschema@.fsync_progress.elapsed IS 'How long ago that is';
+COMMENT ON COLUMN @extschema@.fsync_progress.files_total IS 'Files that the last completed operation of this type looked at; NULL: there was none';
+COMMENT ON COLUMN @extschema@.fsync_progress.files_done IS 'Files that were compared';
+COMMENT ON COLUMN @extschema@.fsync_progress.bytes_done IS 'Bytes that were read for hashing';
+COMMENT ON COLUMN @extschema@.fsync_progress.files_per_second IS 'Mean rate since it began';
+COMMENT ON COLUMN @extschema@.fsync_progress.bytes_per_second IS 'Mean rate since it began';
+COMMENT ON COLUMN @extschema@.fsync_progress.time_left IS 'Estimate from files_total and the rate; NULL where there is none';
 
-CREATE FUNCTION fsync_get_stat(
+CREATE FUNCTION @extschema@.fsync_get_stat(
 	repository_id uuid,
 	OUT events bigint,
 	OUT overflows bigint,
@@ -827,81 +881,115 @@ CREATE FUNCTION fsync_get_stat(
 AS 'MODULE_PATHNAME', 'fsync_get_stat'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
-COMMENT ON FUNCTION fsync_get_stat(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_get_stat(uuid) IS
 'What the view fsync_stat takes from shared memory: the counters of a repository.';
 
-CREATE VIEW fsync_stat AS
+CREATE VIEW @extschema@.fsync_stat AS
 SELECT r.repository_id, r.watch_root, s.*
-FROM fsync_repositories r
-CROSS JOIN LATERAL fsync_get_stat(r.repository_id) s;
+FROM @extschema@.fsync_repositories r
+CROSS JOIN LATERAL @extschema@.fsync_get_stat(r.repository_id) s;
 
-COMMENT ON VIEW fsync_stat IS
+COMMENT ON VIEW @extschema@.fsync_stat IS
 'Counters of each repository since the server was started or fsync_stat_reset() was called. To read it a role needs EXECUTE on fsync_get_stat() as well.';
-COMMENT ON COLUMN fsync_stat.repository_id IS 'The repository; see fsync_repositories';
-COMMENT ON COLUMN fsync_stat.watch_root IS 'The directory that is watched';
-COMMENT ON COLUMN fsync_stat.events IS 'inotify events that were read';
-COMMENT ON COLUMN fsync_stat.overflows IS 'Times that events were lost';
-COMMENT ON COLUMN fsync_stat.inspections IS 'Paths that were looked at because an event or a scan named them';
-COMMENT ON COLUMN fsync_stat.files_hashed IS 'Files that were read';
-COMMENT ON COLUMN fsync_stat.bytes_hashed IS 'Bytes that were read for it';
-COMMENT ON COLUMN fsync_stat.files_added IS 'Rows added to file_records';
-COMMENT ON COLUMN fsync_stat.files_updated IS 'Rows whose size, modification time or content changed';
-COMMENT ON COLUMN fsync_stat.files_moved IS 'Rows that kept their id under a new path';
-COMMENT ON COLUMN fsync_stat.files_removed IS 'Rows removed from file_records';
-COMMENT ON COLUMN fsync_stat.commits IS 'Batches of changes that were committed';
-COMMENT ON COLUMN fsync_stat.errors IS 'Times that the database did not take something; it is tried again';
-COMMENT ON COLUMN fsync_stat.queue_depth IS 'Changes that wait or are being looked at now; NULL: no worker is running';
-COMMENT ON COLUMN fsync_stat.lag_count IS 'Changes that an event told of and that were committed';
-COMMENT ON COLUMN fsync_stat.lag_p50_ms IS 'Median of the time from the first event of a change to its commit, the debounce included, in milliseconds, to 25 %';
-COMMENT ON COLUMN fsync_stat.lag_p99_ms IS 'The same, 99th percentile';
-COMMENT ON COLUMN fsync_stat.lag_max_ms IS 'The same, the longest; half a minute stands for more as well';
-COMMENT ON COLUMN fsync_stat.stats_reset IS 'When counting began; NULL: nothing was counted yet';
+COMMENT ON COLUMN @extschema@.fsync_stat.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_stat.watch_root IS 'The directory that is watched';
+COMMENT ON COLUMN @extschema@.fsync_stat.events IS 'inotify events that were read';
+COMMENT ON COLUMN @extschema@.fsync_stat.overflows IS 'Times that events were lost';
+COMMENT ON COLUMN @extschema@.fsync_stat.inspections IS 'Paths that were looked at because an event or a scan named them';
+COMMENT ON COLUMN @extschema@.fsync_stat.files_hashed IS 'Files that were read';
+COMMENT ON COLUMN @extschema@.fsync_stat.bytes_hashed IS 'Bytes that were read for it';
+COMMENT ON COLUMN @extschema@.fsync_stat.files_added IS 'Rows added to file_records';
+COMMENT ON COLUMN @extschema@.fsync_stat.files_updated IS 'Rows whose size, modification time or content changed';
+COMMENT ON COLUMN @extschema@.fsync_stat.files_moved IS 'Rows that kept their id under a new path';
+COMMENT ON COLUMN @extschema@.fsync_stat.files_removed IS 'Rows removed from file_records';
+COMMENT ON COLUMN @extschema@.fsync_stat.commits IS 'Batches of changes that were committed';
+COMMENT ON COLUMN @extschema@.fsync_stat.errors IS 'Times that the database did not take something; it is tried again';
+COMMENT ON COLUMN @extschema@.fsync_stat.queue_depth IS 'Changes that wait or are being looked at now; NULL: no worker is running';
+COMMENT ON COLUMN @extschema@.fsync_stat.lag_count IS 'Changes that an event told of and that were committed';
+COMMENT ON COLUMN @extschema@.fsync_stat.lag_p50_ms IS 'Median of the time from the first event of a change to its commit, the debounce included, in milliseconds, to 25 %';
+COMMENT ON COLUMN @extschema@.fsync_stat.lag_p99_ms IS 'The same, 99th percentile';
+COMMENT ON COLUMN @extschema@.fsync_stat.lag_max_ms IS 'The same, the longest; half a minute stands for more as well';
+COMMENT ON COLUMN @extschema@.fsync_stat.stats_reset IS 'When counting began; NULL: nothing was counted yet';
 
-CREATE FUNCTION fsync_stat_reset(repository_id uuid DEFAULT NULL)
+CREATE FUNCTION @extschema@.fsync_stat_reset(repository_id uuid DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_stat_reset'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION fsync_stat_reset(uuid) IS
+COMMENT ON FUNCTION @extschema@.fsync_stat_reset(uuid) IS
 'Sets the counters of a repository, or NULL: of all, to zero.';
+
+--
+-- The owner.  PostgreSQL runs the checks of a foreign key as the owner of the
+-- table that is referenced, casts of the referencing table's owner among them,
+-- and the worker and the functions run triggers as the owner of the table.  So
+-- that must be a role that can do nothing.  Not of the views: they cannot be
+-- referenced, and code that runs as that role could rewrite them for whoever
+-- reads them next.
+--
+ALTER TABLE @extschema@.fsync_repositories OWNER TO fsync_owner;
+ALTER TABLE @extschema@.file_records OWNER TO fsync_owner;
+ALTER TABLE @extschema@.sync_operations OWNER TO fsync_owner;
+ALTER TABLE @extschema@.fsync_problems OWNER TO fsync_owner;
+ALTER TABLE @extschema@.fsync_verifications OWNER TO fsync_owner;
+ALTER TABLE @extschema@.file_changes OWNER TO fsync_owner;
+ALTER TABLE @extschema@.fsync_consumer_positions OWNER TO fsync_owner;
+ALTER TABLE @extschema@.fsync_consumer_deliveries OWNER TO fsync_owner;
 
 --
 -- An ordinary role may do nothing until it is granted something: GRANT SELECT
 -- for readers, GRANT EXECUTE for those who wait, reconcile or register.
 --
 
-REVOKE ALL ON fsync_repositories, file_records, sync_operations, fsync_problems,
-	fsync_verifications, file_changes, fsync_consumer_positions, fsync_consumer_deliveries,
-	fsync_files, fsync_duplicates, fsync_consumers, fsync_progress, fsync_stat
+REVOKE ALL ON
+	@extschema@.fsync_repositories, @extschema@.file_records, @extschema@.sync_operations,
+	@extschema@.fsync_problems, @extschema@.fsync_verifications, @extschema@.file_changes,
+	@extschema@.fsync_consumer_positions, @extschema@.fsync_consumer_deliveries,
+	@extschema@.fsync_files, @extschema@.fsync_duplicates, @extschema@.fsync_consumers,
+	@extschema@.fsync_progress, @extschema@.fsync_stat
 FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION
-	fsync_repositories_guard(),
-	fsync_repositories_cleared(),
-	fsync_repositories_changed(),
-	fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
+	@extschema@.fsync_repositories_guard(),
+	@extschema@.fsync_repositories_cleared(),
+	@extschema@.fsync_repositories_changed(),
+	@extschema@.fsync_registrations_guard(),
+	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
 		boolean, boolean, bigint, bigint, text, interval, text, boolean),
-	fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
+	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 		boolean, bigint, bigint, text, interval, text, boolean),
-	fsync_why(uuid, text),
-	fsync_remove_repository(uuid),
-	fsync_activate_repository(uuid),
-	fsync_pause(uuid),
-	fsync_resume(uuid),
-	fsync_reconcile(uuid, boolean, boolean),
-	fsync_verify(uuid, text, text, boolean),
-	fsync_cancel(bigint),
-	fsync_schedule(text, text),
-	fsync_wait(uuid, interval),
-	fsync_status(uuid),
-	fsync_sync_history(uuid, integer),
-	fsync_create_consumer(text, uuid, boolean),
-	fsync_next_changes(text, integer, interval),
-	fsync_ack(text, bigint[]),
-	fsync_drop_consumer(text),
-	fsync_get_progress(uuid),
-	fsync_get_stat(uuid),
-	fsync_stat_reset(uuid)
+	@extschema@.fsync_why(uuid, text),
+	@extschema@.fsync_remove_repository(uuid),
+	@extschema@.fsync_activate_repository(uuid),
+	@extschema@.fsync_pause(uuid),
+	@extschema@.fsync_resume(uuid),
+	@extschema@.fsync_reconcile(uuid, boolean, boolean),
+	@extschema@.fsync_verify(uuid, text, text, boolean),
+	@extschema@.fsync_cancel(bigint),
+	@extschema@.fsync_schedule(text, text),
+	@extschema@.fsync_wait(uuid, interval),
+	@extschema@.fsync_status(uuid),
+	@extschema@.fsync_sync_history(uuid, integer),
+	@extschema@.fsync_create_consumer(text, uuid, boolean),
+	@extschema@.fsync_next_changes(text, integer, interval),
+	@extschema@.fsync_ack(text, bigint[]),
+	@extschema@.fsync_drop_consumer(text),
+	@extschema@.fsync_get_progress(uuid),
+	@extschema@.fsync_get_stat(uuid),
+	@extschema@.fsync_stat_reset(uuid)
 FROM PUBLIC;
 
-REVOKE ALL ON PROCEDURE fsync_reconcile_all() FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.fsync_reconcile_all() FROM PUBLIC;
+
+--
+-- Last: USAGE on the schema for the owner, no rights to what is private, and
+-- no function of somebody else's beside ours that a call could mean.
+--
+CREATE FUNCTION @extschema@.fsync_install_end()
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_install_end'
+LANGUAGE C VOLATILE;
+
+SELECT @extschema@.fsync_install_end();
+
+DROP FUNCTION @extschema@.fsync_install_end();

@@ -104,7 +104,8 @@ is_data_error(int sqlerrcode)
 	return category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
 		category == ERRCODE_DATA_EXCEPTION ||
 		category == ERRCODE_PLPGSQL_ERROR ||
-		category == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION;
+		category == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION ||
+		sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE;
 }
 
 /* ---------------------------------------------------------------------
@@ -150,10 +151,21 @@ try_phase(ApplyRun *run, ApplyPhase phase, ApplyItem **items, int n)
 	{
 		*run->result = result;
 		run->plan->upserts.n = n_upserts;
-		if (session_error_is_transient(error->sqlerrcode))
+		if (session_error_blames_no_row(run->objects, error->sqlerrcode))
 			ReThrowError(error);
 	}
 	return error;
+}
+
+/*
+ * Nothing is to be gained by care.  A lack of privilege is not such an error:
+ * whose it is, the owner's or that of a user's trigger, is seen then.
+ */
+static bool
+care_is_in_vain(int sqlerrcode)
+{
+	return session_error_is_transient(sqlerrcode) &&
+		sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE;
 }
 
 static void
@@ -476,7 +488,7 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 	error = try_at_once(&run, &found);
 	if (error != NULL)
 	{
-		if (session_error_is_transient(error->sqlerrcode))
+		if (care_is_in_vain(error->sqlerrcode))
 			ReThrowError(error);
 		run.plan = apply_plan_create(body);
 		found = write_message(&run, true);
@@ -520,7 +532,7 @@ apply_purge(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	error = try_at_once(&run, &found);
 	if (error != NULL)
 	{
-		if (session_error_is_transient(error->sqlerrcode))
+		if (care_is_in_vain(error->sqlerrcode))
 			ReThrowError(error);
 		found = write_message(&run, true);
 	}

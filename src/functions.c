@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
@@ -27,9 +29,9 @@
 
 #include "functions.h"
 #include "path_check.h"
+#include "registrations.h"
 #include "requests.h"
 
-PG_FUNCTION_INFO_V1(fsync_check_preloaded);
 PG_FUNCTION_INFO_V1(fsync_add_repository);
 PG_FUNCTION_INFO_V1(fsync_remove_repository);
 PG_FUNCTION_INFO_V1(fsync_activate_repository);
@@ -124,6 +126,21 @@ functions_require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", name)));
+}
+
+void
+functions_require_path_length(const char *path, const char *below)
+{
+	size_t		len = strlen(path);
+
+	if (below != NULL)
+		len += 1 + strlen(below);
+	if (len >= PATH_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("path is too long"),
+				 errdetail("It has %zu bytes; a path can have at most %d.", len,
+						   PATH_MAX - 1)));
 }
 
 char *
@@ -233,6 +250,7 @@ join_user_area(const char *path, const char *user_area)
 {
 	const char *p = user_area;
 
+	functions_require_path_length(path, user_area);
 	if (path[0] != '/')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -262,14 +280,6 @@ join_user_area(const char *path, const char *user_area)
  * Functions
  * ---------------------------------------------------------------------
  */
-
-/* For the install script. */
-Datum
-fsync_check_preloaded(PG_FUNCTION_ARGS)
-{
-	require_preloaded();
-	PG_RETURN_VOID();
-}
 
 /* Inserts; says which of the two unique keys is taken. */
 static void
@@ -316,6 +326,7 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	SessionScope scope;
 	char	   *path;
 	char	   *user_area = NULL;
+	char	   *root;
 	Datum		values[5];
 	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
 
@@ -337,11 +348,14 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	values[2] = user_area != NULL ? PG_GETARG_DATUM(2) : (Datum) 0;
 	if (user_area == NULL)
 		nulls[2] = 'n';
-	values[3] = CStringGetTextDatum(path_check(join_user_area(path, user_area)));
+	path = join_user_area(path, user_area);
+	root = path_check(path);
+	values[3] = CStringGetTextDatum(root);
 	values[4] = ObjectIdGetDatum(MyDatabaseId);
 
 	session_scope_enter(&scope, &objects);
 	insert_repository(&objects, values, nulls);
+	registration_store(&objects, DatumGetUUIDP(values[0]), root, path, NULL);
 	(void) settings_store(&objects, values[0], fcinfo, 3);
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
@@ -361,6 +375,9 @@ fsync_remove_repository(PG_FUNCTION_ARGS)
 	functions_require_argument(fcinfo, 0, "repository_id");
 	functions_find_extension(&objects);
 	values[0] = PG_GETARG_DATUM(0);
+
+	/* What the caller has pending, as the caller; then what this removes. */
+	session_constraints_immediate();
 	session_scope_enter(&scope, &objects);
 	deleted = session_execute(&objects, &delete_plan, values, NULL, SPI_OK_DELETE);
 	session_scope_leave(&scope);
@@ -376,6 +393,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	SessionScope scope;
 	MemoryContext context = CurrentMemoryContext;
 	Datum		values[3];
+	char	   *path;
 	char	   *root = NULL;
 
 	functions_require_workers();
@@ -401,10 +419,13 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	if (root == NULL)
 		functions_unknown_repository(PG_GETARG_UUID_P(0));
 
+	path = root;
+	root = path_check(path);
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
-	values[2] = CStringGetTextDatum(path_check(root));
+	values[2] = CStringGetTextDatum(root);
 	session_scope_enter(&scope, &objects);
-	(void) session_execute(&objects, &activate_plan, values, NULL, SPI_OK_UPDATE);
+	if (session_execute(&objects, &activate_plan, values, NULL, SPI_OK_UPDATE) == 1)
+		registration_store(&objects, PG_GETARG_UUID_P(0), root, path, NULL);
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
 	PG_RETURN_VOID();
@@ -415,14 +436,26 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
+/*
+ * For whoever has EXECUTE on these functions could make a trigger of them on a
+ * table of his own, they look which table calls them.
+ */
 static TriggerData *
 trigger_data(FunctionCallInfo fcinfo)
 {
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	ExtensionObjects objects;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function was not called by a trigger")));
-	return (TriggerData *) fcinfo->context;
+	if (session_find_extension(&objects) &&
+		RelationGetRelid(data->tg_relation) != objects.repositories)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger function is for table \"%s\" alone", "fsync_repositories")));
+	return data;
 }
 
 static Datum
@@ -518,7 +551,9 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 						"repository_id", &isnull);
 		one = &id;
 	}
+	session_constraints_immediate();
 	session_scope_enter(&scope, &objects);
+	registration_remove(&objects, one != NULL ? DatumGetUUIDP(id) : NULL);
 	delete_rows(&objects, "file_records", one);
 	delete_rows(&objects, "fsync_verifications", one);
 	delete_rows(&objects, "fsync_problems", one);

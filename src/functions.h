@@ -23,6 +23,9 @@ extern void functions_require_workers(void);
 /* The error of an argument that is NULL and must not be. */
 extern void functions_require_argument(FunctionCallInfo fcinfo, int arg, const char *name);
 
+/* The error of a path, and one below it or NULL, that the system does not take. */
+extern void functions_require_path_length(const char *path, const char *below);
+
 pg_noreturn extern void functions_unknown_repository(const pg_uuid_t *id);
 
 /* Errors: the first argument, a consumer's name, is NULL; is that of none. */

@@ -49,6 +49,10 @@ static const char *const columns[SETTINGS_ARGS] = {
 	"on_type_change", "change_feed",
 };
 
+/* Of include and exclude together. */
+#define MAX_PATTERNS		10000
+#define MAX_PATTERN_BYTES	(1024 * 1024)
+
 typedef struct Settings
 {
 	Datum		values[SETTINGS_ARGS];
@@ -85,9 +89,19 @@ static SessionPlan settings_plan = {
  * ---------------------------------------------------------------------
  */
 
-/* Throws for a pattern that is bad; which is "include" or "exclude". */
+/* What include and exclude are together; each file is compared with all that. */
+typedef struct PatternAmount
+{
+	int64		count;
+	int64		bytes;
+} PatternAmount;
+
+/*
+ * Throws for a pattern that is bad, or where they are too many; which is
+ * "include" or "exclude".
+ */
 static void
-check_patterns(ArrayType *patterns, const char *which)
+check_patterns(ArrayType *patterns, const char *which, PatternAmount *amount)
 {
 	Datum	   *elements;
 	bool	   *nulls;
@@ -97,6 +111,13 @@ check_patterns(ArrayType *patterns, const char *which)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
 				 errmsg("%s must be a one-dimensional array", which)));
+	amount->count += ArrayGetNItems(ARR_NDIM(patterns), ARR_DIMS(patterns));
+	if (amount->count > MAX_PATTERNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many patterns in include and exclude"),
+				 errdetail("There are " INT64_FORMAT "; at most %d are possible.",
+						   amount->count, MAX_PATTERNS)));
 	deconstruct_array(patterns, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
@@ -108,6 +129,12 @@ check_patterns(ArrayType *patterns, const char *which)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("patterns in %s must not be null", which)));
 		pattern = TextDatumGetCString(elements[i]);
+		amount->bytes += strlen(pattern);
+		if (amount->bytes > MAX_PATTERN_BYTES)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("the patterns in include and exclude are too long"),
+					 errdetail("Together they can have at most %d bytes.", MAX_PATTERN_BYTES)));
 		error = filter_check_pattern(pattern, strlen(pattern));
 		if (error != NULL)
 			ereport(ERROR,
@@ -115,6 +142,7 @@ check_patterns(ArrayType *patterns, const char *which)
 					 errmsg("invalid pattern \"%s\" in %s", pattern, which),
 					 errdetail_internal("%s", error),
 					 errhint("Patterns are written as in .gitignore.")));
+		pfree(pattern);
 	}
 }
 
@@ -167,11 +195,12 @@ check_settings(const Settings *settings)
 {
 	int64		min_size;
 	int64		max_size;
+	PatternAmount amount = {0};
 
 	for (int i = SETTING_INCLUDE; i <= SETTING_EXCLUDE; i++)
 	{
 		if (!settings->nulls[i])
-			check_patterns(DatumGetArrayTypeP(settings->values[i]), columns[i]);
+			check_patterns(DatumGetArrayTypeP(settings->values[i]), columns[i], &amount);
 	}
 	min_size = check_size(settings, SETTING_MIN_SIZE);
 	max_size = check_size(settings, SETTING_MAX_SIZE);

@@ -19,6 +19,8 @@
 #include "utils/builtins.h"
 
 #include "functions.h"
+#include "owner.h"
+#include "registrations.h"
 #include "requests.h"
 
 PG_FUNCTION_INFO_V1(fsync_status);
@@ -46,6 +48,7 @@ enum
 	/* of the query only */
 	COL_ACTIVE = STATUS_COLUMNS,
 	COL_PAUSED,
+	COL_WATCH_ROOT,
 	QUERY_COLUMNS
 };
 
@@ -58,7 +61,7 @@ static SessionPlan status_plan = {
 	" l.files_scanned, l.files_added, l.files_updated, l.files_moved,"
 	" l.files_removed, l.error_message,"
 	" NULL, r.last_complete_scan, NULL, NULL,"
-	" r.active AND r.database_oid = $2, r.paused"
+	" r.active AND r.database_oid = $2, r.paused, r.watch_root"
 	" FROM %1$s.fsync_repositories r"
 	" CROSS JOIN LATERAL (SELECT count(*) AS total_files,"
 	" coalesce(sum(file_size), 0) AS total_bytes FROM %1$s.file_records"
@@ -105,6 +108,22 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 		values[column] = CStringGetTextDatum(text);
 }
 
+/* Nothing is done for the repository, whatever is running. */
+static void
+set_state_without_worker(Datum *values, bool *nulls, const char *state, const char *reason,
+						 const char *hint)
+{
+	set_text(values, nulls, COL_STATE, state);
+	set_text(values, nulls, COL_REASON, reason);
+	set_text(values, nulls, COL_HINT, hint);
+	set_column(values, nulls, COL_IS_WATCHING, BoolGetDatum(false));
+
+	/* A row that still says so was left by a worker that was killed. */
+	nulls[COL_OPERATION_ID] = true;
+	nulls[COL_OPERATION_TYPE] = true;
+	nulls[COL_OPERATION_START] = true;
+}
+
 /* What is true of a repository that no worker says anything about. */
 static void
 set_columns_without_worker(Datum *values, bool *nulls)
@@ -113,13 +132,7 @@ set_columns_without_worker(Datum *values, bool *nulls)
 	const char *reason = "no worker is running";
 	const char *hint = "It is started within seconds; if not, the server's log says why.";
 
-	if (!DatumGetBool(values[COL_ACTIVE]))
-	{
-		state = "inactive";
-		reason = "the repository was not added in this database";
-		hint = "Call fsync_activate_repository() to track its directory here.";
-	}
-	else if (DatumGetBool(values[COL_PAUSED]))
+	if (DatumGetBool(values[COL_PAUSED]))
 	{
 		state = "paused";
 		reason = "fsync_pause() was called";
@@ -133,15 +146,7 @@ set_columns_without_worker(Datum *values, bool *nulls)
 	else if (!requests_available())
 		hint = "Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.";
 
-	set_text(values, nulls, COL_STATE, state);
-	set_text(values, nulls, COL_REASON, reason);
-	set_text(values, nulls, COL_HINT, hint);
-	set_column(values, nulls, COL_IS_WATCHING, BoolGetDatum(false));
-
-	/* A row that still says so was left by a worker that was killed. */
-	nulls[COL_OPERATION_ID] = true;
-	nulls[COL_OPERATION_TYPE] = true;
-	nulls[COL_OPERATION_START] = true;
+	set_state_without_worker(values, nulls, state, reason, hint);
 }
 
 static void
@@ -166,18 +171,42 @@ set_columns_of_worker(Datum *values, bool *nulls, const RepositoryStatus *status
 	}
 }
 
+/* What holds for all rows. */
+typedef struct StatusFrame
+{
+	bool		in_trouble;		/* with the owner of the tables */
+	OwnerTrouble trouble;
+	List	   *registrations;
+} StatusFrame;
+
+/*
+ * What nobody may watch comes before what the worker said last, which may not
+ * have seen the table yet.
+ */
 static void
-put_status_row(Tuplestorestate *store, TupleDesc desc, HeapTuple tuple,
-			   TupleDesc tuple_desc)
+put_status_row(const StatusFrame *frame, Tuplestorestate *store, TupleDesc desc,
+			   HeapTuple tuple, TupleDesc tuple_desc)
 {
 	Datum		values[QUERY_COLUMNS];
 	bool		nulls[QUERY_COLUMNS];
 	RepositoryStatus status;
+	RegistrationFit fit = REGISTRATION_MISSING;
 
 	heap_deform_tuple(tuple, tuple_desc, values, nulls);
-	if (nulls[COL_ACTIVE])
-		values[COL_ACTIVE] = BoolGetDatum(false);
-	if (status_get(DatumGetUUIDP(values[COL_REPOSITORY_ID]), &status))
+	if (!nulls[COL_ACTIVE] && DatumGetBool(values[COL_ACTIVE]))
+		fit = registration_fit(registrations_find(frame->registrations,
+												  DatumGetUUIDP(values[COL_REPOSITORY_ID])),
+							   TextDatumGetCString(values[COL_WATCH_ROOT]));
+	if (frame->in_trouble)
+		set_state_without_worker(values, nulls, "degraded", frame->trouble.reason,
+								 frame->trouble.hint);
+	else if (fit == REGISTRATION_MISSING)
+		set_state_without_worker(values, nulls, "inactive", REGISTRATION_MISSING_REASON,
+								 REGISTRATION_MISSING_HINT);
+	else if (fit == REGISTRATION_OTHER_ROOT)
+		set_state_without_worker(values, nulls, "degraded", REGISTRATION_OTHER_ROOT_REASON,
+								 REGISTRATION_OTHER_ROOT_HINT);
+	else if (status_get(DatumGetUUIDP(values[COL_REPOSITORY_ID]), &status))
 		set_columns_of_worker(values, nulls, &status);
 	else
 		set_columns_without_worker(values, nulls);
@@ -189,6 +218,7 @@ fsync_status(PG_FUNCTION_ARGS)
 {
 	ExtensionObjects objects;
 	SessionScope scope;
+	StatusFrame frame = {0};
 	TupleDesc	desc;
 	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
 	Datum		values[2];
@@ -205,10 +235,13 @@ fsync_status(PG_FUNCTION_ARGS)
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
 	if (PG_ARGISNULL(0))
 		nulls[0] = 'n';
-	session_scope_enter(&scope, &objects);
+	frame.in_trouble = owner_find_trouble(&objects, &frame.trouble);
+	if (OidIsValid(objects.registrations))
+		frame.registrations = registrations_load(&objects);
+	session_scope_enter_to_read(&scope, &objects);
 	n = session_execute(&objects, &status_plan, values, nulls, SPI_OK_SELECT);
 	for (uint64 i = 0; i < n; i++)
-		put_status_row(store, desc, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+		put_status_row(&frame, store, desc, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
 	session_scope_leave(&scope);
 
 	if (n == 0 && !PG_ARGISNULL(0))

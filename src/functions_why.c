@@ -179,7 +179,15 @@ fsync_why(PG_FUNCTION_ARGS)
 	row = repository_load_one(&objects, PG_GETARG_UUID_P(0));
 	if (row == NULL)
 		functions_unknown_repository(PG_GETARG_UUID_P(0));
-	path = normal_path(text_to_cstring(PG_GETARG_TEXT_PP(1)), row);
+	if (row->fit != REGISTRATION_FITS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("repository \"%s\" is not active",
+						functions_uuid_text(PG_GETARG_UUID_P(0))),
+				 errhint("fsync_status() says more.")));
+	path = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	functions_require_path_length(path, NULL);
+	path = normal_path(path, row);
 	ask_why(row, path, &why);
 
 	nulls[0] = !why.known;

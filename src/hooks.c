@@ -6,11 +6,13 @@
  * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE and CREATE
  * DATABASE ... TEMPLATE fail while somebody is connected to the database.  A
  * worker is connected all the time, so it is stopped before such a statement
- * and may come back after it.
+ * and may come back after it.  Whoever would be refused the statement must not
+ * stop a worker with it, so what PostgreSQL will ask is asked before.
  *
  * A worker that sleeps learns nothing of DROP EXTENSION and ALTER EXTENSION
  * (it processes no invalidations until its next transaction), so it is woken
- * when they commit.
+ * when they commit; and when the extension's tables get another owner, or that
+ * role another attribute.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,9 +29,11 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "hooks.h"
+#include "owner.h"
 #include "requests.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
@@ -67,10 +71,45 @@ may_create_databases(void)
 	return result;
 }
 
+static bool
+is_template(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* What createdb() asks before it looks who is connected. */
+static bool
+may_copy(Oid database, const CreatedbStmt *statement)
+{
+	return may_create_databases() &&
+		(is_template(database) || database_ownercheck_compat(database, GetUserId())) &&
+		!OidIsValid(get_database_oid(statement->dbname, true));
+}
+
+/* The same of the other statements, which are for owners. */
+static bool
+may_alter(Oid database, Node *statement)
+{
+	if (database == MyDatabaseId || !database_ownercheck_compat(database, GetUserId()))
+		return false;
+	if (IsA(statement, DropdbStmt))
+		return !is_template(database);
+	if (IsA(statement, RenameStmt))
+		return may_create_databases();
+	return true;
+}
+
 /*
  * The database that must be free of connections for this statement, or
- * InvalidOid.  A user who may not run the statement does not get to stop a
- * worker with it.
+ * InvalidOid; also where the statement will be refused.
  */
 static pg_noinline Oid
 database_to_be_free(Node *statement)
@@ -107,11 +146,10 @@ database_to_be_free(Node *statement)
 	database = get_database_oid(name, true);
 	if (!OidIsValid(database))
 		return InvalidOid;
-	if (copied)
-		return may_create_databases() ? database : InvalidOid;
-	if (database == MyDatabaseId || !database_ownercheck_compat(database, GetUserId()))
-		return InvalidOid;
-	return database;
+	if (copied ? may_copy(database, (CreatedbStmt *) statement) :
+		may_alter(database, statement))
+		return database;
+	return InvalidOid;
 }
 
 static void
@@ -151,6 +189,28 @@ utility_hook(UTILITY_HOOK_PARAMS)
 	requests_release_database(database);
 }
 
+/* A table of ours, or the role that owns them. */
+static bool
+concerns_owner(Oid classId, Oid objectId)
+{
+	char	   *name = NULL;
+	bool		result = false;
+
+	if (classId == RelationRelationId)
+	{
+		name = get_rel_name(objectId);
+		result = name != NULL && owner_is_table_of_ours(name);
+	}
+	else if (classId == AuthIdRelationId)
+	{
+		name = GetUserNameFromId(objectId, true);
+		result = name != NULL && strcmp(name, OWNER_ROLE) == 0;
+	}
+	if (name != NULL)
+		pfree(name);
+	return result;
+}
+
 static void
 access_hook(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
@@ -165,6 +225,8 @@ access_hook(ObjectAccessType access, Oid classId, Oid objectId, int subId, void 
 		if (name != NULL && strcmp(name, EXTENSION_NAME) == 0)
 			requests_wake_at_commit();
 	}
+	if (access == OAT_POST_ALTER && concerns_owner(classId, objectId))
+		requests_wake_at_commit();
 }
 
 void

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "operations.h"
+#include "registrations.h"
 
 static SessionPlan close_interrupted_plan = {
 	.sql = "UPDATE %1$s.sync_operations"
@@ -147,7 +148,10 @@ complete_scan(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	values[1] = Int64GetDatum(end->generation);
 	values[2] = TimestampTzGetDatum(start_time);
 	if (end->identity != NULL && end->identity[0] != '\0')
+	{
 		values[3] = CStringGetTextDatum(end->identity);
+		registration_accept(objects, repository_id, end->identity);
+	}
 	else
 		nulls[3] = 'n';
 	if (end->mounts != NULL)

@@ -7,7 +7,9 @@
  * database that is copied bring rows along whose directories may belong to
  * somebody else, or be gone, and a restore that is still loading file_records
  * must not meet a writer.  So both the column active and the database's OID
- * have to agree.
+ * have to agree; and as whoever may write the table can write these, there must
+ * be a registration of the same directory (registrations.h), from which the
+ * root is taken.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "registrations.h"
 #include "repository.h"
 
 #define LOAD_ROWS \
@@ -141,16 +144,37 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	return row;
 }
 
+/* What is watched is what was registered, whatever the row says. */
+static void
+follow_registration(RepositoryRow *row, List *registrations)
+{
+	const Registration *registration = registrations_find(registrations, &row->id);
+	MemoryContext old_context;
+
+	row->fit = registration_fit(registration, row->root);
+	if (row->fit != REGISTRATION_FITS)
+	{
+		row->active = false;
+		return;
+	}
+	old_context = MemoryContextSwitchTo(row->context);
+	row->given_path = pstrdup(registration->given);
+	row->identity = pstrdup(registration->identity);
+	MemoryContextSwitchTo(old_context);
+}
+
 List *
 repository_load_all(const ExtensionObjects *objects, MemoryContext parent, bool *gone)
 {
 	List	   *rows = NIL;
+	List	   *registrations;
 	Datum		values[1];
 	uint64		n;
 
 	*gone = !session_begin(objects, "fsync: reading fsync_repositories");
 	if (*gone)
 		return NIL;
+	registrations = registrations_load(objects);
 	values[0] = ObjectIdGetDatum(MyDatabaseId);
 	n = session_execute(objects, &load_plan, values, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < n; i++)
@@ -159,6 +183,7 @@ repository_load_all(const ExtensionObjects *objects, MemoryContext parent, bool 
 									  SPI_tuptable->tupdesc);
 		MemoryContext old_context = MemoryContextSwitchTo(parent);
 
+		follow_registration(row, registrations);
 		rows = lappend(rows, row);
 		MemoryContextSwitchTo(old_context);
 	}
@@ -178,7 +203,10 @@ repository_load_one(const ExtensionObjects *objects, const pg_uuid_t *id)
 	values[1] = UUIDPGetDatum(id);
 	session_scope_enter(&scope, objects);
 	if (session_execute(objects, &load_one_plan, values, NULL, SPI_OK_SELECT) == 1)
+	{
 		row = copy_row(context, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+		follow_registration(row, registrations_load(objects));
+	}
 	session_scope_leave(&scope);
 	return row;
 }

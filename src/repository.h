@@ -9,6 +9,7 @@
 #ifndef FSYNC_REPOSITORY_H
 #define FSYNC_REPOSITORY_H
 
+#include "registrations.h"
 #include "session.h"
 #include "tree/protocol.h"
 
@@ -18,16 +19,18 @@ typedef struct RepositoryRow
 	MemoryContext context;
 	pg_uuid_t	id;
 	char	   *root;			/* path[/user_area], as stored in watch_root */
-	char	   *given_path;		/* the same as it was given */
+	char	   *given_path;		/* the same as it was given; where it fits, as
+								 * it was registered */
 	char	  **include;
 	int			n_include;
 	char	  **exclude;
 	int			n_exclude;
 	bool		calculate_hashes;	/* the repository's own, else the setting */
-	bool		active;			/* made here, not brought by a dump or copy:
-								 * column active, and database_oid is this
-								 * database */
-	char	   *identity;		/* "" where none was accepted yet */
+	bool		active;			/* made here, not brought by a dump, a copy or
+								 * a statement: column active, database_oid is
+								 * this database, and it fits */
+	RegistrationFit fit;		/* to what was registered */
+	char	   *identity;		/* as registered; "" where none was accepted yet */
 	char	   *mounts;			/* list, mounts_len bytes */
 	int			mounts_len;
 	int64		generation;		/* scan_generation */

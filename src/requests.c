@@ -44,6 +44,9 @@ static int
 post_request(RequestKind kind, const pg_uuid_t *id, bool force,
 			 const VerifyLimits *limits, int64 operation_id)
 {
+	const Oid	role = GetSessionUserId();
+	const bool	limited = !superuser_arg(role);
+	int			of_role = 0;
 	int			slot = -1;
 
 	if (shared == NULL)
@@ -53,12 +56,17 @@ post_request(RequestKind kind, const pg_uuid_t *id, bool force,
 				 errhint("Add fsync to shared_preload_libraries and restart the server.")));
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < SHARED_REQUESTS && slot < 0; i++)
+	for (int i = 0; i < SHARED_REQUESTS; i++)
+		of_role += shared->requests[i].phase != REQUEST_FREE &&
+			shared->requests[i].role == role;
+	for (int i = 0; i < SHARED_REQUESTS && slot < 0 &&
+		 (!limited || of_role < SHARED_REQUESTS_ROLE); i++)
 	{
 		RequestSlot *request = &shared->requests[i];
 
 		if (request->phase != REQUEST_FREE)
 			continue;
+		request->role = role;
 		request->phase = REQUEST_POSTED;
 		request->kind = kind;
 		request->database = MyDatabaseId;
@@ -74,6 +82,12 @@ post_request(RequestKind kind, const pg_uuid_t *id, bool force,
 	}
 	LWLockRelease(shared->lock);
 
+	if (slot < 0 && limited && of_role >= SHARED_REQUESTS_ROLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many sessions of this role wait for fsync"),
+				 errdetail("At most %d sessions of a role can wait at the same time.",
+						   SHARED_REQUESTS_ROLE)));
 	if (slot < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -29,6 +29,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
@@ -49,6 +50,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "owner.h"
 #include "session.h"
 
 /*
@@ -171,6 +173,20 @@ find_extension_row(ExtensionObjects *objects)
 	return found;
 }
 
+/* InvalidOid where it is missing, or is not the extension's. */
+static Oid
+find_registrations(Oid extension)
+{
+	Oid			schema = get_namespace_oid(PRIVATE_SCHEMA, true);
+	Oid			table = OidIsValid(schema) ?
+		get_relname_relid(REGISTRATIONS_TABLE, schema) : InvalidOid;
+
+	if (OidIsValid(table) &&
+		getExtensionOfObject(RelationRelationId, table) != extension)
+		return InvalidOid;
+	return table;
+}
+
 bool
 session_find_extension(ExtensionObjects *objects)
 {
@@ -190,6 +206,7 @@ session_find_extension(ExtensionObjects *objects)
 	if (!OidIsValid(objects->file_records) || !OidIsValid(objects->repositories) ||
 		!OidIsValid(objects->operations) || !OidIsValid(objects->problems))
 		return false;
+	objects->registrations = find_registrations(objects->extension);
 
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(objects->file_records));
 	if (!HeapTupleIsValid(tuple))
@@ -199,13 +216,9 @@ session_find_extension(ExtensionObjects *objects)
 	return true;
 }
 
-/*
- * Locks out a DROP for this transaction; false: it came first.  Also tells who
- * owns file_records now: a worker that went on as a former owner, perhaps a
- * superuser, would run the triggers of the new one as that.
- */
+/* Locks out a DROP for this transaction; false: it came first. */
 static bool
-lock_extension(const ExtensionObjects *objects, Oid *owner)
+lock_extension(const ExtensionObjects *objects)
 {
 	Relation	rel;
 
@@ -215,13 +228,12 @@ lock_extension(const ExtensionObjects *objects, Oid *owner)
 	rel = try_relation_open(objects->file_records, AccessShareLock);
 	if (rel == NULL)
 		return false;
-	*owner = rel->rd_rel->relowner;
 	relation_close(rel, AccessShareLock);
 	return true;
 }
 
-static void
-constraints_immediate(void)
+void
+session_constraints_immediate(void)
 {
 	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
 
@@ -241,12 +253,13 @@ session_begin(const ExtensionObjects *objects, const char *activity)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (!lock_extension(objects, &owner))
+	if (!lock_extension(objects))
 	{
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(caller_context);
 		return false;
 	}
+	owner = owner_require_powerless(objects);
 	pgstat_report_activity(STATE_RUNNING, activity);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -254,14 +267,14 @@ session_begin(const ExtensionObjects *objects, const char *activity)
 	SetUserIdAndSecContext(owner,
 						   caller_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	constraints_immediate();
+	session_constraints_immediate();
 	return true;
 }
 
 void
 session_commit(void)
 {
-	constraints_immediate();
+	session_constraints_immediate();
 	AtEOXact_GUC(false, guc_nestlevel);
 	SPI_finish();
 	PopActiveSnapshot();
@@ -283,13 +296,14 @@ session_abort(void)
 }
 
 /*
- * Like a SECURITY DEFINER function, and not a restricted operation: that would
- * refuse to queue a deferred foreign key of an application, which here is
- * checked when the caller commits, as the caller may want.  row_security = off
- * turns a policy that would hide rows from the owner into an error.
+ * A restricted operation, as the worker's: a trigger that is deferred would run
+ * when the caller commits, as the caller, so it is refused to be queued.  Where
+ * it is an application's, session_constraints_immediate() goes before.
+ * row_security = off turns a policy that would hide rows from the owner into an
+ * error.
  */
-void
-session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
+static void
+enter(SessionScope *scope, Oid owner)
 {
 	SPI_connect();
 	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
@@ -300,8 +314,21 @@ session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
 	(void) set_config_option("row_security", "off",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
-	SetUserIdAndSecContext(objects->owner,
-						   scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(owner,
+						   scope->save_sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
+{
+	enter(scope, owner_require_powerless(objects));
+}
+
+void
+session_scope_enter_to_read(SessionScope *scope, const ExtensionObjects *objects)
+{
+	enter(scope, objects->owner);
 }
 
 void
@@ -444,6 +471,14 @@ session_stream(const ExtensionObjects *objects, SessionPlan *plan,
 	return execute_to(objects, plan, values, NULL, SPI_OK_UTILITY, dest);
 }
 
+bool
+session_error_blames_no_row(const ExtensionObjects *objects, int sqlerrcode)
+{
+	if (sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		return !owner_may_write_rows(objects);
+	return session_error_is_transient(sqlerrcode);
+}
+
 /*
  * Internal errors (class XX) are not among these: one that passes is gone when
  * half of the batch is tried again, and one that stays belongs to a row, which
@@ -468,7 +503,7 @@ session_error_is_transient(int sqlerrcode)
 	{
 		case ERRCODE_LOCK_NOT_AVAILABLE:
 		case ERRCODE_OBJECT_IN_USE:
-		case ERRCODE_INSUFFICIENT_PRIVILEGE:	/* a policy on file_records */
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:	/* the owner's: a policy, a REVOKE */
 			return true;
 		default:
 			return false;

@@ -7,7 +7,8 @@
  * ALTER DATABASE and ALTER ROLE reach a background worker too, and a user's
  * triggers run inside its transactions.  So the settings that the worker's
  * work depends on are pinned after connecting, and every statement runs as
- * the owner of file_records under a restricted security context.
+ * the owner of the tables, who can do nothing else (owner.h), under a
+ * restricted security context.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,6 +39,7 @@ typedef struct ExtensionObjects
 	Oid			repositories;
 	Oid			operations;
 	Oid			problems;
+	Oid			registrations;	/* see registrations.h; InvalidOid: missing */
 	char	   *schema_name;	/* quoted as an identifier, in
 								 * TopMemoryContext */
 	char	   *version;		/* extversion */
@@ -67,8 +69,15 @@ extern void session_commit(void);
 extern void session_abort(void);
 
 /*
+ * SET CONSTRAINTS ALL IMMEDIATE, for the rest of the transaction; what is
+ * pending fires now, as the current user.
+ */
+extern void session_constraints_immediate(void);
+
+/*
  * For functions called by users: runs the code between the two as the owner
- * of the tables, inside the caller's transaction, with SPI connected.
+ * of the tables, inside the caller's transaction, with SPI connected.  Errors:
+ * the owner is not powerless (owner.h).
  */
 typedef struct SessionScope
 {
@@ -78,6 +87,10 @@ typedef struct SessionScope
 } SessionScope;
 
 extern void session_scope_enter(SessionScope *scope, const ExtensionObjects *objects);
+
+/* The same whoever the owner is: for what reads, to say what is wrong. */
+extern void session_scope_enter_to_read(SessionScope *scope,
+										const ExtensionObjects *objects);
 extern void session_scope_leave(SessionScope *scope);
 
 /*
@@ -109,6 +122,12 @@ extern uint64 session_stream(const ExtensionObjects *objects, SessionPlan *plan,
 /* True for errors that are not the data's fault (lock timeout, disk full,
  * out of memory, read-only, shutdown...): try again later, blame no row. */
 extern bool session_error_is_transient(int sqlerrcode);
+
+/*
+ * The same for an error from writing rows of file_records, where a lack of
+ * privilege is that of a user's trigger if the owner has all that it needs.
+ */
+extern bool session_error_blames_no_row(const ExtensionObjects *objects, int sqlerrcode);
 
 /* CPU time that the worker has used since the last call, in microseconds. */
 extern int64 session_cpu_lap(void);

@@ -24,6 +24,9 @@
 /* Sessions that wait at the same time, in all databases. */
 #define SHARED_REQUESTS		128
 
+/* Of these, those of one role that is no superuser. */
+#define SHARED_REQUESTS_ROLE	(SHARED_REQUESTS / 4)
+
 /*
  * A running worker has a repository, so as many slots as there may be
  * repositories are enough for them; the rest is for databases that are being
@@ -62,6 +65,7 @@ typedef struct RequestSlot
 	RequestPhase phase;
 	RequestKind kind;
 	Oid			database;
+	Oid			role;			/* as whom its session was authenticated */
 	pg_uuid_t	repository;
 	bool		force;
 	VerifyLimits limits;

@@ -4,6 +4,12 @@
  *		The worker's list of repositories: what the table says, as of the last
  *		look.
  *
+ * A row whose directory is not the one that was registered is not in the list
+ * (repository.c), and none is while the extension's tables belong to somebody
+ * who could do more than to write them (owner.c): then nothing is watched, and
+ * now and again the worker looks whether that was mended.  What is wrong is
+ * said by fsync_status(), as nothing may be written.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -13,6 +19,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "owner.h"
 #include "registry.h"
 #include "worker.h"
 
@@ -28,12 +35,15 @@ static int64 reload_at = 0;
 static int	reload_backoff_ms = 0;
 static bool history_closed = false;
 static bool settled = false;	/* the repositories were read once */
+static bool in_trouble = false; /* the owner of the tables is not powerless */
 
 void
 worker_request_reload(void)
 {
 	reload_wanted = true;
 	stale = true;
+	if (in_trouble)
+		reload_at = 0;
 }
 
 WorkerRepository *
@@ -126,6 +136,12 @@ follow_rows(List *rows)
 		{
 			RepositoryRow *row = lfirst(lc);
 
+			if (row->fit == REGISTRATION_OTHER_ROOT &&
+				memcmp(&row->id, &repository->row->id, sizeof(row->id)) == 0)
+				ereport(WARNING,
+						(errmsg("repository \"%s\" is degraded: %s", repository->row->root,
+								REGISTRATION_OTHER_ROOT_REASON),
+						 errhint("%s", REGISTRATION_OTHER_ROOT_HINT)));
 			if (!row->active || memcmp(&row->id, &repository->row->id, sizeof(row->id)) != 0)
 				continue;
 
@@ -178,6 +194,8 @@ typedef struct ReloadWork
 {
 	MemoryContext context;
 	bool		nothing_to_do;
+	bool		in_trouble;
+	OwnerTrouble trouble;
 	List	   *rows;
 } ReloadWork;
 
@@ -191,6 +209,8 @@ reload_work(WorkerRepository *repository, void *arg)
 
 	StartTransactionCommand();
 	found = session_find_extension(&fresh);
+	MemoryContextSwitchTo(caller);
+	work->in_trouble = found && owner_find_trouble(&fresh, &work->trouble);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	if (!found || !version_fits(&fresh))
@@ -199,20 +219,53 @@ reload_work(WorkerRepository *repository, void *arg)
 		return;
 	}
 	worker_objects = fresh;
+	if (work->in_trouble)
+		return;
 	if (!history_closed)
 		history_closed = operations_close_interrupted(&worker_objects);
 	work->rows = repository_load_all(&worker_objects, work->context, &work->nothing_to_do);
+}
+
+static void
+abandon_all(void)
+{
+	while (worker_repositories != NIL)
+		remove_repository(linitial(worker_repositories));
 }
 
 /* Ends the worker, unless somebody woke it meanwhile. */
 static void
 end_for_lack_of_work(void)
 {
-	while (worker_repositories != NIL)
-		remove_repository(linitial(worker_repositories));
+	abandon_all();
 	if (registry_worker_leave(true))
 		proc_exit(0);
 	worker_request_reload();
+}
+
+/* Nothing may be done as the owner of the tables, until that was mended. */
+static void
+stand_back(const OwnerTrouble *trouble, int64 now)
+{
+	if (!in_trouble)
+		ereport(WARNING,
+				(errmsg("the repositories of database %u are degraded: %s", MyDatabaseId,
+						trouble->reason),
+				 errhint("%s", trouble->hint)));
+	in_trouble = true;
+	abandon_all();
+	reload_wanted = true;
+	reload_at = now + RELOAD_MAX_MS;
+	registry_worker_settled();
+}
+
+static void
+go_on(void)
+{
+	if (in_trouble)
+		ereport(LOG,
+				(errmsg("the repositories of database %u are watched again", MyDatabaseId)));
+	in_trouble = false;
 }
 
 static void
@@ -240,6 +293,12 @@ reload(int64 now)
 	stale = false;
 	reload_backoff_ms = 0;
 	reload_at = 0;
+	if (work.in_trouble && !work.nothing_to_do)
+	{
+		stand_back(&work.trouble, now);
+		return;
+	}
+	go_on();
 	if (!work.nothing_to_do)
 		follow_rows(work.rows);
 	if (work.nothing_to_do || worker_repositories == NIL)
