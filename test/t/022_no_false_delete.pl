@@ -22,6 +22,7 @@ my $node = new_node('main');
 $node->safe_psql(
 	'postgres', q(
 CREATE TABLE removed (id bigint, file_path text, at timestamptz DEFAULT clock_timestamp());
+GRANT INSERT ON removed TO fsync_owner;
 CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql
 	SET search_path = public AS
 	$$BEGIN INSERT INTO public.removed VALUES (OLD.id, OLD.file_path); RETURN NULL; END$$;

@@ -345,6 +345,7 @@ my %forbidden = map { (sha256_hex($_) => 1) } 'only OUTSIDE',
 $node->safe_psql(
 	'postgres', q(
 CREATE TABLE shown (file_path text, content_hash bytea);
+GRANT INSERT ON shown TO fsync_owner;
 CREATE FUNCTION show_row() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS
 	$$BEGIN INSERT INTO public.shown VALUES (NEW.file_path, NEW.content_hash); RETURN NULL; END$$;
 CREATE TRIGGER show_row AFTER INSERT OR UPDATE ON file_records

@@ -99,6 +99,7 @@ my $root = new_root('photos');
 # A trigger sees the settings under which the worker writes.
 $node->safe_psql($db, q(
 CREATE TABLE seen (name text, setting text, PRIMARY KEY (name, setting));
+GRANT SELECT, INSERT ON seen TO fsync_owner;
 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO public.seen
@@ -116,7 +117,7 @@ CREATE ROLE nobody;
 ));
 
 my $superuser = $node->safe_psql($db, 'SELECT current_user');
-my $expected = join("\n", sort "user|$superuser", 'transaction_read_only|off',
+my $expected = join("\n", sort 'user|fsync_owner', 'transaction_read_only|off',
 	'transaction_isolation|read committed', 'session_replication_role|origin',
 	'row_security|off', 'search_path|pg_catalog, pg_temp', 'lock_timeout|2000',
 	'statement_timeout|0', 'idle_in_transaction_session_timeout|0', 'jit|off');

@@ -175,6 +175,7 @@ mended('a trigger that kept a row');
 
 $node->safe_psql($db, q(
 CREATE TABLE journal (what text, path text);
+GRANT SELECT, INSERT ON journal TO fsync_owner;
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM pg_notify('files', coalesce(new.file_path, old.file_path));

@@ -30,6 +30,7 @@ my $position = log_position($node);
 $node->safe_psql($db, q(
 CREATE EXTENSION amcheck;
 CREATE TABLE journal (what text, path text, rows bigint);
+GRANT INSERT ON journal TO fsync_owner;
 CREATE FUNCTION each_row() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO public.journal VALUES (tg_op, new.file_path, 1);

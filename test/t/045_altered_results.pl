@@ -66,7 +66,8 @@ BEGIN
 	END IF;
 	RETURN NULL;
 END $$;
-CREATE TRIGGER nested AFTER UPDATE ON fsync_repositories FOR EACH ROW EXECUTE FUNCTION public.nested()));
+CREATE TRIGGER nested AFTER UPDATE ON fsync_repositories FOR EACH ROW EXECUTE FUNCTION public.nested();
+GRANT EXECUTE ON FUNCTION fsync_status TO fsync_owner));
 my $holder = $node->background_psql($db);
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 my $nested = start_sql($node, $db, 'nested', "SELECT fsync_configure_repository('$id', min_size => 1)");
