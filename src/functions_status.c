@@ -11,12 +11,16 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "functions.h"
 #include "owner.h"
@@ -30,6 +34,7 @@ PG_FUNCTION_INFO_V1(fsync_sync_history);
 enum
 {
 	COL_REPOSITORY_ID = 0,
+	COL_PATH = 1,
 	COL_STATE = 2,
 	COL_REASON = 3,
 	COL_HINT = 4,
@@ -171,20 +176,50 @@ set_columns_of_worker(Datum *values, bool *nulls, const RepositoryStatus *status
 	}
 }
 
-/* What holds for all rows. */
-typedef struct StatusFrame
+/*
+ * The tables belong to somebody as whom no statement may be run, or who may not
+ * read them: then all are degraded for this reason, and what they are is read
+ * below SQL.
+ */
+static uint64
+put_trouble_rows(const ExtensionObjects *objects, const OwnerTrouble *trouble,
+				 const pg_uuid_t *id, Tuplestorestate *store, TupleDesc desc)
 {
-	bool		in_trouble;		/* with the owner of the tables */
-	OwnerTrouble trouble;
-	List	   *registrations;
-} StatusFrame;
+	Relation	rel = table_open(objects->repositories, AccessShareLock);
+	TupleDesc	rel_desc = RelationGetDescr(rel);
+	const AttrNumber id_column = get_attnum(objects->repositories, "repository_id");
+	const AttrNumber path_column = get_attnum(objects->repositories, "path");
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	uint64		n = 0;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[STATUS_COLUMNS];
+		bool		nulls[STATUS_COLUMNS];
+
+		memset(nulls, true, sizeof(nulls));
+		values[COL_REPOSITORY_ID] = heap_getattr(tuple, id_column, rel_desc,
+												 &nulls[COL_REPOSITORY_ID]);
+		values[COL_PATH] = heap_getattr(tuple, path_column, rel_desc, &nulls[COL_PATH]);
+		if (id != NULL &&
+			memcmp(DatumGetUUIDP(values[COL_REPOSITORY_ID]), id, sizeof(*id)) != 0)
+			continue;
+		set_state_without_worker(values, nulls, "degraded", trouble->reason, trouble->hint);
+		tuplestore_putvalues(store, desc, values, nulls);
+		n++;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return n;
+}
 
 /*
  * What nobody may watch comes before what the worker said last, which may not
  * have seen the table yet.
  */
 static void
-put_status_row(const StatusFrame *frame, Tuplestorestate *store, TupleDesc desc,
+put_status_row(List *registrations, Tuplestorestate *store, TupleDesc desc,
 			   HeapTuple tuple, TupleDesc tuple_desc)
 {
 	Datum		values[QUERY_COLUMNS];
@@ -194,13 +229,10 @@ put_status_row(const StatusFrame *frame, Tuplestorestate *store, TupleDesc desc,
 
 	heap_deform_tuple(tuple, tuple_desc, values, nulls);
 	if (!nulls[COL_ACTIVE] && DatumGetBool(values[COL_ACTIVE]))
-		fit = registration_fit(registrations_find(frame->registrations,
+		fit = registration_fit(registrations_find(registrations,
 												  DatumGetUUIDP(values[COL_REPOSITORY_ID])),
 							   TextDatumGetCString(values[COL_WATCH_ROOT]));
-	if (frame->in_trouble)
-		set_state_without_worker(values, nulls, "degraded", frame->trouble.reason,
-								 frame->trouble.hint);
-	else if (fit == REGISTRATION_MISSING)
+	if (fit == REGISTRATION_MISSING)
 		set_state_without_worker(values, nulls, "inactive", REGISTRATION_MISSING_REASON,
 								 REGISTRATION_MISSING_HINT);
 	else if (fit == REGISTRATION_OTHER_ROOT)
@@ -213,12 +245,28 @@ put_status_row(const StatusFrame *frame, Tuplestorestate *store, TupleDesc desc,
 	tuplestore_putvalues(store, desc, values, nulls);
 }
 
+static uint64
+put_status_rows(const ExtensionObjects *objects, Datum *values, const char *nulls,
+				Tuplestorestate *store, TupleDesc desc)
+{
+	SessionScope scope;
+	List	   *registrations = registrations_load(objects);
+	uint64		n;
+
+	session_scope_enter(&scope, objects);
+	n = session_execute(objects, &status_plan, values, nulls, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+		put_status_row(registrations, store, desc, SPI_tuptable->vals[i],
+					   SPI_tuptable->tupdesc);
+	session_scope_leave(&scope);
+	return n;
+}
+
 Datum
 fsync_status(PG_FUNCTION_ARGS)
 {
 	ExtensionObjects objects;
-	SessionScope scope;
-	StatusFrame frame = {0};
+	OwnerTrouble trouble;
 	TupleDesc	desc;
 	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
 	Datum		values[2];
@@ -235,14 +283,11 @@ fsync_status(PG_FUNCTION_ARGS)
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
 	if (PG_ARGISNULL(0))
 		nulls[0] = 'n';
-	frame.in_trouble = owner_find_trouble(&objects, &frame.trouble);
-	if (OidIsValid(objects.registrations))
-		frame.registrations = registrations_load(&objects);
-	session_scope_enter_to_read(&scope, &objects);
-	n = session_execute(&objects, &status_plan, values, nulls, SPI_OK_SELECT);
-	for (uint64 i = 0; i < n; i++)
-		put_status_row(&frame, store, desc, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-	session_scope_leave(&scope);
+	if (owner_find_trouble(&objects, &trouble) || owner_find_lack(&objects, &trouble))
+		n = put_trouble_rows(&objects, &trouble, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0),
+							 store, desc);
+	else
+		n = put_status_rows(&objects, values, nulls, store, desc);
 
 	if (n == 0 && !PG_ARGISNULL(0))
 		functions_unknown_repository(PG_GETARG_UUID_P(0));

@@ -296,15 +296,56 @@ owner_require_powerless(const ExtensionObjects *objects)
 	return get_role_oid(OWNER_ROLE, false);
 }
 
-bool
-owner_may_write_rows(const ExtensionObjects *objects)
+static bool
+has_all_rights(Oid relid, Oid owner)
 {
 	const AclMode needed = ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE;
 
+	return pg_class_aclmask(relid, owner, needed, ACLMASK_ALL) == needed;
+}
+
+/* FORCE ROW LEVEL SECURITY, which in our session is an error. */
+static bool
+is_hidden_from(Oid relid, Oid owner)
+{
+	return check_enable_rls(relid, owner, true) == RLS_ENABLED;
+}
+
+bool
+owner_may_write_rows(const ExtensionObjects *objects)
+{
 	return has_schema_usage_compat(objects->schema, objects->owner) &&
-		pg_class_aclmask(objects->file_records, objects->owner, needed,
-						 ACLMASK_ALL) == needed &&
-		check_enable_rls(objects->file_records, objects->owner, true) != RLS_ENABLED;
+		has_all_rights(objects->file_records, objects->owner) &&
+		!is_hidden_from(objects->file_records, objects->owner);
+}
+
+bool
+owner_find_lack(const ExtensionObjects *objects, OwnerTrouble *trouble)
+{
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		Oid			relid = get_relname_relid(tables[i], objects->schema);
+
+		if (!OidIsValid(relid))
+			continue;
+		if (!has_all_rights(relid, objects->owner))
+		{
+			trouble->reason = psprintf("role \"%s\" has not all rights to its table \"%s\"",
+									   OWNER_ROLE, tables[i]);
+			trouble->hint = psprintf("Run GRANT ALL ON %s.%s TO %s.", objects->schema_name,
+									 tables[i], OWNER_ROLE);
+			return true;
+		}
+		if (is_hidden_from(relid, objects->owner))
+		{
+			trouble->reason = psprintf("row-level security is forced on table \"%s\"",
+									   tables[i]);
+			trouble->hint = psprintf("Run ALTER TABLE %s.%s NO FORCE ROW LEVEL SECURITY.",
+									 objects->schema_name, tables[i]);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* ---------------------------------------------------------------------

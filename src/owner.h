@@ -41,6 +41,12 @@ extern Oid	owner_require_powerless(const ExtensionObjects *objects);
  */
 extern bool owner_may_write_rows(const ExtensionObjects *objects);
 
+/*
+ * What keeps the owner from reading and writing one of its tables; for
+ * fsync_status(), as the worker learns it by being refused.
+ */
+extern bool owner_find_lack(const ExtensionObjects *objects, OwnerTrouble *trouble);
+
 /* Whether a table of this name is one of the extension's. */
 extern bool owner_is_table_of_ours(const char *name);
 

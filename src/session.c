@@ -302,9 +302,11 @@ session_abort(void)
  * row_security = off turns a policy that would hide rows from the owner into an
  * error.
  */
-static void
-enter(SessionScope *scope, Oid owner)
+void
+session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
 {
+	const Oid	owner = owner_require_powerless(objects);
+
 	SPI_connect();
 	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
 	scope->save_nestlevel = NewGUCNestLevel();
@@ -319,17 +321,6 @@ enter(SessionScope *scope, Oid owner)
 						   SECURITY_RESTRICTED_OPERATION);
 }
 
-void
-session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
-{
-	enter(scope, owner_require_powerless(objects));
-}
-
-void
-session_scope_enter_to_read(SessionScope *scope, const ExtensionObjects *objects)
-{
-	enter(scope, objects->owner);
-}
 
 void
 session_scope_leave(SessionScope *scope)

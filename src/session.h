@@ -87,10 +87,6 @@ typedef struct SessionScope
 } SessionScope;
 
 extern void session_scope_enter(SessionScope *scope, const ExtensionObjects *objects);
-
-/* The same whoever the owner is: for what reads, to say what is wrong. */
-extern void session_scope_enter_to_read(SessionScope *scope,
-										const ExtensionObjects *objects);
 extern void session_scope_leave(SessionScope *scope);
 
 /*

@@ -220,11 +220,12 @@ END \$\$;
 DELETE FROM journal;
 CREATE TRIGGER evil AFTER INSERT OR UPDATE OR DELETE ON file_records EXECUTE FUNCTION evil();
 )) unless $name =~ /cancels/;
-	# one that cancels would do so for ever, if it could not count
+	# one that cancels would do so for ever, if it could not count; and only
+	# a superuser may cancel the worker
 	$node->safe_psql($db, qq(
 CREATE SEQUENCE times;
 GRANT ALL ON SEQUENCE times TO PUBLIC;
-CREATE FUNCTION evil() RETURNS trigger LANGUAGE plpgsql AS \$\$
+CREATE FUNCTION evil() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \$\$
 BEGIN
 	IF nextval('public.times') <= 2 THEN
 		$sql

@@ -435,7 +435,7 @@ foreach my $case ([ 'REVOKE INSERT ON file_records FROM fsync_owner', 'GRANT INS
 {
 	sql($case->[0]);
 	write_file("$root/$case->[0]", 'x');
-	state_is($id, 'degraded', 'permission denied|row-level', "$case->[0]: degraded");
+	state_is($id, 'degraded', 'has not all rights|row-level', "$case->[0]: degraded");
 	is(sql('SELECT count(*) FROM fsync_problems'), '0', 'and no problem of a file');
 	sql($case->[1]);
 	mended($case->[0]);

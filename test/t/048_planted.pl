@@ -214,7 +214,7 @@ foreach my $case (
 	$node->psql('planted', $case, extra_params => [ '-U', 'mallory' ]);
 	($rc, $out, $err) = $node->psql('planted', 'CREATE EXTENSION fsync');
 	isnt($rc, 0, "refused: $case");
-	like($err, qr/already exists|has a function .* already|is not a member of extension/, 'and says what is in the way');
+	like($err, qr/already exists|has a function .* already|is not a member of the extension/, 'and says what is in the way');
 	is($node->safe_psql('planted', "SELECT count(*) FROM pg_extension WHERE extname = 'fsync'"), '0', 'nothing is left');
 	$node->safe_psql($db, 'DROP DATABASE planted');
 }
