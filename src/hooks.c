@@ -14,6 +14,11 @@
  * when they commit; and when the extension's tables get another owner, or that
  * role another attribute.
  *
+ * Code of others that runs as the owner of the tables, as PostgreSQL lets it
+ * (owner.c), can write rows.  That it cannot alter the tables, hand out rights
+ * to them, or put rules and policies on them that would run as whoever reads
+ * them next, is seen to here.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -29,6 +34,9 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -152,6 +160,19 @@ database_to_be_free(Node *statement)
 	return InvalidOid;
 }
 
+/* SET ROLE is not meant: whoever may do that may do this. */
+static void
+refuse_ddl_to_owner(Node *statement)
+{
+	if (!InLocalUserIdChange() || GetCommandLogLevel(statement) != LOGSTMT_DDL ||
+		GetUserId() != get_role_oid(OWNER_ROLE, true))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to run this command as role \"%s\"", OWNER_ROLE),
+			 errdetail("Triggers, casts and functions that run as the owner of fsync's tables cannot change objects.")));
+}
+
 static void
 run_utility(UTILITY_HOOK_PARAMS)
 {
@@ -173,6 +194,7 @@ utility_hook(UTILITY_HOOK_PARAMS)
 	const Oid	database = context == PROCESS_UTILITY_TOPLEVEL && requests_available() ?
 		database_to_be_free(pstmt->utilityStmt) : InvalidOid;
 
+	refuse_ddl_to_owner(pstmt->utilityStmt);
 	if (!OidIsValid(database))
 	{
 		run_utility(UTILITY_HOOK_ARGS);

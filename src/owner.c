@@ -181,6 +181,26 @@ owner_of_relation(Oid relid)
 	return owner;
 }
 
+/* Somebody was granted something on a column of the table. */
+static bool
+has_shared_columns(Oid relid, int columns)
+{
+	bool		found = false;
+
+	for (int i = 1; i <= columns && !found; i++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(i));
+		bool		isnull = true;
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		(void) SysCacheGetAttr(ATTNUM, tuple, Anum_pg_attribute_attacl, &isnull);
+		found = !isnull;
+		ReleaseSysCache(tuple);
+	}
+	return found;
+}
+
 /* Somebody besides its owner was granted something on the table. */
 static bool
 is_shared(Oid relid)
@@ -189,11 +209,12 @@ is_shared(Oid relid)
 	Form_pg_class form;
 	Datum		value;
 	bool		isnull;
-	bool		shared_with_others = false;
+	bool		shared_with_others;
 
 	if (!HeapTupleIsValid(tuple))
 		return true;
 	form = (Form_pg_class) GETSTRUCT(tuple);
+	shared_with_others = has_shared_columns(relid, form->relnatts);
 	value = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
 	if (!isnull)
 	{
