@@ -14,8 +14,18 @@ SELECT fsync_wait();
 SELECT count(*) FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
 WHERE proname LIKE 'fsync\_%' AND a.grantee = 0;
 
+-- the tables belong to a role that can do nothing
+SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls
+FROM pg_roles WHERE rolname = 'fsync_owner';
+SELECT relname, relowner = 'fsync_owner'::regrole AS powerless, array_length(relacl, 1) AS grantees
+FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'fsync'
+WHERE relkind = 'r' ORDER BY relname COLLATE "C";
+INSERT INTO fsync_private.registrations SELECT * FROM fsync_private.registrations;
+
 SET ROLE regress_fsync_user;
 SELECT count(*) FROM file_records;
+SELECT count(*) FROM fsync_private.registrations;
 SELECT count(*) FROM fsync_files;
 SELECT count(*) FROM fsync_repositories;
 SELECT count(*) FROM sync_operations;
