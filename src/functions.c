@@ -64,7 +64,7 @@ static SessionPlan delete_plan = {
 };
 
 static SessionPlan path_plan = {
-	.sql = "SELECT path, user_area FROM %1$s.fsync_repositories"
+	.sql = "SELECT path, user_area, root_identity FROM %1$s.fsync_repositories"
 	" WHERE repository_id = $1 FOR NO KEY UPDATE",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
@@ -395,6 +395,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	Datum		values[3];
 	char	   *path;
 	char	   *root = NULL;
+	char	   *identity = NULL;
 
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_activate_repository()");
@@ -413,6 +414,11 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 		MemoryContext old_context = MemoryContextSwitchTo(context);
 
 		root = join_user_area(path, user_area);
+
+		/* Restored on another disk, it is to be seen as another. */
+		identity = SPI_getvalue(tuple, desc, 3);
+		if (identity != NULL)
+			identity = pstrdup(identity);
 		MemoryContextSwitchTo(old_context);
 	}
 	session_scope_leave(&scope);
@@ -425,7 +431,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	values[2] = CStringGetTextDatum(root);
 	session_scope_enter(&scope, &objects);
 	if (session_execute(&objects, &activate_plan, values, NULL, SPI_OK_UPDATE) == 1)
-		registration_store(&objects, PG_GETARG_UUID_P(0), root, path, NULL);
+		registration_store(&objects, PG_GETARG_UUID_P(0), root, path, identity);
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
 	PG_RETURN_VOID();
