@@ -393,8 +393,8 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	SessionScope scope;
 	MemoryContext context = CurrentMemoryContext;
 	Datum		values[3];
-	char	   *path;
-	char	   *root = NULL;
+	char	   *given = NULL;
+	char	   *root;
 	char	   *identity = NULL;
 
 	functions_require_workers();
@@ -413,25 +413,22 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 		char	   *user_area = SPI_getvalue(tuple, desc, 2);
 		MemoryContext old_context = MemoryContextSwitchTo(context);
 
-		root = join_user_area(path, user_area);
+		given = join_user_area(path, user_area);
 
 		/* Restored on another disk, it is to be seen as another. */
 		identity = SPI_getvalue(tuple, desc, 3);
-		if (identity != NULL)
-			identity = pstrdup(identity);
 		MemoryContextSwitchTo(old_context);
 	}
 	session_scope_leave(&scope);
-	if (root == NULL)
+	if (given == NULL)
 		functions_unknown_repository(PG_GETARG_UUID_P(0));
 
-	path = root;
-	root = path_check(path);
+	root = path_check(given);
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
 	values[2] = CStringGetTextDatum(root);
 	session_scope_enter(&scope, &objects);
 	if (session_execute(&objects, &activate_plan, values, NULL, SPI_OK_UPDATE) == 1)
-		registration_store(&objects, PG_GETARG_UUID_P(0), root, path, identity);
+		registration_store(&objects, PG_GETARG_UUID_P(0), root, given, identity);
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
 	PG_RETURN_VOID();
