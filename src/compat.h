@@ -70,6 +70,11 @@
 #define ROLE_PG_READ_SERVER_FILES DEFAULT_ROLE_READ_SERVER_FILES
 #endif
 
+/* Before 14 no warning was for the client alone. */
+#ifndef WARNING_CLIENT_ONLY
+#define WARNING_CLIENT_ONLY WARNING
+#endif
+
 /* The length of the character that a text begins with, or -1: it is none. */
 static inline int
 encoding_verifymbchar_compat(int encoding, const char *text, int len)

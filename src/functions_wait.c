@@ -23,6 +23,7 @@
 #include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -39,10 +40,14 @@ PG_FUNCTION_INFO_V1(fsync_wait);
 /* How often runs that go on side by side are looked at. */
 #define POLL_MS		200
 
+/* Of a file from this size on it is worth asking whether it is to be hashed. */
+#define LARGE_FILE	(INT64CONST(1024) * 1024 * 1024)
+
 /* A run of one of several repositories. */
 typedef struct RepositoryRun
 {
 	pg_uuid_t	id;
+	char	   *root;
 	RequestOutcome outcome;
 	int64		operation_id;
 } RepositoryRun;
@@ -55,9 +60,26 @@ typedef struct RunResult
 } RunResult;
 
 static SessionPlan repositories_plan = {
-	.sql = "SELECT repository_id, xmin, paused FROM %1$s.fsync_repositories"
+	.sql = "SELECT repository_id, xmin, paused, watch_root FROM %1$s.fsync_repositories"
 	" WHERE CASE WHEN $1 IS NULL THEN active AND database_oid = $2 AND NOT paused"
 	" ELSE repository_id = $1 END ORDER BY created_at, repository_id",
+	.nargs = 2,
+	.argtypes = {UUIDOID, OIDOID},
+};
+
+/* Something that is said of repositories, where none is active. */
+static SessionPlan untracked_plan = {
+	.sql = "SELECT 1 WHERE NOT EXISTS (SELECT FROM %1$s.fsync_repositories"
+	" WHERE active AND database_oid = $1)"
+	" AND (EXISTS (SELECT FROM %1$s.fsync_repositories)"
+	" OR EXISTS (SELECT FROM %1$s.file_records))",
+	.nargs = 1,
+	.argtypes = {OIDOID},
+};
+
+static SessionPlan tracked_plan = {
+	.sql = "SELECT 1 FROM %1$s.fsync_repositories WHERE repository_id = $1"
+	" AND active AND database_oid = $2 AND NOT paused",
 	.nargs = 2,
 	.argtypes = {UUIDOID, OIDOID},
 };
@@ -97,6 +119,7 @@ load_repositories(const ExtensionObjects *objects, const pg_uuid_t *id, int *cou
 		bool		isnull;
 
 		runs[i].id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 1, &isnull));
+		runs[i].root = MemoryContextStrdup(context, SPI_getvalue(tuple, desc, 4));
 
 		/* The worker cannot see it, or not as this transaction does. */
 		if (TransactionIdIsCurrentTransactionId(
@@ -473,14 +496,125 @@ timeout_milliseconds(const Interval *timeout)
 	return ms;
 }
 
+/*
+ * Nothing is tracked here.  That is well in a database that knows of no file;
+ * but rows that came by replication, or in a dump, nobody compares with a disk.
+ */
+static void
+require_no_rows(const ExtensionObjects *objects)
+{
+	SessionScope scope;
+	Datum		values[1] = {ObjectIdGetDatum(MyDatabaseId)};
+	bool		rows;
+
+	session_scope_enter(&scope, objects);
+	rows = session_execute(objects, &untracked_plan, values, NULL, SPI_OK_SELECT) > 0;
+	session_scope_leave(&scope);
+	if (rows)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no repository is active in this database"),
+				 errdetail("The rows of file_records are not compared with any directory here."),
+				 errhint("Where they were replicated, wait in the database that they come from; where they were restored, call fsync_activate_repository().")));
+}
+
+/* Whether the repository is still to be tracked, by the latest snapshot. */
+static bool
+is_tracked(const ExtensionObjects *objects, const pg_uuid_t *id)
+{
+	SessionScope scope;
+	Datum		values[2] = {UUIDPGetDatum(id), ObjectIdGetDatum(MyDatabaseId)};
+	bool		tracked;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	session_scope_enter(&scope, objects);
+	tracked = session_execute(objects, &tracked_plan, values, NULL, SPI_OK_SELECT) > 0;
+	session_scope_leave(&scope);
+	PopActiveSnapshot();
+	return tracked;
+}
+
+static char *
+size_text(int64 bytes)
+{
+	return text_to_cstring(DatumGetTextPP(DirectFunctionCall1(pg_size_pretty,
+															  Int64GetDatum(bytes))));
+}
+
+/* What the barrier of the repository was still waiting for. */
+static void
+warn_of_outstanding(const RepositoryRun *run, const RepositoryStatus *status)
+{
+	StringInfoData detail;
+	bool		reads = status->reading[0] != '\0';
+	const char *hint = status->hint[0] != '\0' ? status->hint : NULL;
+
+	initStringInfo(&detail);
+	appendStringInfo(&detail, "Its state is \"%s\"", status->state);
+	if (status->reason[0] != '\0')
+		appendStringInfo(&detail, ": %s", status->reason);
+	appendStringInfoChar(&detail, '.');
+	if (status->operation_id != 0)
+		appendStringInfo(&detail, " Operation " INT64_FORMAT " has done " INT64_FORMAT " files.",
+						 status->operation_id, status->files_done);
+	if (status->pending > 0)
+		appendStringInfo(&detail, " Changes that wait, or files that are read: " INT64_FORMAT ".",
+						 status->pending);
+	if (reads)
+		appendStringInfo(&detail, " Of file \"%s\", %s of %s are read.", status->reading,
+						 size_text(status->reading_done), size_text(status->reading_size));
+	if (hint == NULL && reads && status->reading_size >= LARGE_FILE)
+		hint = "Files that are not worth the time can be left out, by max_size or exclude.";
+	ereport(WARNING_CLIENT_ONLY,
+			(errmsg("changes of repository \"%s\" are outstanding", run->root),
+			 errdetail_internal("%s", detail.data),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/*
+ * Whether the repository has passed the barrier, or is none of its business
+ * any more.  If not, a warning says why; to the client only, as applications
+ * may ask every second.
+ */
+static bool
+has_passed(const ExtensionObjects *objects, const RepositoryRun *run, uint64 ticket)
+{
+	RepositoryStatus status;
+
+	if (!status_get(&run->id, &status))
+	{
+		if (!is_tracked(objects, &run->id))
+			return true;
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("repository \"%s\" is not watched", run->root),
+				 errdetail("No fsync worker takes care of it."),
+				 errhint("The server's log says why; fsync.max_repositories and max_worker_processes limit what can run.")));
+		return false;
+	}
+	if (status.flushed >= ticket)
+		return true;
+	if (status.given_up >= ticket)
+		ereport(WARNING_CLIENT_ONLY,
+				(errmsg("repository \"%s\" is %s and was not waited for", run->root,
+						status.state),
+				 status.reason[0] != '\0' ? errdetail("%s.", status.reason) : 0,
+				 status.hint[0] != '\0' ? errhint("%s", status.hint) : 0));
+	else
+		warn_of_outstanding(run, &status);
+	return false;
+}
+
 Datum
 fsync_wait(PG_FUNCTION_ARGS)
 {
 	ExtensionObjects objects;
 	RepositoryRun *runs;
-	int			n;
-	TimestampTz start = GetCurrentTimestamp();
+	RequestOutcome outcome;
+	uint64		ticket;
 	int64		timeout_ms;
+	bool		all = PG_ARGISNULL(0);
+	bool		passed = true;
+	int			n;
 
 	functions_require_workers();
 	if (PG_ARGISNULL(1))
@@ -496,15 +630,18 @@ fsync_wait(PG_FUNCTION_ARGS)
 	timeout_ms = timeout_milliseconds(PG_GETARG_INTERVAL_P(1));
 
 	functions_find_extension(&objects);
-	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
-	for (int i = 0; i < n; i++)
+	runs = load_repositories(&objects, all ? NULL : PG_GETARG_UUID_P(0), &n);
+	if (n == 0)
 	{
-		int64		left = timeout_ms - (GetCurrentTimestamp() - start) / 1000;
-		RequestOutcome outcome = request_flush(&runs[i].id, Max(left, 0));
-
-		if (outcome == OUTCOME_TIMEOUT)
-			PG_RETURN_BOOL(false);
-		check_outcome(&runs[i].id, outcome);
+		require_no_rows(&objects);
+		PG_RETURN_BOOL(true);
 	}
-	PG_RETURN_BOOL(true);
+	outcome = request_flush(all ? NULL : &runs[0].id, timeout_ms, &ticket);
+	if (outcome == OUTCOME_DONE)
+		PG_RETURN_BOOL(true);
+	if (!all && outcome == OUTCOME_UNKNOWN)
+		check_outcome(&runs[0].id, outcome);
+	for (int i = 0; i < n; i++)
+		passed &= has_passed(&objects, &runs[i], ticket);
+	PG_RETURN_BOOL(passed);
 }

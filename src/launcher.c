@@ -63,6 +63,7 @@ typedef struct LauncherEntry
 	TimestampTz due;			/* of the next start; 0: none */
 	int			backoff_ms;		/* after the last abnormal end; 0: none */
 	bool		explicit_wish;	/* a session asked, so tell why not */
+	bool		no_place;		/* the last start failed for want of a place */
 } LauncherEntry;
 
 static List *entries = NIL;
@@ -295,8 +296,11 @@ note_events(int *starting)
 			note_end(entry, WORKER_EXIT_ERROR, slot->wanted);
 		else if (slot->phase == WORKER_NONE && slot->wanted)
 		{
-			/* Do not let a wish shorten the back-off of a failing worker. */
-			if (entry->due == 0)
+			/*
+			 * Do not let a wish shorten the back-off of a failing worker; but
+			 * there may be a place by now.
+			 */
+			if (entry->due == 0 || entry->no_place)
 				entry->due = now;
 			entry->explicit_wish = true;
 			registry_forget(slot->database);
@@ -347,6 +351,7 @@ start_due_workers(int starting)
 		else if (start_worker(entry))
 		{
 			starting++;
+			entry->no_place = false;
 			refused_logged = false;
 		}
 		else
@@ -363,6 +368,9 @@ start_due_workers(int starting)
 						 errhint("You may need to increase max_worker_processes or fsync.max_repositories.")));
 				refused_logged = true;
 			}
+			entry->no_place = starting == 0;
+			if (entry->no_place)
+				requests_refuse_flushes(entry->database);
 			entry->due = TimestampTzPlusMilliseconds(now, starting > 0 ?
 													 BACKOFF_MIN_MS : BACKOFF_MAX_MS);
 			next = next == 0 ? entry->due : Min(next, entry->due);

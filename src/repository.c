@@ -238,6 +238,8 @@ repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
 	init.utf8 = GetDatabaseEncoding() == PG_UTF8;
 	init.root.data = row->root;
 	init.root.len = strlen(row->root);
+	init.given.data = row->given_path;
+	init.given.len = strnlen(row->given_path, PATH_MAX);	/* no longer one leads anywhere */
 	init.identity.data = row->identity;
 	init.identity.len = strlen(row->identity);
 	init.mounts.data = row->mounts;
@@ -293,7 +295,7 @@ repository_settings_differ(const RepositoryRow *a, const RepositoryRow *b)
 		a->include_hidden != b->include_hidden ||
 		a->use_ignore_files != b->use_ignore_files ||
 		a->min_size != b->min_size || a->max_size != b->max_size ||
-		strcmp(a->root, b->root) != 0 ||
+		strcmp(a->root, b->root) != 0 || strcmp(a->given_path, b->given_path) != 0 ||
 		patterns_differ(a->include, a->n_include, b->include, b->n_include) ||
 		patterns_differ(a->exclude, a->n_exclude, b->exclude, b->n_exclude);
 }

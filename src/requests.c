@@ -70,7 +70,10 @@ post_request(RequestKind kind, const pg_uuid_t *id, bool force,
 		request->phase = REQUEST_POSTED;
 		request->kind = kind;
 		request->database = MyDatabaseId;
-		request->repository = *id;
+		request->all = id == NULL;
+		memset(&request->repository, 0, sizeof(request->repository));
+		if (id != NULL)
+			request->repository = *id;
 		request->force = force;
 		memset(&request->limits, 0, sizeof(request->limits));
 		if (limits != NULL)
@@ -121,7 +124,7 @@ worker_waiting_for_lock(const pg_uuid_t *id)
 
 		if (slot->database != MyDatabaseId || slot->proc == NULL)
 			continue;
-		if (slot->has_current && memcmp(&slot->current, id, sizeof(*id)) != 0)
+		if (id != NULL && slot->has_current && memcmp(&slot->current, id, sizeof(*id)) != 0)
 			continue;
 		if ((slot->proc->wait_event_info & 0xFF000000) == PG_WAIT_LOCK)
 			pid = slot->proc->pid;
@@ -258,7 +261,7 @@ wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms
 		}
 		if (ConditionVariableTimedSleep(&request->changed, Min(left, TICK_MS),
 										wait_event_compat(&wait_event, "FsyncRequest")))
-			requests_check_deadlock(&request->repository);
+			requests_check_deadlock(request->all ? NULL : &request->repository);
 	}
 }
 
@@ -322,7 +325,7 @@ request_cancel(const pg_uuid_t *id, int64 *operation_id)
 }
 
 RequestOutcome
-request_flush(const pg_uuid_t *id, int64 timeout_ms)
+request_flush(const pg_uuid_t *id, int64 timeout_ms, uint64 *ticket)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
 	int64		operation_id;
@@ -332,6 +335,7 @@ request_flush(const pg_uuid_t *id, int64 timeout_ms)
 	{
 		RequestPhase phase;
 
+		*ticket = shared->requests[slot].ticket;
 		phase = wait_for_request(&shared->requests[slot], REQUEST_ANSWERED, timeout_ms,
 								 &outcome, &operation_id);
 		if (phase != REQUEST_ANSWERED && timeout_ms >= 0)
@@ -363,6 +367,7 @@ requests_take(TakenRequest *out)
 		out->ref.slot = i;
 		out->ref.ticket = request->ticket;
 		out->kind = request->kind;
+		out->all = request->all;
 		out->repository = request->repository;
 		out->force = request->force;
 		out->operation_id = request->operation_id;
@@ -399,6 +404,24 @@ void
 requests_answer(RequestRef ref, RequestOutcome outcome, int64 operation_id)
 {
 	set_phase(ref, REQUEST_ANSWERED, outcome, operation_id);
+}
+
+void
+requests_refuse_flushes(Oid database)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SHARED_REQUESTS; i++)
+	{
+		RequestSlot *request = &shared->requests[i];
+
+		if (request->database != database || request->phase != REQUEST_POSTED ||
+			request->kind != REQUEST_FLUSH)
+			continue;
+		request->phase = REQUEST_ANSWERED;
+		request->outcome = OUTCOME_WORKER_GONE;
+		ConditionVariableBroadcast(&request->changed);
+	}
+	LWLockRelease(shared->lock);
 }
 
 void

@@ -40,6 +40,14 @@ typedef struct RepositoryStatus
 	int64		operation_id;	/* running, or 0 */
 	int64		files_done;
 	int64		bytes_done;
+	char		reading[STATUS_TEXT_LEN];	/* the largest of the files that
+										 * are to be hashed; empty: none */
+	int64		reading_done;	/* bytes of it that were read */
+	int64		reading_size;	/* bytes that it has */
+	uint64		flushed;		/* ticket of the last barrier that it passed:
+								 * all before it have passed, too */
+	uint64		given_up;		/* ticket of the last one that did not wait for
+								 * it */
 	TimestampTz last_event;		/* 0: none yet */
 	int			tree_pid;		/* 0: not running */
 	int			worker_pid;
@@ -120,6 +128,8 @@ typedef enum RequestOutcome
 	OUTCOME_WORKER_GONE,		/* no worker, or it ended meanwhile and did not
 								 * come back in time */
 	OUTCOME_UNKNOWN,			/* the worker does not know the repository */
+	OUTCOME_IN_VAIN,			/* flush: waiting for the repository, or for one
+								 * of them, is of no use now */
 	OUTCOME_QUEUED,				/* reconcile without wait: behind another run */
 } RequestOutcome;
 
@@ -155,11 +165,17 @@ extern RequestOutcome request_cancel(const pg_uuid_t *id, int64 *operation_id);
 extern RequestOutcome request_verify(const pg_uuid_t *id, const VerifyLimits *limits,
 									 bool wait, int64 *operation_id);
 
-/* Barrier for one repository; timeout_ms < 0: none. */
-extern RequestOutcome request_flush(const pg_uuid_t *id, int64 timeout_ms);
+/*
+ * Barrier for one repository, or for all that are tracked in this database:
+ * NULL.  The ticket tells what became of each, where the outcome is neither
+ * OUTCOME_DONE nor OUTCOME_UNKNOWN: see RepositoryStatus.  Raises as
+ * request_reconcile().
+ */
+extern RequestOutcome request_flush(const pg_uuid_t *id, int64 timeout_ms,
+									uint64 *ticket);
 
 /* Raises 40P01 if this session blocks the worker in its work on the
- * repository; for whoever waits in another way. */
+ * repository, or on any: NULL; for whoever waits in another way. */
 extern void requests_check_deadlock(const pg_uuid_t *id);
 
 /* Lets the worker of this database ask its fsync-trees for a sign of life, so
@@ -179,6 +195,7 @@ typedef struct TakenRequest
 {
 	RequestRef	ref;
 	RequestKind kind;
+	bool		all;			/* flush: of all repositories */
 	pg_uuid_t	repository;
 	bool		force;
 	int64		operation_id;	/* to be cancelled */
@@ -191,5 +208,13 @@ extern bool requests_take(TakenRequest *out);
 /* The run that serves a reconcile request has begun. */
 extern void requests_begun(RequestRef ref, int64 operation_id);
 extern void requests_answer(RequestRef ref, RequestOutcome outcome, int64 operation_id);
+
+/* ---- launcher ---- */
+
+/*
+ * There is no place for a worker of the database: answers who is in
+ * request_flush(), which goes on waiting for no other reason.
+ */
+extern void requests_refuse_flushes(Oid database);
 
 #endif							/* FSYNC_REQUESTS_H */

@@ -66,6 +66,7 @@ typedef struct RequestSlot
 	RequestKind kind;
 	Oid			database;
 	Oid			role;			/* as whom its session was authenticated */
+	bool		all;			/* flush: of all repositories */
 	pg_uuid_t	repository;
 	bool		force;
 	VerifyLimits limits;

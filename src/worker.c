@@ -238,6 +238,23 @@ take_requests(void)
 	MemoryContextSwitchTo(old);
 }
 
+/* Of the repository, or of all that are tracked: NULL. */
+static void
+hand_out_flush(WorkerRepository *repository, RequestRef ref)
+{
+	Barrier    *barrier = flush_begin(ref);
+	ListCell   *lc;
+
+	if (repository != NULL)
+		flush_add(repository, barrier);
+	else
+	{
+		foreach(lc, worker_repositories)
+			flush_add(lfirst(lc), barrier);
+	}
+	flush_added(barrier);
+}
+
 static void
 hand_out_requests(void)
 {
@@ -248,9 +265,12 @@ hand_out_requests(void)
 	foreach(lc, requests)
 	{
 		TakenRequest *request = lfirst(lc);
-		WorkerRepository *repository = repositories_find(&request->repository);
+		WorkerRepository *repository = request->all ? NULL :
+			repositories_find(&request->repository);
 
-		if (repository == NULL)
+		if (request->kind == REQUEST_FLUSH && (request->all || repository != NULL))
+			hand_out_flush(repository, request->ref);
+		else if (repository == NULL)
 			requests_answer(request->ref, OUTCOME_UNKNOWN, 0);
 		else if (request->kind == REQUEST_RECONCILE)
 			runs_want_for_request(repository, request);
@@ -259,10 +279,8 @@ hand_out_requests(void)
 			if (!verify_cancel(repository, request))
 				runs_cancel(repository, request);
 		}
-		else if (request->kind == REQUEST_VERIFY)
-			verify_want_for_request(repository, request);
 		else
-			runs_add_flush(repository, request->ref);
+			verify_want_for_request(repository, request);
 		requests = foreach_delete_current(requests, lc);
 		pfree(request);
 	}
@@ -510,9 +528,11 @@ advance(WorkerRepository *repository, int64 *deadline)
 	process_advance(repository, now, deadline);
 	runs_advance(repository, now, deadline);
 	verify_advance(repository, now, deadline);
+	flush_advance(repository);
 	process_watch(repository, now, deadline);
 	purge_missing(repository, now, deadline);
 	state_refresh(repository, now, deadline);
+	flush_give_up(repository);
 	if (repository->stalled)
 		lower_deadline(deadline, repository->retry_at);
 }

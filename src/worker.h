@@ -8,7 +8,8 @@
  *		worker.c			process, loop, list of repositories, requests
  *		worker_process.c	life of a repository's fsync-tree: start, watchdog, end
  *		worker_messages.c	what fsync-tree says, and how much of it in a turn
- *		worker_runs.c		scans, bursts of real-time changes, barriers
+ *		worker_runs.c		scans, bursts of real-time changes
+ *		worker_flush.c		barriers
  *		worker_verify.c		verifications
  *		worker_state.c		state: derived, stored, published, logged
  *		worker_analyze.c	statistics after a first scan
@@ -140,12 +141,6 @@ typedef struct Burst
 	int64		bytes;
 } Burst;
 
-typedef struct FlushWaiter
-{
-	RequestRef	ref;
-	int64		token;			/* 0: not sent to fsync-tree */
-} FlushWaiter;
-
 typedef struct WorkerRepository
 {
 	MemoryContext context;
@@ -184,6 +179,9 @@ typedef struct WorkerRepository
 	int64		directories;
 	int64		pending;
 	TimestampTz last_event;
+	char		reading[STATUS_TEXT_LEN];	/* see RepositoryStatus */
+	int64		reading_done;
+	int64		reading_size;
 	ProtoStatistics statistics; /* of this process, as last heard */
 	LogAllowance log_said;		/* of what it wants to have logged */
 
@@ -200,7 +198,7 @@ typedef struct WorkerRepository
 	uint8		frame_type;
 	ProtoReader frame_body;
 
-	/* runs, bursts, barriers (worker_runs.c) */
+	/* runs and bursts (worker_runs.c) */
 	QueuedRun	queued;
 	Run			run;
 	uint64		losses;			/* times that events were lost, or none were
@@ -211,7 +209,11 @@ typedef struct WorkerRepository
 	int64		last_run_end;	/* 0: none yet */
 	Condition	scan_trouble;	/* of the last scan */
 	Burst		burst;
+
+	/* barriers (worker_flush.c) */
 	List	   *flushes;		/* FlushWaiter * */
+	uint64		flushed;		/* see RepositoryStatus */
+	uint64		flush_refused;
 
 	/* verifications (worker_verify.c) */
 	Verification verification;
@@ -320,12 +322,33 @@ extern bool runs_is_healed(const WorkerRepository *repository);
 extern int64 runs_generation(const WorkerRepository *repository);
 extern void runs_count(WorkerRepository *repository, const ApplyResult *result,
 					   ProtoReader body);
-extern bool runs_flushed(WorkerRepository *repository, int64 token);
-extern void runs_add_flush(WorkerRepository *repository, RequestRef ref);
-extern bool runs_flush_outstanding(const WorkerRepository *repository);
+extern bool runs_close_burst(WorkerRepository *repository);
 extern void runs_cancel(WorkerRepository *repository, const TakenRequest *request);
 extern bool runs_pause(WorkerRepository *repository);
 extern void runs_dismiss(WorkerRepository *repository);
+
+/* worker_flush.c */
+typedef struct Barrier Barrier;
+
+/* Begins a session's barrier, of the repositories that are added until then. */
+extern Barrier *flush_begin(RequestRef ref);
+extern void flush_add(WorkerRepository *repository, Barrier *barrier);
+extern void flush_added(Barrier *barrier);
+
+/* Whether fsync-tree owes an answer to one. */
+extern bool flush_outstanding(const WorkerRepository *repository);
+
+/* The answer; false when it is to be called again for the same message. */
+extern bool flush_answered(WorkerRepository *repository, int64 token,
+						   ProtoFlushResult result);
+extern void flush_process_ended(WorkerRepository *repository);
+extern void flush_dismiss(WorkerRepository *repository);
+
+/* Asks fsync-tree, before the watchdog looks what it owes. */
+extern void flush_advance(WorkerRepository *repository);
+
+/* Answers who waits in vain, when the state is known. */
+extern void flush_give_up(WorkerRepository *repository);
 
 /* worker_verify.c */
 extern void verify_want_for_request(WorkerRepository *repository,
@@ -353,6 +376,13 @@ extern bool worker_may_log(LogAllowance *allowance, int64 *left_out);
 extern void worker_copy_text(char *to, size_t size, ProtoStr from);
 extern void worker_set_condition(Condition *condition, const char *reason, const char *hint);
 extern bool state_is_published(const WorkerRepository *repository);
+
+/* What sessions see is what is known now. */
+extern void state_publish(WorkerRepository *repository);
+
+/* Whether no answer of its fsync-tree is to be expected; a root that is
+ * unavailable is asked about. */
+extern bool state_is_hopeless(const WorkerRepository *repository);
 extern void state_refresh(WorkerRepository *repository, int64 now, int64 *deadline);
 
 /* worker_analyze.c */

@@ -217,6 +217,9 @@ take_progress(WorkerRepository *repository, ProtoReader body)
 		return FRAME_BAD;
 	repository->pending = progress.pending;
 	repository->directories = progress.directories;
+	worker_copy_text(repository->reading, sizeof(repository->reading), progress.reading);
+	repository->reading_done = progress.reading_done;
+	repository->reading_size = progress.reading_size;
 	if (progress.last_event_us != 0)
 		repository->last_event = Min(progress.last_event_us -
 									 (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
@@ -319,10 +322,11 @@ static FrameResult
 take_flushed(WorkerRepository *repository, ProtoReader body)
 {
 	int64		token = proto_get_i64(&body);
+	uint8		result = proto_get_u8(&body);
 
-	if (body.failed)
+	if (body.failed || result > PROTO_FLUSH_IN_VAIN)
 		return FRAME_BAD;
-	return runs_flushed(repository, token) ? FRAME_DONE : FRAME_STALLED;
+	return flush_answered(repository, token, result) ? FRAME_DONE : FRAME_STALLED;
 }
 
 static FrameResult

@@ -143,6 +143,7 @@ start_process(WorkerRepository *repository, int64 now)
 	repository->polled = false;
 	repository->directories = 0;
 	repository->pending = 0;
+	repository->reading[0] = '\0';
 	repository->started_at = now;
 
 	/* What the last process said of its root holds until this one speaks. */
@@ -316,7 +317,7 @@ owes_an_answer(const WorkerRepository *repository)
 	return !repository->reported ||
 		repository->run.phase == RUN_RUNNING ||
 		repository->ping_sent != 0 ||
-		runs_flush_outstanding(repository) ||
+		flush_outstanding(repository) ||
 		proto_buf_pending(&repository->tree.out) > 0;
 }
 

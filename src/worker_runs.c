@@ -1,20 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * worker_runs.c
- *		Scans, bursts of real-time changes, and barriers of a repository.
+ *		Scans and bursts of real-time changes of a repository.
  *
  * A repository has one scan at a time and one queue place behind it, which
  * everybody who wants a scan shares.  Whether the table can be equal to the
  * disk is a matter of two counters: how often events were lost (or nobody was
  * watching), and which of these losses a scan that began later has made good.
- * A barrier waits until they agree; a routine scan does not hold it up.
+ * A barrier (worker_flush.c) waits until they agree; a routine scan does not
+ * hold it up.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "access/xlog.h"
 #include "common/int.h"
 #include "utils/timestamp.h"
 
@@ -367,10 +366,7 @@ runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done)
 void
 runs_process_ended(WorkerRepository *repository)
 {
-	ListCell   *lc;
-
-	foreach(lc, repository->flushes)
-		((FlushWaiter *) lfirst(lc))->token = 0;
+	flush_process_ended(repository);
 	verify_process_ended(repository);
 	if (repository->run.phase == RUN_RUNNING)
 	{
@@ -494,8 +490,8 @@ burst_work(WorkerRepository *repository, void *arg)
 }
 
 /* True when no burst is open any more. */
-static bool
-close_burst(WorkerRepository *repository)
+bool
+runs_close_burst(WorkerRepository *repository)
 {
 	if (repository->burst.open &&
 		worker_database_work(repository, burst_work, NULL) != 0)
@@ -514,97 +510,9 @@ close_due_burst(WorkerRepository *repository, int64 now, int64 *deadline)
 	due = Min(repository->burst.last_at + BURST_QUIET_MS,
 			  repository->burst.started_at + BURST_MAX_MS);
 	if (now >= due)
-		(void) close_burst(repository);
+		(void) runs_close_burst(repository);
 	else
 		lower_deadline(deadline, due);
-}
-
-/* ---------------------------------------------------------------------
- * Barriers
- * ---------------------------------------------------------------------
- */
-
-void
-runs_add_flush(WorkerRepository *repository, RequestRef ref)
-{
-	MemoryContext old = MemoryContextSwitchTo(repository->context);
-	FlushWaiter *waiter = palloc0(sizeof(FlushWaiter));
-
-	waiter->ref = ref;
-	repository->flushes = lappend(repository->flushes, waiter);
-	MemoryContextSwitchTo(old);
-}
-
-bool
-runs_flush_outstanding(const WorkerRepository *repository)
-{
-	ListCell   *lc;
-
-	foreach(lc, repository->flushes)
-	{
-		if (((FlushWaiter *) lfirst(lc))->token != 0)
-			return true;
-	}
-	return false;
-}
-
-/* One message serves all who came since the last one. */
-static void
-send_flush(WorkerRepository *repository)
-{
-	int64		token = 0;
-	ListCell   *lc;
-
-	if (repository->flushes == NIL || !runs_is_healed(repository) ||
-		!process_can_talk(repository))
-		return;
-	foreach(lc, repository->flushes)
-	{
-		FlushWaiter *waiter = lfirst(lc);
-
-		if (waiter->token != 0)
-			continue;
-		if (token == 0)
-			token = ++repository->next_token;
-		waiter->token = token;
-	}
-	if (token == 0)
-		return;
-	proto_begin(&repository->tree.out, PROTO_FLUSH);
-	proto_put_i64(&repository->tree.out, token);
-	proto_end(&repository->tree.out);
-	process_send(repository);
-}
-
-/* False when it is to be called again for the same message. */
-bool
-runs_flushed(WorkerRepository *repository, int64 token)
-{
-	ListCell   *lc;
-
-	/* Before the answer, so that who waited sees its row. */
-	if (!close_burst(repository))
-		return false;
-
-	/* A barrier means durable, whatever synchronous_commit says. */
-	XLogFlush(XactLastCommitEnd);
-
-	foreach(lc, repository->flushes)
-	{
-		FlushWaiter *waiter = lfirst(lc);
-
-		if (waiter->token != token)
-			continue;
-		if (runs_is_healed(repository))
-		{
-			requests_answer(waiter->ref, OUTCOME_DONE, 0);
-			repository->flushes = foreach_delete_current(repository->flushes, lc);
-			pfree(waiter);
-		}
-		else
-			waiter->token = 0;	/* events were lost meanwhile: once more */
-	}
-	return true;
 }
 
 /*
@@ -617,7 +525,7 @@ runs_pause(WorkerRepository *repository)
 {
 	Run		   *run = &repository->run;
 
-	if (!close_burst(repository) || !verify_pause(repository))
+	if (!runs_close_burst(repository) || !verify_pause(repository))
 		return false;
 	if (run->phase == RUN_RUNNING)
 	{
@@ -633,10 +541,7 @@ runs_pause(WorkerRepository *repository)
 void
 runs_dismiss(WorkerRepository *repository)
 {
-	ListCell   *lc;
-
-	foreach(lc, repository->flushes)
-		requests_answer(((FlushWaiter *) lfirst(lc))->ref, OUTCOME_UNKNOWN, 0);
+	flush_dismiss(repository);
 	answer_waiters(repository, repository->queued.waiters, OUTCOME_UNKNOWN, 0);
 	answer_waiters(repository, repository->run.waiters, OUTCOME_UNKNOWN, 0);
 	verify_dismiss(repository);
@@ -661,6 +566,4 @@ runs_advance(WorkerRepository *repository, int64 now, int64 *deadline)
 				 repository->process == PROCESS_ENDING)
 			fail_queued_run(repository);
 	}
-	if (!repository->stalled)
-		send_flush(repository);
 }

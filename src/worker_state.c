@@ -226,6 +226,11 @@ publish(WorkerRepository *repository, const State *state)
 		status.files_done = repository->verification.counts.files;
 		status.bytes_done = repository->verification.counts.bytes;
 	}
+	strlcpy(status.reading, repository->reading, sizeof(status.reading));
+	status.reading_done = repository->reading_done;
+	status.reading_size = repository->reading_size;
+	status.flushed = repository->flushed;
+	status.given_up = repository->flush_refused;
 	status.last_event = repository->last_event;
 	status.tree_pid = repository->tree.pid;
 	status.worker_pid = MyProcPid;
@@ -280,6 +285,22 @@ bool
 state_is_published(const WorkerRepository *repository)
 {
 	return repository->published.used;
+}
+
+void
+state_publish(WorkerRepository *repository)
+{
+	State		state;
+
+	derive_state(repository, &state);
+	publish(repository, &state);
+}
+
+bool
+state_is_hopeless(const WorkerRepository *repository)
+{
+	return !state_is_published(repository) || repository->silent ||
+		(repository->trouble.reason[0] != '\0' && repository->hung && !repository->planned);
 }
 
 void

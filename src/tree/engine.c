@@ -65,6 +65,24 @@ engine_root_trouble(Engine *engine, RootTrouble trouble)
 	engine->exit_status = PROTO_EXIT_RESTART;
 }
 
+bool
+engine_check_path(Engine *engine)
+{
+	/* perhaps the same one by another device number: identities tell */
+	if (!root_path_leads_there(&engine->root_path))
+	{
+		RootTrouble trouble = root_verify(&engine->root);
+
+		if (trouble != ROOT_OK)
+		{
+			engine_root_trouble(engine, trouble);
+			return false;
+		}
+	}
+	(void) root_path_follow(&engine->root_path);
+	return !engine->root_path.astray;
+}
+
 /* Takes the root into use, if it can be; else it is tried again later. */
 static void
 start(Engine *engine, bool accept)
@@ -79,6 +97,8 @@ start(Engine *engine, bool accept)
 		engine->retry_us = monotonic_us() + ENGINE_ROOT_POLL_US;
 		return;
 	}
+	root_path_note(&engine->root_path, engine->root.fd);
+	(void) root_path_follow(&engine->root_path);
 	root_read_mounts(&engine->root);
 	if (first || accept)
 		root_accept_mounts(&engine->root);
@@ -111,6 +131,11 @@ update_state(Engine *engine)
 	watched = engine->watches ? watch_tree_status(engine->watches) : NULL;
 	if (engine->building)
 		state = PROTO_STATE_STARTING;
+	else if (engine->root_path.astray)
+	{
+		snprintf(reason, sizeof(reason), "%s", engine->root_path.reason);
+		hint = ROOT_PATH_HINT;
+	}
 	else if (watched == NULL)
 	{
 		snprintf(reason, sizeof(reason), "no inotify instance or watch is to be had");
@@ -157,7 +182,8 @@ on_init(Engine *engine, ProtoReader body)
 	if (engine->filter != NULL && m.use_ignore_files &&
 		(engine->rules = rules_create(engine->filter)) == NULL)
 		return false;
-	if (engine->filter == NULL || root_init(&engine->root, m.root, m.identity, m.mounts) < 0)
+	if (engine->filter == NULL || root_init(&engine->root, m.root, m.identity, m.mounts) < 0 ||
+		root_path_init(&engine->root_path, m.root, m.given) < 0)
 		return false;
 	start(engine, false);
 	return true;
@@ -206,14 +232,39 @@ on_scan(Engine *engine, ProtoReader body)
 	return true;
 }
 
+static void
+answer_flush(Engine *engine, int64_t token, ProtoFlushResult result)
+{
+	report_end_frame(engine);
+	proto_begin(&engine->out, PROTO_FLUSHED);
+	proto_put_i64(&engine->out, token);
+	proto_put_u8(&engine->out, result);
+	proto_end(&engine->out);
+}
+
 static bool
 on_flush(Engine *engine, ProtoReader body)
 {
-	FlushWait  *wait = calloc(1, sizeof(FlushWait));
+	int64_t		token = proto_get_i64(&body);
+	FlushWait  *wait;
 
+	if (body.failed)
+		return false;
+
+	/* Somebody waits for it: perhaps the root is back just now. */
+	if (!engine->running)
+		start(engine, false);
+	if (!engine->running || !engine_check_path(engine))
+	{
+		if (engine->exit_status < 0)
+			update_state(engine);
+		answer_flush(engine, token, PROTO_FLUSH_IN_VAIN);
+		return true;
+	}
+	wait = calloc(1, sizeof(FlushWait));
 	if (wait == NULL)
 		return false;
-	wait->token = proto_get_i64(&body);
+	wait->token = token;
 	if (engine->reader != NULL)
 	{
 		events_drain(engine->reader);
@@ -227,7 +278,7 @@ on_flush(Engine *engine, ProtoReader body)
 	pending_renew(&engine->pending, wait->epoch);
 	wait->next = engine->flushes;
 	engine->flushes = wait;
-	return !body.failed;
+	return true;
 }
 
 static bool
@@ -271,11 +322,15 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 			return refused_take(engine, body);
 		case PROTO_PING:
 			value = proto_get_i64(&body);
+			if (body.failed)
+				return false;
+			if (engine->running && engine->exit_status < 0)
+				(void) engine_check_path(engine);
 			report_end_frame(engine);
 			proto_begin(&engine->out, PROTO_PONG);
 			proto_put_i64(&engine->out, value);
 			proto_end(&engine->out);
-			return !body.failed;
+			return true;
 		default:
 			return false;
 	}
@@ -323,10 +378,7 @@ answer_flushes(Engine *engine)
 			p = &wait->next;
 			continue;
 		}
-		report_end_frame(engine);
-		proto_begin(&engine->out, PROTO_FLUSHED);
-		proto_put_i64(&engine->out, wait->token);
-		proto_end(&engine->out);
+		answer_flush(engine, wait->token, PROTO_FLUSH_DONE);
 		*p = wait->next;
 		free(wait);
 	}
@@ -355,6 +407,10 @@ retry(Engine *engine)
 		start(engine, false);
 		return;
 	}
+	if (engine->root_path.astray)
+		(void) engine_check_path(engine);
+	if (engine->exit_status >= 0)
+		return;
 	changes_note_blindness(engine);
 	if (engine->watches == NULL)
 	{
@@ -396,6 +452,8 @@ step(Engine *engine)
 		if (engine->exit_status >= 0)
 			return;
 		update_state(engine);
+		if (engine->retry_us == 0 && engine->root_path.astray)
+			engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
 		if (engine->retry_us == 0 &&
 			(engine->watches == NULL || watch_tree_status(engine->watches)->unwatched > 0))
 		{
@@ -404,6 +462,10 @@ step(Engine *engine)
 		}
 	}
 	answer_flushes(engine);
+
+	/* who waits for a large file will want to know how much of it is read */
+	if (engine->flushes != NULL && engine->items.count > 0)
+		engine->progress_due = true;
 	report_offer_frame(engine);
 	if (engine->running && is_idle(engine))
 		root_close(&engine->root);

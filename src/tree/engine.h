@@ -36,6 +36,7 @@
 #include "pending.h"
 #include "problems.h"
 #include "root.h"
+#include "root_path.h"
 #include "rules.h"
 #include "scan.h"
 #include "statistics.h"
@@ -158,6 +159,7 @@ typedef struct Engine
 
 	/* state */
 	Root		root;
+	RootPath	root_path;		/* whether the registered path leads there */
 	bool		running;		/* the root is there and watched (or polled) */
 	uint8_t		state;			/* as last reported */
 	char		reason[512];
@@ -271,6 +273,13 @@ extern void engine_log(Engine *engine, char level, const char *format,...)
 /* The root is lost or another: the process ends and is started again. */
 extern void engine_root_trouble(Engine *engine, RootTrouble trouble);
 
+/*
+ * Looks whether the registered path still leads to the root, by one statx of
+ * it, and one of the path as it was given where that is another.  False: it
+ * does not, of which no event tells, and the state says so.
+ */
+extern bool engine_check_path(Engine *engine);
+
 /* changes.c */
 extern bool changes_process_events(Engine *engine);
 extern void changes_must_resolve(Engine *engine);
@@ -373,6 +382,7 @@ extern void hashing_row_came(Engine *engine, const char *path, size_t len,
 extern void hashing_gone(Engine *engine, const char *path, size_t len);
 extern void hashing_look_for_files(Engine *engine, const Scan *scan);
 extern uint64_t hashing_bytes_under_way(const Engine *engine, int64_t scan_id);
+extern const HashJob *hashing_largest(const Engine *engine);
 extern void hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch,
 							 int64_t scan_id, LastDirectory *last);
 extern bool hashing_due(const Engine *engine, const char *path, size_t len);

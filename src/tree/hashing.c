@@ -245,6 +245,24 @@ hashing_bytes_under_way(const Engine *engine, int64_t scan_id)
 	return bytes;
 }
 
+/* The largest file that is to be hashed; NULL: there is none. */
+const HashJob *
+hashing_largest(const Engine *engine)
+{
+	const HashJob *largest = NULL;
+
+	for (size_t i = 0; i < engine->items.n_buckets; i++)
+		for (TableLink *link = engine->items.buckets[i]; link; link = link->next)
+		{
+			const HashItem *item = table_container(link, HashItem, link);
+
+			if (!item->superseded &&
+				(largest == NULL || item->job.expected_size > largest->expected_size))
+				largest = &item->job;
+		}
+	return largest;
+}
+
 /* A file of a repository without rows, found by a scan and not examined yet. */
 void
 hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t scan_id,

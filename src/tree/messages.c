@@ -185,6 +185,7 @@ proto_put_init(ProtoBuf *buf, const ProtoInit *m)
 	proto_put_config(buf, &m->config);
 	put_bool(buf, m->utf8);
 	put_str(buf, m->root);
+	put_str(buf, m->given);
 	put_str(buf, m->identity);
 	put_str(buf, m->mounts);
 	put_str(buf, m->include);
@@ -204,6 +205,7 @@ proto_get_init(ProtoReader *r, ProtoInit *m)
 	proto_get_config(r, &m->config);
 	m->utf8 = get_bool(r);
 	m->root = get_path(r, 1, LONG_PATH_MAX);
+	m->given = get_path(r, 0, LONG_PATH_MAX);
 	m->identity = get_path(r, 0, LONG_PATH_MAX);
 	m->mounts = get_list(r);
 	m->include = get_list(r);
@@ -499,6 +501,9 @@ proto_put_progress(ProtoBuf *buf, const ProtoProgress *m)
 	put_u64(buf, m->pending);
 	proto_put_i64(buf, m->last_event_us);
 	put_u64(buf, m->directories);
+	put_str(buf, m->reading);
+	proto_put_i64(buf, m->reading_done);
+	proto_put_i64(buf, m->reading_size);
 }
 
 bool
@@ -510,7 +515,10 @@ proto_get_progress(ProtoReader *r, ProtoProgress *m)
 	m->pending = get_u64(r);
 	m->last_event_us = proto_get_i64(r);
 	m->directories = get_u64(r);
-	return reader_done(r);
+	m->reading = get_path(r, 0, PROTO_PATH_MAX);
+	m->reading_done = proto_get_i64(r);
+	m->reading_size = proto_get_i64(r);
+	return reader_done(r) && m->reading_done >= 0 && m->reading_size >= 0;
 }
 
 void

@@ -34,7 +34,7 @@
 
 #include "lag.h"
 
-#define PROTO_VERSION		4
+#define PROTO_VERSION		5
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
 
 /* The longest frame of fsync-tree: what it says may be false, and is kept
@@ -99,7 +99,7 @@ typedef enum ProtoType
 								 * worker answers with a PROTO_SCAN */
 	PROTO_SCAN_DONE = 'd',		/* ProtoScanDone */
 	PROTO_VERIFIED = 'v',		/* ProtoVerifiedHeader, then its verdicts */
-	PROTO_FLUSHED = 'f',		/* int64 token */
+	PROTO_FLUSHED = 'f',		/* int64 token, uint8 ProtoFlushResult */
 	PROTO_PONG = 'p',			/* int64 token */
 	PROTO_LOG = 'l',			/* uint8 level ('W' warning, 'L' log, 'D'
 								 * debug), string message */
@@ -146,6 +146,8 @@ typedef struct ProtoInit
 	ProtoConfig config;
 	bool		utf8;			/* names must be valid UTF-8 */
 	ProtoStr	root;			/* absolute path that is watched */
+	ProtoStr	given;			/* the path that it was registered by, perhaps
+								 * through symbolic links; empty: none */
 	ProtoStr	identity;		/* of the root at the last complete scan, as
 								 * fsync-tree reported it; empty: none yet */
 	ProtoStr	mounts;			/* list: as reported in ProtoState */
@@ -340,7 +342,18 @@ typedef struct ProtoProgress
 	uint64_t	pending;		/* changes that wait or are inspected */
 	int64_t		last_event_us;	/* microseconds since 1970; 0: none yet */
 	uint64_t	directories;	/* watched */
+	ProtoStr	reading;		/* of the files that are to be hashed, the
+								 * largest; empty: there is none */
+	int64_t		reading_done;	/* bytes of it that were read */
+	int64_t		reading_size;	/* bytes that it has */
 } ProtoProgress;
+
+typedef enum ProtoFlushResult
+{
+	PROTO_FLUSH_DONE = 0,		/* all that had happened has been sent */
+	PROTO_FLUSH_IN_VAIN,		/* the registered path does not lead to the
+								 * registered directory: the state says more */
+} ProtoFlushResult;
 
 /* Counted since the process began; sent after a PROTO_PROGRESS. */
 typedef struct ProtoStatistics

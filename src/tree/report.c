@@ -270,6 +270,7 @@ report_state(Engine *engine, uint8_t state, const char *reason, const char *hint
 void
 report_progress(Engine *engine)
 {
+	const HashJob *reading;
 	ProtoProgress m = {0};
 	ScanStatus	status;
 
@@ -286,6 +287,14 @@ report_progress(Engine *engine)
 		engine->n_points + engine->n_places;
 	m.last_event_us = engine->last_event_us;
 	m.directories = engine->reported_directories;
+	reading = hashing_largest(engine);
+	if (reading != NULL && reading->len <= PROTO_PATH_MAX && reading->expected_size >= 0)
+	{
+		m.reading.data = reading->path;
+		m.reading.len = reading->len;
+		m.reading_done = hash_bytes(reading);
+		m.reading_size = reading->expected_size;
+	}
 	proto_begin(&engine->out, PROTO_PROGRESS);
 	proto_put_progress(&engine->out, &m);
 	proto_end(&engine->out);

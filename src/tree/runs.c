@@ -248,6 +248,15 @@ end_run(Engine *engine, ScanRun *run)
 	Cure		cure = {engine, run->scan};
 	ScanStatus	status;
 
+	/* what was scanned is of no interest if the path does not lead there */
+	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE && !engine_check_path(engine) &&
+		engine->exit_status >= 0)
+	{
+		run->result = PROTO_SCAN_FAILED;
+		snprintf(run->message, sizeof(run->message), "%.255s", engine->reason);
+		snprintf(run->hint, sizeof(run->hint), "%.255s", engine->hint);
+	}
+
 	/* files that went out unexamined have been noted by now */
 	scan_status(run->scan, &status);
 	if (run->result == PROTO_SCAN_COMPLETE && status.direct && run->links_round != 0)

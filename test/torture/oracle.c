@@ -529,6 +529,7 @@ flush(ProtoReader body)
 	write_result(text);
 	proto_begin(&out, PROTO_FLUSHED);
 	proto_put_i64(&out, token);
+	proto_put_u8(&out, PROTO_FLUSH_DONE);
 	proto_end(&out);
 }
 

@@ -244,6 +244,9 @@ random_progress(Message *m)
 	m->progress.pending = unit_random();
 	m->progress.last_event_us = random_i64();
 	m->progress.directories = unit_random();
+	m->progress.reading = random_str(0, 300, false);
+	m->progress.reading_done = random_i64() & INT64_MAX;
+	m->progress.reading_size = random_i64() & INT64_MAX;
 }
 
 static void
@@ -407,7 +410,7 @@ same(const Kind *kind, const Message *a, const Message *b)
 		return same_config(&a->config, &b->config);
 	if (kind->get == get_init)
 		return EQ(init.version) && same_config(&a->init.config, &b->init.config) &&
-			EQ(init.utf8) && EQ_STR(init.root) && EQ_STR(init.identity) &&
+			EQ(init.utf8) && EQ_STR(init.root) && EQ_STR(init.given) && EQ_STR(init.identity) &&
 			EQ_STR(init.mounts) && EQ_STR(init.include) && EQ_STR(init.exclude) &&
 			EQ(init.ignore_case) && EQ(init.include_hidden) && EQ(init.use_ignore_files) &&
 			EQ(init.min_size) && EQ(init.max_size) && EQ_STR(init.spool_dir);
@@ -440,7 +443,8 @@ same(const Kind *kind, const Message *a, const Message *b)
 			EQ_STR(state.mounts);
 	if (kind->get == get_progress)
 		return EQ(progress.scan_id) && EQ(progress.files_done) && EQ(progress.bytes_hashed) &&
-			EQ(progress.pending) && EQ(progress.last_event_us) && EQ(progress.directories);
+			EQ(progress.pending) && EQ(progress.last_event_us) && EQ(progress.directories) &&
+			EQ_STR(progress.reading) && EQ(progress.reading_done) && EQ(progress.reading_size);
 	if (kind->get == get_statistics)
 		return EQ(statistics.events) && EQ(statistics.overflows) && EQ(statistics.inspections) &&
 			EQ(statistics.files_hashed) && EQ(statistics.bytes_hashed) &&
