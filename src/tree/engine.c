@@ -106,7 +106,8 @@ start(Engine *engine, bool accept)
 		engine_log(engine, 'D', "no Landlock: %s", strerror(errno));
 	engine->pool = hash_pool_create(engine->config.max_concurrency, engine->wake_fd);
 	engine->links = links_create();
-	if (engine->pool == NULL || engine->links == NULL)
+	engine->spelling = spelling_create(NULL);
+	if (engine->pool == NULL || engine->links == NULL || engine->spelling == NULL)
 	{
 		engine->exit_status = EXIT_FAILURE;
 		return;

@@ -39,6 +39,7 @@
 #include "root_path.h"
 #include "rules.h"
 #include "scan.h"
+#include "spelling.h"
 #include "statistics.h"
 #include "throttle.h"
 #include "watch_tree.h"
@@ -153,6 +154,7 @@ typedef struct Engine
 	ProtoConfig config;
 	Filter	   *filter;
 	Rules	   *rules;			/* of the tree; NULL: they do not count */
+	Spelling   *spelling;		/* where names fold */
 	bool		utf8;
 	char	   *spool_dir;
 	bool		initialized;	/* PROTO_INIT was received */
@@ -363,6 +365,13 @@ extern void inspect_look_ahead(Engine *engine);
 extern bool inspect_looks_ahead(const Engine *engine);
 extern void inspect_forget_rules(Engine *engine);
 extern FilterVerdict inspect_verdict(Engine *engine, const char *path, size_t len);
+
+/*
+ * stat of a path; ENOENT also where the file system folds names, and no
+ * directory lists this spelling.  Listings are kept until
+ * spelling_forget().  0, or -1 with errno.
+ */
+extern int	inspect_stat(const Engine *engine, const char *path, size_t len, FileInfo *info);
 extern void inspect_links(Engine *engine, const Point *point);
 extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);

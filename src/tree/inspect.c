@@ -114,6 +114,59 @@ is_tracked(Engine *engine, Point *p)
 	return false;
 }
 
+int
+inspect_stat(const Engine *engine, const char *path, size_t len, FileInfo *info)
+{
+	if (beneath_stat(engine->root.fd, path, len, info) < 0)
+		return -1;
+	if (spelling_of(engine->spelling, engine->root.fd, path, len, 0) != SPELLING_OTHER)
+		return 0;
+	errno = ENOENT;
+	return -1;
+}
+
+typedef struct OtherSpelling
+{
+	Engine	   *engine;
+	const Point *point;
+} OtherSpelling;
+
+static void
+look_at_listed_name(void *arg, const char *name, size_t len)
+{
+	const Point *p = ((OtherSpelling *) arg)->point;
+	Engine	   *engine = ((OtherSpelling *) arg)->engine;
+	char		path[PROTO_PATH_MAX + 1];
+	size_t		at = p->node != 0 ? 0 : spelling_directory(p->path, p->len);
+
+	if (at + len > PROTO_PATH_MAX)
+		return;
+	memcpy(path, p->path, at);
+	memcpy(path + at, name, len);
+	pending_retry(&engine->pending, p->node, path, at + len,
+				  p->hints & (HINT_CONTENT | HINT_CLOSED | HINT_META), 1, p->since_us,
+				  p->epoch, 0);
+}
+
+/*
+ * Where names fold, what stat finds may be listed by another name.  What
+ * happened to it by this one is news of the one that is listed.  A name in a
+ * directory of the watch tree, whose place is right, is looked at alone.
+ */
+static bool
+is_as_listed(Engine *engine, const Point *p)
+{
+	OtherSpelling other = {engine, p};
+	size_t		known = p->node != 0 ? spelling_directory(p->path, p->len) : 0;
+
+	if (spelling_of(engine->spelling, engine->root.fd, p->path, p->len, known) != SPELLING_OTHER)
+		return true;
+	if ((p->hints & HINT_FOUND) == 0)
+		spelling_listed(engine->spelling, engine->root.fd, p->path, p->len, &p->info,
+						look_at_listed_name, &other);
+	return false;
+}
+
 static void
 stat_point(Engine *engine, Point *p, LastDirectory *last)
 {
@@ -131,6 +184,8 @@ stat_point(Engine *engine, Point *p, LastDirectory *last)
 		 p->error == ENOENT && !(p->hints & HINT_DELETED)))
 		p->stale = true;
 
+	if (p->error == 0 && !is_as_listed(engine, p))
+		p->error = ENOENT;
 	if (!is_tracked(engine, p))
 	{
 		/* A directory may be news to the watch tree, if this name's events
@@ -344,6 +399,7 @@ inspect_look_ahead(Engine *engine)
 			stat_point(engine, p, &last);
 	}
 	beneath_end(&last);
+	spelling_forget(engine->spelling);
 }
 
 /*
@@ -361,6 +417,20 @@ look(Engine *engine, Point *p, LastDirectory *last)
 	stat_point(engine, p, last);
 }
 
+/*
+ * A row whose file is as the row says, which a scan has noticed all the same:
+ * its directory does not list it.
+ */
+static void
+doubt(Engine *engine, Point *p)
+{
+	if (p->error == 0 && p->has_belief && (p->hints & HINT_FOUND) &&
+		scan_belief_matches(&p->belief, &p->info.stat) &&
+		spelling_of_missed(engine->spelling, engine->root.fd, p->path, p->len,
+						   &p->info) == SPELLING_OTHER)
+		p->error = ENOENT;
+}
+
 void
 inspect_examine(Engine *engine)
 {
@@ -375,6 +445,7 @@ inspect_examine(Engine *engine)
 		ProtoProblem problem = inspect_untrackable(engine, p);
 
 		look(engine, p, &last);
+		doubt(engine, p);
 		if (problem != 0 && p->error == 0)
 		{
 			report_problem(engine, problem, 0, p->path, p->len, p->scan_id);
@@ -382,6 +453,7 @@ inspect_examine(Engine *engine)
 		}
 	}
 	beneath_end(&last);
+	spelling_forget(engine->spelling);
 	if (mounts_changed(&engine->root))
 		changes_read_mounts(engine);
 	if (trouble == ROOT_OK)

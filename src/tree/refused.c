@@ -20,7 +20,7 @@ refused_has_gone(const Engine *engine, const char *path, size_t len)
 	FileInfo	info;
 
 	return !root_guards(&engine->root, path, len) &&
-		beneath_stat(engine->root.fd, path, len, &info) < 0 && errno == ENOENT;
+		inspect_stat(engine, path, len, &info) < 0 && errno == ENOENT;
 }
 
 bool
@@ -42,5 +42,7 @@ refused_take(Engine *engine, ProtoReader body)
 		else
 			problems_note(&engine->refused, path.data, path.len);
 	}
+	if (engine->running)
+		spelling_forget(engine->spelling);
 	return !body.failed;
 }

@@ -47,6 +47,7 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 		.doubt_since_ns = changes_doubt_since(engine),
 		.spool_dir = engine->spool_dir,
 		.links = engine->links,
+		.folding = *spelling_devices(engine->spelling),
 		.throttle = run->id != 0 ? &engine->throttle : NULL,
 		.notify_fd = engine->wake_fd
 	};
@@ -265,8 +266,11 @@ end_run(Engine *engine, ScanRun *run)
 	{
 		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
 		if (engine->refused.table.count > 0 && root_open(&engine->root, false) == ROOT_OK)
+		{
 			problems_expire(&engine->refused, problems_next_round(&engine->refused), cure_gone,
 							cure_report, &cure);
+			spelling_forget(engine->spelling);
+		}
 	}
 	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
 		hashing_look_for_files(engine, run->scan);
@@ -321,12 +325,13 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 			continue;
 		if (added.path == NULL &&
 			inspect_verdict(engine, removed.path, removed.len) != FILTER_REFUSED &&
-			(beneath_stat(engine->root.fd, removed.path, removed.len, &info) == 0 ?
+			(inspect_stat(engine, removed.path, removed.len, &info) == 0 ?
 			 !S_ISREG(info.mode) : errno == ENOENT))
 			absent++;
 		if (candidates_add(run->checked, &removed) < 0)
 			return true;
 	}
+	spelling_forget(engine->spelling);
 	run->removals = absent;
 	return more < 0 || candidates_match(run->checked) < 0 ||
 		absent > run->threshold * believed;

@@ -72,6 +72,7 @@ struct Scan
 	size_t		at;				/* in current */
 	bool		requested;
 	bool		streaming;		/* more pages follow */
+	Spelling   *spelling;		/* of places */
 	char	   *unknown;		/* rows below this directory stay */
 	size_t		unknown_len;
 };
@@ -313,9 +314,14 @@ scan_place(Scan *scan, const ScanPlace *place)
 	WalkEntry	entry;
 	const ProtoBelief *b;
 	char		after[PROTO_PATH_MAX + 2];
+	bool		there;
 	bool		ok = false;
 	int			more;
 
+	/* a spelling that no directory lists: there is nothing at this path */
+	there = place->len == 0 ||
+		spelling_of(scan->spelling, scan->options.rootfd, place->path, place->len, 0) !=
+		SPELLING_OTHER;
 	memcpy(after, place->path, place->len);
 	after[place->len] = '/';
 	request_range(scan, place, after, place->len > 0 ? place->len + 1 : 0, true);
@@ -330,7 +336,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 		return false;
 	}
 
-	while ((more = walk_next(walk, &entry)) == 1)
+	while ((more = there ? walk_next(walk, &entry) : 0) == 1)
 	{
 		int			c = -1;
 
@@ -419,6 +425,7 @@ scan_main(void *arg)
 	throttle_begin(&scan->meter, scan->options.throttle);
 	for (size_t i = 0; ok && i < scan->n_places; i++)
 		ok = scan_place(scan, &scan->places[i]);
+	spelling_forget(scan->spelling);
 	if (ok && candidates_match(scan->candidates) < 0)
 		scan->error = errno;
 	throttle_end(&scan->meter);
@@ -546,7 +553,8 @@ scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options)
 	pthread_mutex_init(&scan->lock, NULL);
 	pthread_cond_init(&scan->changed, NULL);
 	scan->candidates = candidates_create(options->spool_dir, SCAN_SPOOL_MEMORY);
-	if (scan->candidates != NULL && copy_mounts(&scan->guarded, options->guarded))
+	scan->spelling = spelling_create(&options->folding);
+	if (scan->candidates != NULL && scan->spelling != NULL && copy_mounts(&scan->guarded, options->guarded))
 	{
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, 256 * 1024);
@@ -584,6 +592,7 @@ scan_free(Scan *scan)
 	proto_buf_free(&scan->request_text);
 	if (scan->candidates != NULL)
 		candidates_free(scan->candidates);
+	spelling_free(scan->spelling);
 	mounts_free(&scan->guarded);
 	free_places(scan->places, scan->n_places);
 	pthread_mutex_destroy(&scan->lock);

@@ -17,6 +17,7 @@
 #include "candidates.h"
 #include "findings.h"
 #include "links.h"
+#include "spelling.h"
 #include "throttle.h"
 #include "walk.h"
 
@@ -41,6 +42,7 @@ typedef struct ScanOptions
 	const MountSet *guarded;	/* copied */
 	bool		calculate_hashes;	/* a row without a hash differs */
 	int64_t		doubt_since_ns; /* so does one that scan_doubts() since then */
+	SpellingDevices folding;	/* devices that are known to fold names */
 	const char *spool_dir;
 	Links	   *links;
 	Throttle   *throttle;		/* of what the scan's threads do; NULL: none */

@@ -13,6 +13,7 @@
 
 #include "beneath.h"
 #include "rules.h"
+#include "spelling.h"
 #include "table.h"
 
 #include <sys/types.h>
@@ -58,6 +59,7 @@ struct WatchTree
 	int			inotify_fd;
 	const Filter *filter;
 	Rules	   *rules;			/* NULL: the tree has none that count */
+	Spelling   *spelling;
 	bool		utf8;
 	uint64_t	max_watches;
 	WatchCallbacks callbacks;

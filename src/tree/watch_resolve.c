@@ -96,7 +96,9 @@ still_there(WatchTree *tree, int rootfd, const WatchNode *node)
 	FileInfo	info;
 
 	return len >= 0 && beneath_stat(rootfd, path, len, &info) == 0 &&
-		info.dev == node->dev && (ino_t) info.stat.inode == node->ino;
+		info.dev == node->dev && (ino_t) info.stat.inode == node->ino &&
+		spelling_of(tree->spelling, rootfd, path, len, spelling_directory(path, len)) !=
+		SPELLING_OTHER;
 }
 
 static void
@@ -258,12 +260,13 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 }
 
 /*
- * Looks at one name in a directory of the tree.  False when the directory
- * cannot be opened where the tree has it.
+ * Looks at one name in a directory of the tree, which the directory lists or an
+ * event spoke of.  False when the directory cannot be opened where the tree has
+ * it.
  */
 static bool
 look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t len,
-		bool new_only)
+		bool listed, bool new_only)
 {
 	char		path[PROTO_PATH_MAX + 1];
 	ssize_t		path_len;
@@ -314,6 +317,15 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 				return new_only;
 			}
 		}
+	}
+	if (fd >= 0 && !listed &&
+		spelling_of(tree->spelling, rootfd, path, path_len,
+					spelling_directory(path, path_len)) == SPELLING_OTHER)
+	{
+		/* it has another name, as the directory's listing tells */
+		close(fd);
+		fd = -1;
+		watch_node_queue_rescan(tree, parent);
 	}
 	if (fd >= 0)
 	{
@@ -375,7 +387,7 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 			continue;
 		if (filter_ignores_name(tree->filter, entry->d_name, len))
 			continue;			/* "." and ".." too */
-		if (!look_at(tree, rootfd, node, entry->d_name, len, !recheck))
+		if (!look_at(tree, rootfd, node, entry->d_name, len, true, !recheck))
 		{
 			node->unread = tree->any_unread = true;
 			node->recheck |= recheck;
@@ -424,7 +436,7 @@ resolve_touches(WatchTree *tree, int rootfd, int64_t stop)
 			WatchNode  *parent = watch_node_by_id(tree, t->node);
 
 			if (parent != NULL &&
-				!look_at(tree, rootfd, parent, t->name, t->name_len, false))
+				!look_at(tree, rootfd, parent, t->name, t->name_len, false, false))
 			{
 				p = &t->next;
 				continue;
@@ -478,6 +490,7 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 	}
 	while (done && placed != tree->placed);
 	close_cached(tree);
+	spelling_forget(tree->spelling);
 	if (!done)
 		return false;
 

@@ -30,8 +30,11 @@ watch_tree_create(int inotify_fd, const Filter *filter, bool utf8,
 		return NULL;
 	tree->inotify_fd = inotify_fd;
 	tree->filter = filter;
-	if (filter_uses_rules(filter) && (tree->rules = rules_create(filter)) == NULL)
+	tree->spelling = spelling_create(NULL);
+	if (tree->spelling == NULL ||
+		(filter_uses_rules(filter) && (tree->rules = rules_create(filter)) == NULL))
 	{
+		spelling_free(tree->spelling);
 		free(tree);
 		return NULL;
 	}
@@ -93,6 +96,7 @@ watch_tree_free(WatchTree *tree)
 	table_clear(&tree->by_name);
 	table_clear(&tree->touches);
 	rules_free(tree->rules);
+	spelling_free(tree->spelling);
 	free(tree);
 }
 
