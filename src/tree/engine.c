@@ -113,6 +113,13 @@ start(Engine *engine, bool accept)
 		return;
 	}
 	hash_pool_set_throttle(engine->pool, &engine->throttle);
+
+	/* What is found out now is known also when there is little to go by. */
+	(void) spelling_folds(engine->spelling, engine->root.fd, "", 0);
+	for (size_t i = 0; i < engine->root.now.count; i++)
+		(void) spelling_folds(engine->spelling, engine->root.fd, engine->root.now.mounts[i].path,
+							  engine->root.now.mounts[i].len);
+	spelling_forget(engine->spelling);
 	engine->running = true;
 	engine->state_changed = true;
 	if (!changes_start_watching(engine))

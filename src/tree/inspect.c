@@ -431,6 +431,23 @@ doubt(Engine *engine, Point *p)
 		p->error = ENOENT;
 }
 
+/*
+ * A name is gone of which there is no row.  Where names fold there may be one of
+ * another spelling, which only a comparison of the directory finds.
+ */
+static void
+look_for_row(Engine *engine, const Point *p)
+{
+	size_t		directory = spelling_directory(p->path, p->len);
+
+	if (directory > 0)
+		directory--;
+	if (p->error == ENOENT && !p->has_belief && (p->hints & (HINT_DELETED | HINT_GONE)) &&
+		inspect_verdict(engine, p->path, p->len) != FILTER_REFUSED &&
+		spelling_folds(engine->spelling, engine->root.fd, p->path, directory))
+		changes_want_subtree(engine, p->path, directory, p->epoch);
+}
+
 void
 inspect_examine(Engine *engine)
 {
@@ -446,6 +463,7 @@ inspect_examine(Engine *engine)
 
 		look(engine, p, &last);
 		doubt(engine, p);
+		look_for_row(engine, p);
 		if (problem != 0 && p->error == 0)
 		{
 			report_problem(engine, problem, 0, p->path, p->len, p->scan_id);

@@ -462,6 +462,45 @@ spelling_of_missed(Spelling *spelling, int rootfd, const char *path, size_t len,
 	return verdict;
 }
 
+bool
+spelling_folds(Spelling *spelling, int rootfd, const char *directory, size_t len)
+{
+	Level	   *level = level_of(spelling, directory, len);
+	int			dirfd = level == NULL ? -1 :
+		beneath_open_directory(rootfd, directory, len, O_RDONLY);
+	DIR		   *dir = dirfd >= 0 ? fdopendir(dirfd) : NULL;
+	struct dirent *entry;
+
+	if (dir == NULL)
+	{
+		if (dirfd >= 0)
+			close(dirfd);
+		return false;
+	}
+	(void) probe(spelling, level, dirfd, "", 0);	/* by its device */
+	while (level->state == LEVEL_UNKNOWN && (entry = readdir(dir)) != NULL)
+	{
+		size_t		name_len = strlen(entry->d_name);
+
+		if (name_len <= SPELLING_NAME_MAX)
+			(void) probe(spelling, level, dirfd, entry->d_name, name_len);
+	}
+	closedir(dir);
+	return level->state == LEVEL_FOLDS;
+}
+
+/*
+ * FUSE keeps what it knows of each spelling apart, for a second or so: the file
+ * by its listed name would seem to be as it was.
+ */
+static void
+refresh(int dirfd, const char *name)
+{
+	struct statx st;
+
+	(void) statx(dirfd, name, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &st);
+}
+
 void
 spelling_listed(Spelling *spelling, int rootfd, const char *path, size_t len,
 				const FileInfo *info,
@@ -473,7 +512,8 @@ spelling_listed(Spelling *spelling, int rootfd, const char *path, size_t len,
 	bool		any = false;
 	int			dirfd;
 
-	if (level == NULL || !level->listed)
+	if (level == NULL || !level->listed ||
+		(dirfd = beneath_open_directory(rootfd, path, level->len, O_PATH)) < 0)
 		return;
 	listing = &level->listing;
 	for (size_t i = 0; i < listing->n; i++)
@@ -483,18 +523,18 @@ spelling_listed(Spelling *spelling, int rootfd, const char *path, size_t len,
 		if (l->len != len - start ||
 			strncasecmp(listing->arena + l->offset, path + start, l->len) != 0)
 			continue;
+		refresh(dirfd, listing->arena + l->offset);
 		found(arg, listing->arena + l->offset, l->len);
 		any = true;
 	}
-	if (any || (dirfd = beneath_open_directory(rootfd, path, level->len, O_PATH)) < 0)
-		return;
 
 	/* Folded in another way: what looks the same may be it. */
-	for (size_t i = 0; i < listing->n; i++)
+	for (size_t i = 0; i < listing->n && !any; i++)
 	{
 		const char *name = listing->arena + listing->names[i].offset;
 		FileInfo	other;
 
+		refresh(dirfd, name);
 		if (spelling->stat_at(dirfd, name, &other) == 0 && other.dev == info->dev &&
 			other.mode == info->mode && other.stat.size == info->stat.size &&
 			other.stat.mtime_ns == info->stat.mtime_ns)

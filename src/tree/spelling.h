@@ -75,6 +75,12 @@ extern void spelling_listed(Spelling *spelling, int rootfd, const char *path, si
 							void (*found) (void *arg, const char *name, size_t len),
 							void *arg);
 
+/*
+ * Whether a directory folds names, as far as some name in it, or what is known
+ * of its device, tells.
+ */
+extern bool spelling_folds(Spelling *spelling, int rootfd, const char *directory, size_t len);
+
 /* The directory part of a path, its '/' included; 0 in the root. */
 extern size_t spelling_directory(const char *path, size_t len);
 
