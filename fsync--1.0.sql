@@ -544,7 +544,7 @@ AS 'MODULE_PATHNAME', 'fsync_wait'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_wait(uuid, interval) IS
-'Waits until every change that the kernel had reported when it was called is committed in file_records: of one repository, or NULL for all active ones. True when that is so, false when the time was over. The next statement sees the rows.';
+'Waits until every change that the kernel had reported when it was called is committed in file_records: of one repository, or NULL for all active ones that are not paused. True when that is so; false, with a warning for each repository that is not so, when the time was over or waiting is of no use. An error where there are rows and no active repository. The next statement sees the rows.';
 
 CREATE FUNCTION @extschema@.fsync_verify(
 	repository_id uuid DEFAULT NULL,

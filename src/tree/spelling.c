@@ -4,8 +4,8 @@
  *		Whether a name is the one that its directory lists.
  *
  * Paths come in order, so the directories of the last one are kept as levels,
- * each above the next, with what is known of them; what the next path is not
- * below is dropped.
+ * each above the next, with what is known of them; of these the next path keeps
+ * those that it is below.
  *
  * That two spellings lead to one file must not be concluded from a race: a file
  * that is renamed to and fro between them, while the directory is read, looks
@@ -134,6 +134,15 @@ spelling_directory(const char *path, size_t len)
 	return slash != NULL ? (size_t) (slash - path) + 1 : 0;
 }
 
+/* The same without the '/'. */
+static size_t
+directory_length(const char *path, size_t len)
+{
+	size_t		start = spelling_directory(path, len);
+
+	return start > 0 ? start - 1 : 0;
+}
+
 /* ---- devices ---- */
 
 static bool
@@ -164,24 +173,41 @@ is_prefix(const Spelling *spelling, const Level *level, const char *path, size_t
 		(level->len == len || level->len == 0 || path[level->len] == '/');
 }
 
-/* The level of a directory; NULL when out of memory, or the path is too long. */
+/*
+ * The level of a directory, the first len bytes of a path whose directory part
+ * has `last` bytes: what is on the way there is kept.  NULL when out of memory, or
+ * the path is too long.
+ */
 static Level *
-level_of(Spelling *spelling, const char *path, size_t len)
+level_of(Spelling *spelling, const char *path, size_t len, size_t last)
 {
+	size_t		low = 0;
+	size_t		high;
 	Level	   *level;
 
-	if (len >= sizeof(spelling->path))
+	if (last >= sizeof(spelling->path))
 		return NULL;
 	while (spelling->n_levels > 0 &&
-		   !is_prefix(spelling, &spelling->levels[spelling->n_levels - 1], path, len))
+		   !is_prefix(spelling, &spelling->levels[spelling->n_levels - 1], path, last))
 		pop_level(spelling);
-	if (spelling->n_levels > 0 && spelling->levels[spelling->n_levels - 1].len == len)
-		return &spelling->levels[spelling->n_levels - 1];
+	high = spelling->n_levels;
+	while (low < high)
+	{
+		size_t		middle = (low + high) / 2;
+
+		if (spelling->levels[middle].len < len)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < spelling->n_levels && spelling->levels[low].len == len)
+		return &spelling->levels[low];
 	level = grow(spelling->levels, &spelling->levels_cap, spelling->n_levels + 1, sizeof(Level));
 	if (level == NULL)
 		return NULL;
 	spelling->levels = level;
-	level += spelling->n_levels++;
+	level += low;
+	memmove(level + 1, level, (spelling->n_levels++ - low) * sizeof(Level));
 	memset(level, 0, sizeof(*level));
 	level->len = len;
 	memcpy(spelling->path, path, len);
@@ -359,12 +385,16 @@ probe(Spelling *spelling, Level *level, int dirfd, const char *name, size_t len)
 	return true;
 }
 
-/* The name is a part of path, which is not terminated behind it. */
+/*
+ * The name is a part of path, which is not terminated behind it; `last` as in
+ * level_of().
+ */
 static SpellingVerdict
-check_name(Spelling *spelling, int rootfd, const char *path, size_t start, size_t len)
+check_name(Spelling *spelling, int rootfd, const char *path, size_t start, size_t len,
+		   size_t last)
 {
 	size_t		directory = start > 0 ? start - 1 : 0;
-	Level	   *level = level_of(spelling, path, directory);
+	Level	   *level = level_of(spelling, path, directory, last);
 	SpellingVerdict verdict = SPELLING_RIGHT;
 	char		name[SPELLING_NAME_MAX + 1];
 	int			dirfd;
@@ -399,12 +429,14 @@ SpellingVerdict
 spelling_of(Spelling *spelling, int rootfd, const char *path, size_t len, size_t known)
 {
 	SpellingVerdict worst = SPELLING_RIGHT;
+	size_t		last = directory_length(path, len);
 
 	for (size_t start = known; start < len;)
 	{
 		const char *slash = memchr(path + start, '/', len - start);
 		size_t		end = slash != NULL ? (size_t) (slash - path) : len;
-		SpellingVerdict verdict = check_name(spelling, rootfd, path, start, end - start);
+		SpellingVerdict verdict = check_name(spelling, rootfd, path, start, end - start,
+											 last);
 
 		if (verdict == SPELLING_OTHER)
 			return verdict;
@@ -430,13 +462,14 @@ spelling_of_missed(Spelling *spelling, int rootfd, const char *path, size_t len,
 {
 	SpellingVerdict verdict = spelling_of(spelling, rootfd, path, len, 0);
 	size_t		start = spelling_directory(path, len);
+	size_t		last = directory_length(path, len);
 	const char *name = path + start;
 	Level	   *level;
 	int			dirfd;
 
 	if (verdict != SPELLING_RIGHT || info->nlink > 1 || !has_other_letters(name, len - start))
 		return verdict;
-	level = level_of(spelling, path, start > 0 ? start - 1 : 0);
+	level = level_of(spelling, path, last, last);
 	if (level == NULL || level->state == LEVEL_FOLDS)
 		return verdict;
 	dirfd = beneath_open_directory(rootfd, path, level->len, O_PATH);
@@ -465,7 +498,7 @@ spelling_of_missed(Spelling *spelling, int rootfd, const char *path, size_t len,
 bool
 spelling_folds(Spelling *spelling, int rootfd, const char *directory, size_t len)
 {
-	Level	   *level = level_of(spelling, directory, len);
+	Level	   *level = level_of(spelling, directory, len, len);
 	int			dirfd = level == NULL ? -1 :
 		beneath_open_directory(rootfd, directory, len, O_RDONLY);
 	DIR		   *dir = dirfd >= 0 ? fdopendir(dirfd) : NULL;
@@ -507,7 +540,8 @@ spelling_listed(Spelling *spelling, int rootfd, const char *path, size_t len,
 				void (*found) (void *arg, const char *name, size_t len), void *arg)
 {
 	size_t		start = spelling_directory(path, len);
-	Level	   *level = level_of(spelling, path, start > 0 ? start - 1 : 0);
+	size_t		last = directory_length(path, len);
+	Level	   *level = level_of(spelling, path, last, last);
 	const Listing *listing;
 	bool		any = false;
 	int			dirfd;

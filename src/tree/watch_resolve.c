@@ -260,6 +260,23 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 }
 
 /*
+ * An event spoke of a directory that is not there, and not known.  Where names
+ * fold it may be known by another spelling.
+ */
+static void
+look_for_other_spellings(WatchTree *tree, int rootfd, const WatchNode *parent)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		len = watch_node_path(tree, parent, path);
+
+	if (parent->children == NULL || len < 0 ||
+		!spelling_folds(tree->spelling, rootfd, path, len))
+		return;
+	for (const WatchNode *child = parent->children; child != NULL; child = child->next)
+		watch_touch(tree, parent, child->name, child->name_len);
+}
+
+/*
  * Looks at one name in a directory of the tree, which the directory lists or an
  * event spoke of.  False when the directory cannot be opened where the tree has
  * it.
@@ -341,6 +358,8 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 		watch_node_to_limbo(tree, here);
 		close_cached(tree);
 	}
+	else if (!listed)
+		look_for_other_spellings(tree, rootfd, parent);
 	return true;
 }
 

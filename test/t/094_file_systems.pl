@@ -332,6 +332,19 @@ foreach my $type (grep { $folds{$_} } @types)
 	equal($type, 'moved to another directory in another case');
 	complete($type, 'moved in another case');
 
+	# a directory that goes by another spelling than it came
+	make_path("$dir/Gone", "$dir/Away/Deep");
+	write_file("$dir/Gone/f", 'x');
+	write_file("$dir/Away/$_", 'y') foreach ('f', 'Deep/g');
+	equal($type, 'two directories');
+	unlink("$dir/Gone/f") or die "unlink: $!";
+	rmdir("$dir/gONE") or die "rmdir: $!";
+	move("$dir/aWAY", "$dir/Here");
+	equal($type, 'they go by other spellings');
+	write_file("$dir/Here/Deep/g", 'changed');
+	equal($type, 'what is in the one that moved is watched');
+	complete($type, 'directories by other spellings');
+
 	# while nobody watches, and in the places where things go
 	$node->safe_psql('postgres', "SELECT fsync_pause('$id')");
 	move("$dir/Other/F1", "$dir/Other/f1");

@@ -124,6 +124,15 @@ test_exact(void)
 	HOLDS(of(spelling, "other.txt") == SPELLING_RIGHT);
 	HOLDS(asked == before);
 	HOLDS(before <= 2);
+
+	/* and of those above it, however often they are passed */
+	HOLDS(of(spelling, "Dir/Sub/x") == SPELLING_RIGHT);
+	before = asked;
+	HOLDS(of(spelling, "Dir/Sub/y") == SPELLING_RIGHT);
+	HOLDS(of(spelling, "Dir/Sub/x") == SPELLING_RIGHT);
+	HOLDS(of(spelling, "Dir/z") == SPELLING_RIGHT);
+	HOLDS(of(spelling, "other.txt") == SPELLING_RIGHT);
+	HOLDS(asked == before);
 	HOLDS(spelling_devices(spelling)->count == 0);
 
 	/* two files whose names differ by case only */
