@@ -262,6 +262,8 @@ on_flush(Engine *engine, ProtoReader body)
 	/* Somebody waits for it: perhaps the root is back just now. */
 	if (!engine->running)
 		start(engine, false);
+	if (!engine->running && engine->exit_status >= 0)
+		return true;			/* the next process is asked */
 	if (!engine->running || !engine_check_path(engine))
 	{
 		if (engine->exit_status < 0)
