@@ -255,7 +255,7 @@ run_torture()
 
 run_tap()
 {
-	local tests=() test ok=yes p f s
+	local tests=() with_disks=() test ok=yes p f s
 
 	prepare_server
 	for test in ${TESTS:-test/t/*.pl}; do
@@ -268,9 +268,10 @@ run_tap()
 	# For the test that serves a file system; /dev/fuse itself may be root's.
 	[ "$(id -u)" -ne 0 ] || mknod -m 600 "$work/run/fuse" c 10 229 2>/dev/null || :
 	give_to_user
+	[ "$(id -u)" -ne 0 ] || with_disks=(./disks.sh "$work/run/disks" postgres)
 	(
 		cd "$work/run/test"
-		exec "${as_user[@]}" env \
+		exec "${with_disks[@]}" "${as_user[@]}" env \
 			TESTDIR="$work/run" \
 			TESTDATADIR="$work/run/tmp_check" TESTLOGDIR="$work/run/tmp_check/log" \
 			PATH="$pg_bin:$PATH" \

@@ -33,7 +33,10 @@ postgres_wanted=yes
 
 case "${1:-build}" in
 	build) ;;
-	check) packages+=(git libipc-run-perl perl valgrind) ;;
+	check)
+		packages+=(git libipc-run-perl perl valgrind)
+		# file systems to test on
+		optional+=(btrfs-progs dosfstools exfat-fuse exfatprogs mergerfs ntfs-3g xfsprogs) ;;
 	bench) packages+=(inotify-tools openssl perl watchman) ;;
 	fuzz) packages+=(clang libclang-rt-dev); postgres_wanted= ;;
 	*) echo "usage: $0 [build|check|bench|fuzz]" >&2; exit 2 ;;
@@ -199,11 +202,12 @@ if [ $((${#wanted[@]} + ${#optional[@]})) -eq 0 ]; then
 	exit 0
 fi
 
-# Only what is optional, and it is known already that there is no such thing.
+# Only what is optional, and it is known already that it cannot be had.
 if [ ${#wanted[@]} -eq 0 ] && [ -e build/setup-without ] &&
 	[ "$(cat build/setup-without)" = "${optional[*]}" ]; then
 	exit 0
 fi
+without=()
 
 update "${1:-build}"
 for package in ${optional[@]+"${optional[@]}"}; do
@@ -211,10 +215,11 @@ for package in ${optional[@]+"${optional[@]}"}; do
 		wanted+=("$package")
 	else
 		echo "setup: without $package, which cannot be had here; the tests that need it are skipped"
-		mkdir -p build
-		echo "$package" >build/setup-without
+		without+=("$package")
 	fi
 done
+mkdir -p build
+echo "${without[*]}" >build/setup-without
 [ ${#wanted[@]} -gt 0 ] || exit 0
 
 installable "${wanted[@]}" ||
