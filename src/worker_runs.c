@@ -416,7 +416,7 @@ add_counts(ApplyCounts *to, const ApplyCounts *counts)
 	to->removed += counts->removed;
 }
 
-/* Files that were looked at for events, and bytes that were hashed for it. */
+/* Files that were looked at for events, and bytes that were read for it. */
 static void
 count_inspected(Burst *burst, ProtoReader body)
 {
@@ -433,8 +433,8 @@ count_inspected(Burst *burst, ProtoReader body)
 			case PROTO_OP_UPDATED:
 			case PROTO_OP_TOUCHED:
 				burst->files++;
-				if (observation.has_hash &&
-					pg_add_s64_overflow(burst->bytes, observation.stat.size, &burst->bytes))
+				if (pg_add_s64_overflow(burst->bytes, Max(observation.bytes_read, 0),
+										&burst->bytes))
 					burst->bytes = PG_INT64_MAX;
 				break;
 			case PROTO_OP_MOVED:

@@ -146,6 +146,16 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask,
 		engine->batch.lost = true;
 }
 
+/* A name that is ignored counts where files have several names. */
+static void
+on_ignored(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask)
+{
+	Engine	   *engine = arg;
+
+	if (links_any(engine->links))
+		on_name(arg, node, name, len, mask, 0);
+}
+
 /* True if half a rename may still be on its way. */
 bool
 changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until)
@@ -217,7 +227,7 @@ changes_watch_budget(void)
 bool
 changes_start_watching(Engine *engine)
 {
-	WatchCallbacks callbacks = {engine, on_subtree, on_name, is_polled};
+	WatchCallbacks callbacks = {engine, on_subtree, on_name, on_ignored, is_polled};
 
 	engine->building = true;
 	engine->reader = events_start(engine->wake_fd);

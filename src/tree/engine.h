@@ -11,6 +11,7 @@
  *		refused.c	files whose rows the database refused
  *		inspect_points.c  points, and what the worker believes of them
  *		inspect.c	what the disk says of them, and what follows
+ *		inspect_links.c	... for other names of their files
  *		moves.c		which of them are renames, and which may become one
  *		hashing.c	files that are hashed, and what comes of it
  *		report.c	observations, onto the socket
@@ -372,11 +373,15 @@ extern FilterVerdict inspect_verdict(Engine *engine, const char *path, size_t le
  * spelling_forget().  0, or -1 with errno.
  */
 extern int	inspect_stat(const Engine *engine, const char *path, size_t len, FileInfo *info);
-extern void inspect_links(Engine *engine, const Point *point);
 extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern void inspect_drop_scan(Engine *engine, int64_t scan_id);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
+
+/* inspect_links.c */
+extern void inspect_links(Engine *engine, const Point *point);
+extern void inspect_former_links(Engine *engine, const Point *point);
+extern void inspect_doubt(Engine *engine, const Point *point);
 
 /* moves.c */
 extern void moves_decide(Engine *engine);
@@ -415,7 +420,7 @@ extern void verifying_report(Engine *engine);
 extern void report_applied(Engine *engine, int64_t cpu_us);
 extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
 						const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us,
-						int64_t scan_id);
+						int64_t bytes_read, int64_t scan_id);
 extern void report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
 						 const char *path, size_t len, const ProtoStat *stat,
 						 const uint8_t *hash, int64_t hashed_us, int64_t scan_id);

@@ -19,6 +19,7 @@
  *		hash_threads.c	threads, and who does what
  *		hash_lanes.c	the files that one thread has in work
  *		hash_file.c		one file: its state before and after, its content
+ *		inode_hashes.c	files with several names, which are read once
  *		sha256_lanes.c	SHA-256 of many messages at once
  *
  *-------------------------------------------------------------------------
@@ -67,6 +68,8 @@ typedef struct HashJob
 	int64_t		duration_us;
 
 	int			rootfd;			/* the pool's: its root at submission */
+	struct InodeHashes *shared; /* what other names of its file give; NULL: it
+								 * is read in any case */
 	volatile int cancelled;		/* set by hash_pool_cancel(), atomic */
 } HashJob;
 
@@ -88,6 +91,17 @@ extern void hash_pool_set_throttle(HashPool *pool, Throttle *throttle);
 
 /* The root for the jobs submitted from now on; -1: none. */
 extern void hash_pool_set_root(HashPool *pool, int rootfd);
+
+/*
+ * A file that has several names is read once for all of them (inode_hashes.h).
+ * doubt: something was heard of the file, or, where info is NULL, may have been
+ * missed of any; what was begun to be read before is not for other names.
+ * share_all: a mount may show a file under a second name, of which its links
+ * say nothing.  forget: all names are up to date; gives the memory back.
+ */
+extern void hash_pool_doubt(HashPool *pool, const FileInfo *info);
+extern void hash_pool_share_all(HashPool *pool, bool all);
+extern void hash_pool_forget(HashPool *pool);
 
 /* A list of jobs, linked by next; those that are cancelled end at once. */
 extern void hash_pool_submit(HashPool *pool, HashJob *jobs);

@@ -15,6 +15,7 @@
 #include "hash_file.h"
 
 #include "clock.h"
+#include "inode_hashes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,9 @@
 /* The longest wait between two looks. */
 #define WAIT_MAX_NS			(50 * NS_PER_MS)
 
+/* How often is asked whether another name's hash is there. */
+#define ASK_US				1000
+
 /* From this size on a file is worth two system calls of advice. */
 #define ADVICE_SIZE			(256 * 1024)
 
@@ -62,6 +66,9 @@ static HashStep
 end(HashFile *file, HashResult result)
 {
 	file->job->result = result;
+	if (file->for_all)
+		inode_hashes_end(file->job->shared, file->job);
+	file->for_all = false;
 	if (file->fd >= 0)
 		close(file->fd);
 	file->fd = -1;
@@ -112,6 +119,26 @@ unsettled_ns(const FileInfo *info, int64_t now)
 	return ctime_ns + granularity - now + TICK_NS;
 }
 
+/* Its stamps are settled: whether another name of the file has its hash. */
+static HashStep
+read_or_share(HashFile *file)
+{
+	HashJob    *job = file->job;
+	InodeTurn	turn = job->shared == NULL ? INODE_READ : inode_hashes_begin(job->shared, job);
+
+	switch (turn)
+	{
+		case INODE_KNOWN:
+			return end(file, HASH_DONE);
+		case INODE_WAIT:
+			file->due_us = monotonic_us() + ASK_US;
+			return HASH_STEP_WAIT;
+		default:
+			file->for_all = turn == INODE_READ_FOR_ALL;
+			return HASH_STEP_GO_ON;
+	}
+}
+
 /* What is to be done with a file that looked so just after this time. */
 static HashStep
 judge(HashFile *file, int64_t now)
@@ -120,7 +147,7 @@ judge(HashFile *file, int64_t now)
 	int64_t		wait = unsettled_ns(info, now);
 
 	if (wait == 0)
-		return info->stat.size >= file->limit ? end(file, HASH_CHANGED) : HASH_STEP_GO_ON;
+		return info->stat.size >= file->limit ? end(file, HASH_CHANGED) : read_or_share(file);
 	if (info->stat.ctime_ns != file->last_ctime && ++file->looks > RESTLESS_LOOKS)
 		return end(file, HASH_CHANGED);
 	file->last_ctime = info->stat.ctime_ns;

@@ -25,6 +25,7 @@ typedef struct HashFile
 	int64_t		due_us;			/* CLOCK_MONOTONIC; not to be looked at before */
 	int64_t		last_ctime;
 	int			looks;
+	bool		for_all;		/* other names wait for its hash */
 
 	/* then */
 	Sha256State state;

@@ -10,6 +10,8 @@
  */
 #include "hash_threads.h"
 
+#include "inode_hashes.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -56,7 +58,8 @@ hash_pool_create(int threads, int notify_fd)
 	pool->large.large = true;
 	pool->rootfd = -1;
 	pool->notify_fd = notify_fd;
-	error = pthread_mutex_init(&pool->lock, NULL);
+	pool->shared = inode_hashes_create(INODE_HASHES_MAX);
+	error = pool->shared == NULL ? errno : pthread_mutex_init(&pool->lock, NULL);
 	if (error == 0)
 		error = pthread_condattr_init(&monotonic);
 	if (error == 0)
@@ -69,6 +72,7 @@ hash_pool_create(int threads, int notify_fd)
 	}
 	if (error != 0)
 	{
+		inode_hashes_free(pool->shared);
 		free(pool);
 		errno = error;
 		return NULL;
@@ -111,6 +115,27 @@ hash_pool_set_root(HashPool *pool, int rootfd)
 	pthread_mutex_unlock(&pool->lock);
 }
 
+void
+hash_pool_doubt(HashPool *pool, const FileInfo *info)
+{
+	if (info != NULL)
+		inode_hashes_doubt(pool->shared, info);
+	else
+		inode_hashes_doubt_all(pool->shared);
+}
+
+void
+hash_pool_share_all(HashPool *pool, bool all)
+{
+	inode_hashes_share_all(pool->shared, all);
+}
+
+void
+hash_pool_forget(HashPool *pool)
+{
+	inode_hashes_forget(pool->shared);
+}
+
 /* Puts a job where it will be done. */
 static void
 submit_locked(HashPool *pool, HashJob *job)
@@ -119,6 +144,7 @@ submit_locked(HashPool *pool, HashJob *job)
 	job->bytes = 0;
 	job->duration_us = 0;
 	job->rootfd = pool->rootfd;
+	job->shared = pool->shared;
 	pool->outstanding++;
 
 	/* without a root nothing can be said of the file, so say nothing */
@@ -253,5 +279,6 @@ hash_pool_destroy(HashPool *pool)
 	pthread_cond_destroy(&pool->small.work);
 	pthread_cond_destroy(&pool->large.work);
 	pthread_mutex_destroy(&pool->lock);
+	inode_hashes_free(pool->shared);
 	free(pool);
 }

@@ -69,6 +69,7 @@ struct HashPool
 	Worker		workers[MAX_WORKERS];
 	size_t		outstanding;
 	Throttle   *throttle;
+	struct InodeHashes *shared; /* has a lock of its own */
 	int			rootfd;
 	int			notify_fd;
 	bool		stopping;

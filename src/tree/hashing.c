@@ -75,7 +75,7 @@ report_unhashed(Engine *engine, const char *path, size_t len, bool has_row,
 
 	if (!has_row && beneath_stat(engine->root.fd, path, len, &info) == 0 &&
 		S_ISREG(info.mode) && is_wanted(engine, path, len, info.stat.size, false))
-		report_file(engine, PROTO_OP_ADDED, path, len, &info.stat, NULL, 0, scan_id);
+		report_file(engine, PROTO_OP_ADDED, path, len, &info.stat, NULL, 0, 0, scan_id);
 	report_problem(engine, problem, error, path, len, scan_id);
 }
 
@@ -290,7 +290,7 @@ hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t
 		!is_wanted(engine, p.path, p.len, p.info.stat.size, false))
 		return;
 	note_links(engine, &p.info, p.path, p.len);
-	report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, 0, scan_id);
+	report_file(engine, PROTO_OP_ADDED, p.path, p.len, &p.info.stat, NULL, 0, 0, scan_id);
 }
 
 /* Whether the row of this path is known not to have the file's hash. */
@@ -446,6 +446,8 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 	}
 	if (job->result != HASH_DONE || !is_still_there(engine, item, last))
 	{
+		if (job->result == HASH_DONE)
+			hash_pool_doubt(engine->pool, &job->info);
 		hash_failed(engine, item);
 		return;
 	}
@@ -455,7 +457,7 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 				b->has_hash && b->size == s->size && b->mtime_ns == s->mtime_ns &&
 				memcmp(b->hash, job->hash, PROTO_HASH_LEN) == 0 ?
 				PROTO_OP_TOUCHED : PROTO_OP_UPDATED,
-				job->path, job->len, s, job->hash, job->begun_us, item->scan_id);
+				job->path, job->len, s, job->hash, job->begun_us, job->bytes, item->scan_id);
 }
 
 /*

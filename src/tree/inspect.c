@@ -172,6 +172,12 @@ stat_point(Engine *engine, Point *p, LastDirectory *last)
 {
 	p->error = beneath_stat_near(engine->root.fd, p->path, p->len, last, &p->info) < 0 ?
 		errno : 0;
+	if (p->error != 0)
+	{
+		/* what was there was most likely on its directory's file system */
+		memset(&p->info, 0, sizeof(p->info));
+		p->info.dev = last->fd >= 0 ? last->info.dev : 0;
+	}
 
 	/*
 	 * The event spoke of a name in a directory, which may have moved on since
@@ -201,49 +207,6 @@ stat_point(Engine *engine, Point *p, LastDirectory *last)
 }
 
 /* ---- decisions ---- */
-
-typedef struct OtherNames
-{
-	Engine	   *engine;
-	const Point *point;
-} OtherNames;
-
-static bool
-look_at_other_name(void *arg, const char *path, size_t len)
-{
-	OtherNames *others = arg;
-	Engine	   *engine = others->engine;
-	FileInfo	info;
-
-	if (beneath_stat(engine->root.fd, path, len, &info) < 0 ||
-		info.dev != others->point->info.dev ||
-		info.stat.inode != others->point->info.stat.inode)
-		return false;
-	pending_retry(&engine->pending, 0, path, len,
-				  HINT_LINK | (others->point->hints & (HINT_CONTENT | HINT_CLOSED)),
-				  1, others->point->since_us, others->point->epoch, 0);
-	return true;
-}
-
-/*
- * A change through one name is a change of all names.  A scan of everything
- * sees them all anyway.
- */
-void
-inspect_links(Engine *engine, const Point *p)
-{
-	OtherNames	others = {engine, p};
-
-	if (p->info.nlink < 2)
-		return;
-	links_note(engine->links, &p->info, p->path, p->len);
-	if ((p->hints & HINT_LINK) || ((p->hints & HINT_FOUND) && p->scan_id != 0))
-		return;
-	if (!links_others(engine->links, &p->info, p->path, p->len, look_at_other_name,
-					  &others) &&
-		(p->hints & (HINT_CONTENT | HINT_CLOSED | HINT_META | HINT_FOUND)))
-		changes_want_subtree(engine, "", 0, p->epoch);
-}
 
 static void
 decide_file(Engine *engine, Point *p)
@@ -281,7 +244,7 @@ decide_file(Engine *engine, Point *p)
 		if (known)
 			op = b->size == s->size && b->mtime_ns == s->mtime_ns ?
 				PROTO_OP_TOUCHED : PROTO_OP_UPDATED;
-		report_file(engine, op, p->path, p->len, s, NULL, 0, p->scan_id);
+		report_file(engine, op, p->path, p->len, s, NULL, 0, 0, p->scan_id);
 	}
 }
 
@@ -462,8 +425,9 @@ inspect_examine(Engine *engine)
 		ProtoProblem problem = inspect_untrackable(engine, p);
 
 		look(engine, p, &last);
-		doubt(engine, p);
+		inspect_doubt(engine, p);
 		look_for_row(engine, p);
+		inspect_former_links(engine, p);
 		if (problem != 0 && p->error == 0)
 		{
 			report_problem(engine, problem, 0, p->path, p->len, p->scan_id);

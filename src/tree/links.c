@@ -195,6 +195,17 @@ links_others(Links *links, const FileInfo *info, const char *path, size_t len,
 	return complete;
 }
 
+bool
+links_any(Links *links)
+{
+	bool		any;
+
+	pthread_mutex_lock(&links->lock);
+	any = links->names > 0;
+	pthread_mutex_unlock(&links->lock);
+	return any;
+}
+
 uint64_t
 links_search(Links *links)
 {

@@ -35,6 +35,9 @@ extern bool links_others(Links *links, const FileInfo *info, const char *path, s
 						 bool (*name) (void *arg, const char *path, size_t len),
 						 void *arg);
 
+/* Whether any name is known. */
+extern bool links_any(Links *links);
+
 /*
  * A walk of the whole tree, which notes all names that it sees, begins; and
  * has ended: names that several walks have not noted are no more, and what is

@@ -399,7 +399,10 @@ proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
 			put_stat(buf, &m->stat);
 			put_hash(buf, m->has_hash, m->hash);
 			if (m->has_hash)
+			{
 				proto_put_i64(buf, m->hashed_us);
+				proto_put_i64(buf, m->bytes_read);
+			}
 			break;
 		case PROTO_OP_REMOVED:
 			proto_put_i64(buf, m->id);
@@ -420,7 +423,10 @@ get_file(ProtoReader *r, ProtoObservation *m)
 	get_stat(r, &m->stat);
 	m->has_hash = get_hash(r, m->hash);
 	if (m->has_hash)
+	{
 		m->hashed_us = proto_get_i64(r);
+		m->bytes_read = proto_get_i64(r);
+	}
 }
 
 /* Fields that the operation does not use come out as zeros, or empty. */

@@ -145,7 +145,10 @@ pending_note(Pending *pending, uint64_t node, const char *name, size_t len,
 		p->first_us = now_us;
 	if (p->since_us == 0)
 		p->since_us = now_us;
-	p->hints |= hints;
+
+
+	/* it is news of its own now */
+	p->hints = (p->hints & ~HINT_LINK) | hints;
 	p->last_us = now_us;
 	if (epoch < p->epoch)
 		p->epoch = epoch;
@@ -188,6 +191,8 @@ pending_retry(Pending *pending, uint64_t node, const char *name, size_t len,
 
 	if (p == NULL)
 		return NULL;
+	if ((p->last_us != 0 || p->due_us != 0) && !(p->hints & HINT_LINK))
+		hints &= ~HINT_LINK;
 	p->hints |= hints;
 	p->due_us = due_us > 0 ? due_us : 1;
 	if (epoch < p->epoch)

@@ -24,7 +24,8 @@
 								 * rename is believed on its proof */
 #define HINT_DELETED	0x40	/* the name was removed */
 #define HINT_META		0x80	/* times or mode, not content */
-#define HINT_LINK		0x100	/* another name of its file changed */
+#define HINT_LINK		0x100	/* another name of its file changed; that is
+								 * all there is to it */
 #define HINT_HALF		0x200	/* half a rename, whose other half may come */
 
 /* What is inspected together with all other moves, or not at all. */

@@ -292,6 +292,8 @@ typedef struct ProtoObservation
 	uint8_t		hash[PROTO_HASH_LEN];
 	int64_t		hashed_us;		/* with a hash: when its reading began,
 								 * microseconds since 1970 */
+	int64_t		bytes_read;		/* with a hash: for it; 0: it is that of
+								 * another name of the file */
 	uint8_t		gone;			/* removed: ProtoGone */
 	uint8_t		problem;		/* ProtoProblem */
 	ProtoStr	message;		/* problem: in words, may be empty */

@@ -154,10 +154,12 @@ report_forget_problem(Engine *engine, const char *path, size_t len)
 
 void
 report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
-			const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us, int64_t scan_id)
+			const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us,
+			int64_t bytes_read, int64_t scan_id)
 {
 	ProtoObservation o = observation(op, path, len, scan_id);
 
+	o.bytes_read = bytes_read;
 	(void) report_forget_problem(engine, path, len);	/* the worker does too */
 	put_file(engine, &o, stat, hash, hashed_us);
 }

@@ -66,6 +66,8 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 	for (size_t i = 0; i < n; i++)
 		if (places[i].len == 0)
 			run->links_round = links_search(engine->links);
+	if (options.doubt_since_ns != INT64_MAX)
+		hash_pool_doubt(engine->pool, NULL);
 	run->scan = scan_start(places, n, &options);
 }
 
@@ -278,6 +280,7 @@ end_run(Engine *engine, ScanRun *run)
 	{
 		engine->root.replaced = false;
 		changes_scanned(engine, run->times_blind);
+		hash_pool_forget(engine->pool);
 	}
 	if (run->id != 0)
 	{

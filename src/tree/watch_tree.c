@@ -124,7 +124,12 @@ watch_tree_event(WatchTree *tree, const Event *event, const char *name)
 		watch_node_queue_recheck(tree, node);
 	}
 	if (filter_ignores_name(tree->filter, name, event->name_len))
+	{
+		if (event->mask & (IN_MODIFY | IN_CLOSE_WRITE))
+			tree->callbacks.ignored(tree->callbacks.arg, node->id, name, event->name_len,
+									event->mask);
 		return resolve;
+	}
 	if (event->mask & IN_ISDIR)
 	{
 		watch_touch(tree, node, name, event->name_len);

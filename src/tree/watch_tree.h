@@ -37,6 +37,10 @@ typedef struct WatchCallbacks
 	void		(*name) (void *arg, uint64_t node, const char *name, size_t len,
 						 uint32_t mask, uint32_t cookie);
 
+	/* A name that is ignored was written; it may be one of a file that is not. */
+	void		(*ignored) (void *arg, uint64_t node, const char *name, size_t len,
+							uint32_t mask);
+
 	/* Whether this directory is to be watched without IN_MODIFY. */
 	bool		(*is_polled) (void *arg, dev_t dev, ino_t ino);
 } WatchCallbacks;

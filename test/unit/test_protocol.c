@@ -214,7 +214,10 @@ random_observation(Message *m)
 		o->has_hash = random_bool();
 		random_hash(o->has_hash, o->hash);
 		if (o->has_hash)
+		{
 			o->hashed_us = random_i64();
+			o->bytes_read = random_i64();
+		}
 	}
 	if (o->op == 'P')
 	{
@@ -434,7 +437,8 @@ same(const Kind *kind, const Message *a, const Message *b)
 		return EQ(observation.op) && EQ(observation.scan_id) && EQ(observation.id) &&
 			EQ_STR(observation.path) && EQ_STR(observation.old_path) &&
 			same_stat(&a->observation.stat, &b->observation.stat) &&
-			EQ(observation.has_hash) && EQ(observation.hashed_us) && EQ(observation.gone) && EQ(observation.problem) &&
+			EQ(observation.has_hash) && EQ(observation.hashed_us) && EQ(observation.bytes_read) &&
+			EQ(observation.gone) && EQ(observation.problem) &&
 			EQ_STR(observation.message) &&
 			memcmp(a->observation.hash, b->observation.hash, PROTO_HASH_LEN) == 0;
 	if (kind->get == get_state)

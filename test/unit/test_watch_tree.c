@@ -58,6 +58,12 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask, u
 /* The directory whose files are looked at anyway; 0: none. */
 static ino_t polled;
 
+static void
+on_ignored(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask)
+{
+	(void) arg, (void) node, (void) name, (void) len, (void) mask;
+}
+
 static bool
 is_polled(void *arg, dev_t dev, ino_t ino)
 {
@@ -70,7 +76,8 @@ static void
 create(uint64_t max_watches)
 {
 	const WatchCallbacks callbacks = {
-		.subtree = on_subtree, .name = on_name, .is_polled = is_polled
+		.subtree = on_subtree, .name = on_name, .ignored = on_ignored,
+		.is_polled = is_polled
 	};
 
 	inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
