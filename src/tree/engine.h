@@ -6,6 +6,7 @@
  *
  *		engine.c	the loop: socket, state, flushes
  *		changes.c	from events to names and places that changed
+ *		mounted_files.c	files that are mounted over files
  *		noisy.c		directories that are written to faster than can be read
  *		runs.c		scans, and what is to be inspected now
  *		refused.c	files whose rows the database refused
@@ -112,6 +113,15 @@ typedef struct NoisyDirectory
 
 #define NOISY_MAX			16
 
+/* A file that is mounted over another; mounted_files.c. */
+typedef struct MountedFile
+{
+	char	   *path;			/* terminated, owned */
+	dev_t		dev;
+	int64_t		inode;
+	int			wd;				/* several paths may have one; -1: not watched */
+} MountedFile;
+
 typedef struct FlushWait
 {
 	struct FlushWait *next;
@@ -193,6 +203,8 @@ typedef struct Engine
 	unsigned	next_rename;
 	uint64_t	moves_seen;		/* events */
 	NoisyDirectory noisy[NOISY_MAX];
+	MountedFile *mounted_files;
+	size_t		n_mounted_files;
 	int64_t		blind_since_ns; /* hashes from then on are in doubt, until a scan
 								 * has compared them; CLOCK_REALTIME */
 	uint64_t	times_blind;
@@ -243,6 +255,7 @@ typedef struct Engine
 	uint32_t	points_page;	/* rows of the next range */
 	bool		points_sparse;	/* the last range held few of the points' rows */
 	uint64_t	points_moves_seen;	/* when they were taken */
+	uint64_t	inspections;	/* loads of points that were looked at */
 	bool		inspecting;
 
 	/* requests for beliefs: the id says whose */
@@ -315,6 +328,23 @@ extern void changes_read_mounts(Engine *engine);
 extern void changes_look_at_mounts(Engine *engine);
 extern void changes_ask_about_guard(Engine *engine);
 extern void changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *header);
+
+/* mounted_files.c */
+
+/*
+ * Watches the files among the mounts that are there now, and has the paths
+ * looked at where one came or went.  The root must be open.
+ */
+extern void mounted_files_watch(Engine *engine);
+
+/* A mount that came or went is taken as it is: until now nothing was said of it. */
+extern void mounted_files_accepted(Engine *engine, const Mount *mount);
+
+/* The instance has ended, with its watches. */
+extern void mounted_files_forget(Engine *engine);
+
+/* An event, if it is of one of them: its paths are to be looked at. */
+extern void mounted_files_event(Engine *engine, const Event *event);
 
 /* noisy.c */
 

@@ -70,6 +70,7 @@ typedef struct HashJob
 	int			rootfd;			/* the pool's: its root at submission */
 	struct InodeHashes *shared; /* what other names of its file give; NULL: it
 								 * is read in any case */
+	uint64_t	reading;		/* there: by which its hash came; 0: its own */
 	volatile int cancelled;		/* set by hash_pool_cancel(), atomic */
 } HashJob;
 
@@ -98,8 +99,10 @@ extern void hash_pool_set_root(HashPool *pool, int rootfd);
  * missed of any; what was begun to be read before is not for other names.
  * share_all: a mount may show a file under a second name, of which its links
  * say nothing.  forget: all names are up to date; gives the memory back.
+ * is_doubted: whether the collected job's hash came before such a doubt.
  */
 extern void hash_pool_doubt(HashPool *pool, const FileInfo *info);
+extern bool hash_pool_is_doubted(HashPool *pool, const HashJob *job);
 extern void hash_pool_share_all(HashPool *pool, bool all);
 extern void hash_pool_forget(HashPool *pool);
 

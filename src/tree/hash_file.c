@@ -51,8 +51,9 @@
 /* The longest wait between two looks. */
 #define WAIT_MAX_NS			(50 * NS_PER_MS)
 
-/* How often is asked whether another name's hash is there. */
+/* When is asked whether another name's hash is there: then, and ever later. */
 #define ASK_US				1000
+#define ASK_LATER			6
 
 /* From this size on a file is worth two system calls of advice. */
 #define ADVICE_SIZE			(256 * 1024)
@@ -131,7 +132,8 @@ read_or_share(HashFile *file)
 		case INODE_KNOWN:
 			return end(file, HASH_DONE);
 		case INODE_WAIT:
-			file->due_us = monotonic_us() + ASK_US;
+			file->due_us = monotonic_us() + ((int64_t) ASK_US << file->asked);
+			file->asked += file->asked < ASK_LATER;
 			return HASH_STEP_WAIT;
 		default:
 			file->for_all = turn == INODE_READ_FOR_ALL;

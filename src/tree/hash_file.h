@@ -26,6 +26,7 @@ typedef struct HashFile
 	int64_t		last_ctime;
 	int			looks;
 	bool		for_all;		/* other names wait for its hash */
+	int			asked;			/* times that it was another name's turn */
 
 	/* then */
 	Sha256State state;

@@ -124,6 +124,12 @@ hash_pool_doubt(HashPool *pool, const FileInfo *info)
 		inode_hashes_doubt_all(pool->shared);
 }
 
+bool
+hash_pool_is_doubted(HashPool *pool, const HashJob *job)
+{
+	return inode_hashes_is_doubted(pool->shared, job);
+}
+
 void
 hash_pool_share_all(HashPool *pool, bool all)
 {
@@ -145,6 +151,7 @@ submit_locked(HashPool *pool, HashJob *job)
 	job->duration_us = 0;
 	job->rootfd = pool->rootfd;
 	job->shared = pool->shared;
+	job->reading = 0;
 	pool->outstanding++;
 
 	/* without a root nothing can be said of the file, so say nothing */

@@ -452,6 +452,12 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 		return;
 	}
 	note_links(engine, &job->info, job->path, job->len);
+	if (hash_pool_is_doubted(engine->pool, job))
+	{
+		/* an event of another name, which did not know of this one yet */
+		look_again(engine, item, HINT_CONTENT | HINT_LINK, 0, item->epoch, item->scan_id);
+		return;
+	}
 	report_file(engine,
 				!item->has_belief ? PROTO_OP_ADDED :
 				b->has_hash && b->size == s->size && b->mtime_ns == s->mtime_ns &&

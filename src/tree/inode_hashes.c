@@ -223,6 +223,7 @@ inode_hashes_begin(InodeHashes *hashes, HashJob *job)
 		{
 			memcpy(job->hash, entry->hash, PROTO_HASH_LEN);
 			job->begun_us = entry->begun_us;
+			job->reading = entry->reading;
 			turn = INODE_KNOWN;
 		}
 		else if (same && (entry->urgent || !job->urgent))
@@ -230,6 +231,7 @@ inode_hashes_begin(InodeHashes *hashes, HashJob *job)
 		else
 		{
 			set_reader(hashes, entry, job);
+			job->reading = entry->reading;
 			turn = INODE_READ_FOR_ALL;
 		}
 	}
@@ -267,6 +269,22 @@ inode_hashes_doubt(InodeHashes *hashes, const FileInfo *info)
 	else if (entry != NULL)
 		entry->doubt = ++hashes->number;
 	pthread_mutex_unlock(&hashes->lock);
+}
+
+bool
+inode_hashes_is_doubted(InodeHashes *hashes, const HashJob *job)
+{
+	const InodeHash *entry;
+	bool		doubted;
+
+	if (job->reading == 0)
+		return false;
+	pthread_mutex_lock(&hashes->lock);
+	entry = find(hashes, &job->info);
+	doubted = entry == NULL || entry->reading != job->reading ||
+		!is_of_state(hashes, entry, &job->info.stat);
+	pthread_mutex_unlock(&hashes->lock);
+	return doubted;
 }
 
 void

@@ -57,6 +57,12 @@ extern void inode_hashes_doubt(InodeHashes *hashes, const FileInfo *info);
 /* The same of all files. */
 extern void inode_hashes_doubt_all(InodeHashes *hashes);
 
+/*
+ * Whether something was heard of the file since the job's hash, its own or that
+ * of another name, was begun to be read; true also where that is not known.
+ */
+extern bool inode_hashes_is_doubted(InodeHashes *hashes, const HashJob *job);
+
 /* Forgets all hashes: no name is expected that has one of these states. */
 extern void inode_hashes_forget(InodeHashes *hashes);
 

@@ -417,6 +417,7 @@ inspect_examine(Engine *engine)
 	LastDirectory last;
 	RootTrouble trouble = root_verify(&engine->root);
 
+	engine->inspections++;
 	inspect_forget_rules(engine);
 	beneath_begin(&last);
 	for (size_t i = 0; trouble == ROOT_OK && i < engine->n_points; i++)

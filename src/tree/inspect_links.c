@@ -54,6 +54,9 @@ inspect_links(Engine *engine, const Point *p)
 	links_note(engine->links, &p->info, p->path, p->len);
 	if ((p->hints & HINT_LINK) || ((p->hints & HINT_FOUND) && p->scan_id != 0))
 		return;
+	if (!links_must_tell(engine->links, &p->info, engine->inspections,
+						 p->hints & (HINT_WRITTEN | HINT_META | HINT_FOUND), p->epoch))
+		return;
 	if (!links_others(engine->links, &p->info, p->path, p->len, look_at_other_name,
 					  &others) &&
 		(p->hints & (HINT_WRITTEN | HINT_META | HINT_FOUND)))

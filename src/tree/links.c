@@ -42,6 +42,9 @@ typedef struct LinkGroup
 	uint32_t	searched_nlink; /* st_nlink at the end of the last search that
 								 * left names unknown; 0: none */
 	uint32_t	nlink;
+	unsigned	told_hints;		/* in this turn */
+	uint64_t	told_turn;
+	uint64_t	told_epoch;
 	LinkName   *first;
 } LinkGroup;
 
@@ -193,6 +196,28 @@ links_others(Links *links, const FileInfo *info, const char *path, size_t len,
 	}
 	pthread_mutex_unlock(&links->lock);
 	return complete;
+}
+
+bool
+links_must_tell(Links *links, const FileInfo *info, uint64_t turn, unsigned hints,
+				uint64_t epoch)
+{
+	uint64_t	hash = table_hash(&info->stat.inode, sizeof(info->stat.inode), info->dev);
+	LinkGroup  *group;
+	bool		must;
+
+	pthread_mutex_lock(&links->lock);
+	group = find(links, info, hash);
+	must = group == NULL || group->told_turn != turn || (hints & ~group->told_hints) != 0 ||
+		epoch < group->told_epoch;
+	if (group != NULL && must)
+	{
+		group->told_hints = hints | (group->told_turn == turn ? group->told_hints : 0);
+		group->told_epoch = epoch;
+		group->told_turn = turn;
+	}
+	pthread_mutex_unlock(&links->lock);
+	return must;
 }
 
 bool

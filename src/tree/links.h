@@ -35,6 +35,14 @@ extern bool links_others(Links *links, const FileInfo *info, const char *path, s
 						 bool (*name) (void *arg, const char *path, size_t len),
 						 void *arg);
 
+/*
+ * Whether the other names are to be told of a change, which turn, hints and epoch
+ * are of: not where they were in this turn, of as much and as early.  Otherwise
+ * each name of a file that gets a thousand would tell all others.
+ */
+extern bool links_must_tell(Links *links, const FileInfo *info, uint64_t turn, unsigned hints,
+							uint64_t epoch);
+
 /* Whether any name is known. */
 extern bool links_any(Links *links);
 

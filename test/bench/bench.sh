@@ -23,6 +23,7 @@ bench=$PWD/test/bench
 . test/bench/lib.sh
 . test/bench/lines.sh
 . test/bench/watching.sh
+. test/bench/links.sh
 
 FILES=${FILES:-200000}
 PHOTOS=${PHOTOS:-400}
@@ -78,7 +79,7 @@ say "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 say ""
 head_row
 
-for part in ${PARTS:-small photos large arrivals rename latency idle gentle watchman}; do
+for part in ${PARTS:-small photos large arrivals rename links latency idle gentle watchman}; do
 	"lines_$part"
 done
 

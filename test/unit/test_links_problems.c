@@ -136,6 +136,30 @@ test_link_search(void)
 	links_free(links);
 }
 
+/* Fails if each of many new names tells all others, or one is not told enough. */
+static void
+test_must_tell(void)
+{
+	Links	   *links = links_create();
+	FileInfo	info = file(1, 10, 3);
+
+	FILES_MUST(links != NULL);
+	CHECK(!links_any(links), "no name is known");
+	CHECK(links_must_tell(links, &info, 1, 0, 5), "of an unknown file");
+	CHECK(links_must_tell(links, &info, 1, 0, 5), "... nothing is remembered");
+	link_note(links, info, "a");
+	CHECK(links_any(links), "a name is known");
+	CHECK(links_must_tell(links, &info, 1, 0, 5), "the first in a turn tells");
+	CHECK(!links_must_tell(links, &info, 1, 0, 5), "the second does not");
+	CHECK(!links_must_tell(links, &info, 1, 0, 6), "nor one that nobody waits for as much");
+	CHECK(links_must_tell(links, &info, 1, 0, 4), "but one of an older barrier");
+	CHECK(links_must_tell(links, &info, 1, 2, 4), "and one that was written");
+	CHECK(!links_must_tell(links, &info, 1, 2, 4), "once");
+	CHECK(links_must_tell(links, &info, 2, 0, 4), "and the first in the next turn");
+	CHECK(links_must_tell(links, &info, 2, 2, 4), "of which nothing was told before");
+	links_free(links);
+}
+
 /* Fails if many files get into each other's way. */
 static void
 test_many_links(void)
@@ -286,6 +310,7 @@ main(void)
 {
 	test_links();
 	test_link_search();
+	test_must_tell();
 	test_many_links();
 	test_problems();
 	test_problem_rounds();
