@@ -244,6 +244,7 @@ changes_start_watching(Engine *engine)
 		errno = error;
 		return false;
 	}
+	mounted_files_watch(engine);
 	changes_must_resolve(engine);
 	return true;
 }
@@ -257,6 +258,7 @@ changes_stop_watching(Engine *engine)
 	if (engine->watches != NULL)
 		watch_tree_free(engine->watches);
 	engine->watches = NULL;
+	mounted_files_forget(engine);
 	engine->batches_taken++;
 	engine->resolving = false;
 	hashing_forget_nodes(engine);
@@ -275,7 +277,7 @@ is_watched(const Engine *engine)
 	if (engine->reader == NULL || engine->watches == NULL || engine->root.polled)
 		return false;
 	status = watch_tree_status(engine->watches);
-	return status->unwatched == 0 && status->aliases == 0;
+	return status->unwatched == 0;
 }
 
 bool
@@ -353,6 +355,8 @@ changes_process_events(Engine *engine)
 	{
 		const Event *e = &engine->batch.events[i];
 
+		if (e->name_len == 0)
+			mounted_files_event(engine, e);
 		if (watch_tree_event(engine->watches, e, engine->batch.names + e->name))
 			changes_must_resolve(engine);
 	}
@@ -431,6 +435,8 @@ changes_read_mounts(Engine *engine)
 	changes_look_at_mounts(engine);
 	root_read_mounts(&engine->root);
 	changes_look_at_mounts(engine);
+	if (root_open(&engine->root, false) == ROOT_OK)
+		mounted_files_watch(engine);
 	engine->guard_next = 0;
 	engine->guard_request = 0;
 	engine->state_changed = true;
@@ -488,6 +494,7 @@ changes_guard_answered(Engine *engine, const ProtoBeliefsHeader *header)
 		changes_must_resolve(engine);
 	}
 	changes_want_subtree(engine, m->path, m->len, engine->epoch);
+	mounted_files_accepted(engine, m);
 	root_accept_mount(&engine->root, m->path, m->len);
 	engine->guard_next = 0;
 	engine->state_changed = true;

@@ -30,7 +30,7 @@ look_at_other_name(void *arg, const char *path, size_t len)
 	Engine	   *engine = others->engine;
 	FileInfo	info;
 
-	if (beneath_stat(engine->root.fd, path, len, &info) < 0 ||
+	if (inspect_stat(engine, path, len, &info) < 0 ||
 		info.dev != others->file->dev ||
 		info.stat.inode != others->file->stat.inode)
 		return false;

@@ -181,6 +181,35 @@ open_directory(Engine *engine, const NoisyDirectory *d)
 	return fd;
 }
 
+typedef struct NoisyName
+{
+	Engine	   *engine;
+	const char *name;
+	size_t		len;
+	int64_t		now_us;
+	bool		noted;
+} NoisyName;
+
+static void
+note(void *arg, uint64_t node)
+{
+	NoisyName  *n = arg;
+
+	n->noted &= pending_note(&n->engine->pending, node, n->name, n->len, HINT_META, n->now_us,
+							 n->engine->epoch) != NULL;
+}
+
+/* In all places of the directory; false when out of memory. */
+static bool
+note_everywhere(Engine *engine, uint64_t node, const char *name, size_t len, int64_t now_us)
+{
+	NoisyName	n = {engine, name, len, now_us, true};
+
+	note(&n, node);
+	watch_tree_aliases(engine->watches, node, note, &n);
+	return n.noted;
+}
+
 /*
  * Notes the files that are not as they were when this was last called.  One
  * that cannot be examined, and a directory that is not where it was or may not
@@ -223,8 +252,7 @@ look(Engine *engine, NoisyDirectory *d)
 		{
 			d->last_us = now;
 			if (S_ISREG(info.mode) && !filter_ignores_name(engine->filter, entry->d_name, len) &&
-				pending_note(&engine->pending, d->node, entry->d_name, len, HINT_META, now,
-							 engine->epoch) == NULL)
+				!note_everywhere(engine, d->node, entry->d_name, len, now))
 				continue;		/* no memory: once more the next time */
 		}
 		keep(&prints, &n, &capacity, print);

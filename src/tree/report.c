@@ -259,7 +259,7 @@ report_state(Engine *engine, uint8_t state, const char *reason, const char *hint
 	m.hint = str(engine->hint);
 	m.directories = watched.watched;
 	m.polled = engine->root.polled || engine->reader == NULL ||
-		watched.unwatched > 0 || watched.aliases > 0;
+		watched.unwatched > 0;
 	m.identity = str(engine->root.identity);
 	m.mounts.data = mounts.data;
 	m.mounts.len = mounts.failed ? 0 : mounts.len;

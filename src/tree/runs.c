@@ -68,6 +68,9 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 			run->links_round = links_search(engine->links);
 	if (options.doubt_since_ns != INT64_MAX)
 		hash_pool_doubt(engine->pool, NULL);
+	hash_pool_share_all(engine->pool, engine->n_mounted_files > 0 ||
+						(engine->watches != NULL &&
+						 watch_tree_status(engine->watches)->aliases > 0));
 	run->scan = scan_start(places, n, &options);
 }
 

@@ -117,14 +117,6 @@ watch_node_set_starved(WatchTree *tree, WatchNode *node, bool starved)
 }
 
 void
-watch_node_set_alias(WatchTree *tree, WatchNode *node, bool alias)
-{
-	if (node->alias != alias)
-		tree->status.aliases += alias ? 1 : -1;
-	node->alias = alias;
-}
-
-void
 watch_node_detach(WatchTree *tree, WatchNode *node)
 {
 	if (node->parent != NULL)
@@ -161,7 +153,7 @@ watch_node_drop(WatchTree *tree, WatchNode *top)
 		while (node->children != NULL)
 			node = node->children;
 		parent = node->parent;
-		if (node->wd >= 0)
+		if (node->wd >= 0 && !watch_alias_inherit(tree, node))
 		{
 			int			wd = node->wd;
 
@@ -169,7 +161,7 @@ watch_node_drop(WatchTree *tree, WatchNode *top)
 			inotify_rm_watch(tree->inotify_fd, wd);
 		}
 		watch_node_set_starved(tree, node, false);
-		watch_node_set_alias(tree, node, false);
+		watch_alias_set(tree, node, -1);
 		watch_node_detach(tree, node);
 		table_remove(&tree->by_id, &node->by_id);
 		if (node->queued)
@@ -197,7 +189,7 @@ watch_node_new(WatchTree *tree, const char *name, size_t len)
 	if (node == NULL)
 		return NULL;
 	node->id = ++tree->last_id;
-	node->wd = -1;
+	node->wd = node->alias_wd = -1;
 	node->name_len = len;
 	memcpy(node->name, name, len);
 	if (!table_insert(&tree->by_id, &node->by_id,
@@ -229,6 +221,7 @@ watch_node_attach(WatchTree *tree, WatchNode *parent, WatchNode *node,
 			table_remove(&tree->by_wd, &node->by_wd);
 			table_insert(&tree->by_wd, &renamed->by_wd, node->by_wd.hash);
 		}
+		watch_alias_moved(tree, node, renamed);
 		for (WatchNode *c = renamed->children; c; c = c->next)
 			c->parent = renamed;
 		if (node->queued)

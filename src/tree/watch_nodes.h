@@ -2,7 +2,8 @@
  *
  * watch_nodes.h
  *		The watch tree from inside: watch_nodes.c keeps the nodes,
- *		watch_resolve.c looks at the disk, watch_tree.c is the outside.
+ *		watch_resolve.c looks at the disk, watch_aliases.c knows directories with
+ *		several places, watch_tree.c is the outside.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +22,7 @@
 typedef struct WatchNode
 {
 	TableLink	by_wd;			/* when wd >= 0 */
+	TableLink	by_alias;		/* when alias_wd >= 0 */
 	TableLink	by_id;
 	TableLink	by_name;		/* when parent != NULL */
 	uint64_t	id;
@@ -32,7 +34,7 @@ typedef struct WatchNode
 	ino_t		ino;
 	int			wd;				/* -1: not watched */
 	bool		limbo;
-	bool		alias;			/* another node has its watch */
+	int			alias_wd;		/* another node has its watch; -1: none has */
 	bool		starved;		/* no watch left for it */
 	bool		readable;
 	bool		unread;			/* not yet looked through for directories */
@@ -68,6 +70,7 @@ struct WatchTree
 	bool		leaves_known;	/* by their links, on the root's file system */
 	WatchNode  *limbo;
 	Table		by_wd;
+	Table		by_alias;
 	Table		by_id;
 	Table		by_name;
 	Table		touches;
@@ -117,7 +120,24 @@ extern void watch_node_drop(WatchTree *tree, WatchNode *top);
 /* ---- what is known of nodes ---- */
 extern void watch_node_set_wd(WatchTree *tree, WatchNode *node, int wd);
 extern void watch_node_set_starved(WatchTree *tree, WatchNode *node, bool starved);
-extern void watch_node_set_alias(WatchTree *tree, WatchNode *node, bool alias);
+
+/* ---- directories with several places, watch_aliases.c ---- */
+
+/* The node is a second place of the directory with this watch; -1: of none. */
+extern void watch_alias_set(WatchTree *tree, WatchNode *node, int wd);
+
+/* The first second place of a watched directory, and the next; NULL: no more. */
+extern WatchNode *watch_alias_first(const WatchTree *tree, int wd);
+extern WatchNode *watch_alias_next(const WatchNode *node);
+
+/* The node is another one in memory now. */
+extern void watch_alias_moved(WatchTree *tree, const WatchNode *from, WatchNode *to);
+
+/* The node that has the watch gives it away; false: there is no second place. */
+extern bool watch_alias_inherit(WatchTree *tree, WatchNode *node);
+
+/* The watch has ended: second places are to be looked at. */
+extern void watch_alias_ended(WatchTree *tree, int wd);
 
 /* ---- what is to be done ---- */
 

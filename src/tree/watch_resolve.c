@@ -145,6 +145,16 @@ is_leaf(const WatchTree *tree, int fd)
 		info.dev == tree->root->dev && info.nlink == 2;
 }
 
+/* Whether the node is a second place of a directory whose first is there. */
+static bool
+is_known_alias(WatchTree *tree, int rootfd, const WatchNode *node)
+{
+	const WatchNode *first = node->alias_wd < 0 ? NULL :
+		watch_node_by_wd(tree, node->alias_wd);
+
+	return first != NULL && still_there(tree, rootfd, first);
+}
+
 /*
  * The name in parent is a directory: fd is its O_PATH descriptor.  Makes the
  * tree say so.
@@ -164,8 +174,8 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 	if (beneath_stat_fd(fd, &info) < 0)
 		return;
 	readable = faccessat(parent_fd, name, R_OK | X_OK, AT_EACCESS) == 0;
-	if (here != NULL && here->wd >= 0 && here->dev == info.dev &&
-		here->ino == (ino_t) info.stat.inode)
+	if (here != NULL && here->dev == info.dev && here->ino == (ino_t) info.stat.inode &&
+		(here->wd >= 0 || is_known_alias(tree, rootfd, here)))
 	{
 		/* the same directory as before; perhaps it can be read again */
 		if (here->unread)
@@ -248,11 +258,12 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 	here->dev = info.dev;
 	here->ino = info.stat.inode;
 	here->readable = readable;
-	watch_node_set_alias(tree, here, alias);
+	watch_alias_set(tree, here, alias ? wd : -1);
 	watch_node_set_starved(tree, here, starved);
-	if (!alias && wd >= 0)
+	if (wd >= 0)
 	{
-		watch_node_set_wd(tree, here, wd);
+		if (!alias)
+			watch_node_set_wd(tree, here, wd);
 		if (!readable || !is_leaf(tree, fd))
 			watch_node_queue_rescan(tree, here);
 	}

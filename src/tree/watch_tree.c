@@ -44,6 +44,7 @@ watch_tree_create(int inotify_fd, const Filter *filter, bool utf8,
 	tree->last_touch = &tree->first_touch;
 	tree->last_rescan = &tree->first_rescan;
 	table_init(&tree->by_wd);
+	table_init(&tree->by_alias);
 	table_init(&tree->by_id);
 	table_init(&tree->by_name);
 	table_init(&tree->touches);
@@ -92,6 +93,7 @@ watch_tree_free(WatchTree *tree)
 	if (tree->root != NULL)
 		watch_node_drop(tree, tree->root);
 	table_clear(&tree->by_wd);
+	table_clear(&tree->by_alias);
 	table_clear(&tree->by_id);
 	table_clear(&tree->by_name);
 	table_clear(&tree->touches);
@@ -100,16 +102,12 @@ watch_tree_free(WatchTree *tree)
 	free(tree);
 }
 
-bool
-watch_tree_event(WatchTree *tree, const Event *event, const char *name)
+/* The event, as of one of the places of its directory; as watch_tree_event(). */
+static bool
+event_at(WatchTree *tree, WatchNode *node, const Event *event, const char *name)
 {
-	WatchNode  *node = watch_node_by_wd(tree, event->wd);
 	bool		resolve = false;
 
-	if (node == NULL)
-		return false;			/* of a watch that we removed */
-	if (event->mask & IN_IGNORED)
-		watch_node_set_wd(tree, node, -1);
 	if (event->name_len == 0)
 	{
 		if (node == tree->root)
@@ -144,6 +142,24 @@ watch_tree_event(WatchTree *tree, const Event *event, const char *name)
 		return resolve;
 	watch_touch(tree, node, name, event->name_len);
 	return true;
+}
+
+bool
+watch_tree_event(WatchTree *tree, const Event *event, const char *name)
+{
+	WatchNode  *node = watch_node_by_wd(tree, event->wd);
+	bool		resolve;
+
+	if (node == NULL)
+		return false;			/* of a watch that we removed */
+	if (event->mask & IN_IGNORED)
+		watch_node_set_wd(tree, node, -1);
+	resolve = event_at(tree, node, event, name);
+	for (node = watch_alias_first(tree, event->wd); node; node = watch_alias_next(node))
+		resolve |= event_at(tree, node, event, name);
+	if (event->mask & IN_IGNORED)
+		watch_alias_ended(tree, event->wd);
+	return resolve;
 }
 
 /* The node of the longest known part of a path; *rest is what follows it. */

@@ -88,6 +88,10 @@ extern bool watch_tree_identify(const WatchTree *tree, int wd, dev_t *dev, ino_t
 /* The node of a directory, or 0; slow. */
 extern uint64_t watch_tree_find(const WatchTree *tree, dev_t dev, ino_t ino);
 
+/* Calls each() for all other places of the node's directory. */
+extern void watch_tree_aliases(const WatchTree *tree, uint64_t node,
+							   void (*each) (void *arg, uint64_t alias), void *arg);
+
 /* Watches the node's directory as is_polled() says by now; false: it is not
  * where it was. */
 extern bool watch_tree_renew(WatchTree *tree, int rootfd, uint64_t node);
@@ -110,7 +114,9 @@ typedef struct WatchTreeStatus
 	uint64_t	watched;		/* directories with a watch */
 	uint64_t	unwatched;		/* directories without, for want of watches;
 								 * those below them are not counted */
-	uint64_t	aliases;		/* second places of one directory (bind mounts) */
+	uint64_t	aliases;		/* second places of watched directories (bind
+								 * mounts); what is heard of one is reported
+								 * of all */
 	bool		rebuild;		/* the tree cannot follow: make a new one */
 } WatchTreeStatus;
 

@@ -897,6 +897,157 @@ test_polled(void)
 	end();
 }
 
+static void
+bind(const char *from, const char *to)
+{
+	char		source[4096];
+	char		target[4096];
+
+	snprintf(source, sizeof(source), "%s/%s", root, from);
+	snprintf(target, sizeof(target), "%s/%s", root, to);
+	FILES_MUST(mount(source, target, NULL, MS_BIND, NULL) == 0);
+	watch_tree_touch(tree, to, strlen(to));
+	settle();
+}
+
+static void
+unbind(const char *at)
+{
+	char		target[4096];
+
+	snprintf(target, sizeof(target), "%s/%s", root, at);
+	FILES_MUST(umount(target) == 0);
+	watch_tree_touch(tree, at, strlen(at));
+	settle();
+}
+
+static void
+make(const char *path)
+{
+	names[0] = subtrees[0] = '\0';
+	files_write_at(rootfd, path, "x", 1);
+	settle();
+}
+
+#define REPORTED(what) \
+	CHECK(strstr(names, what) != NULL, "%s: %s is reported", __func__, what)
+#define SILENT(what) \
+	CHECK(strstr(names, what) == NULL, "%s: %s is not reported", __func__, what)
+
+/*
+ * Fails if what happens at one place of a directory is not reported of the
+ * others, or if it is no longer when the place that had the watch has gone.  In
+ * a mount namespace, for the rest of the process.
+ */
+static void
+test_second_places(void)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	{
+		SKIP("second places", "no mount namespace is to be had");
+		return;
+	}
+	begin(1000);
+	mkdirs("a/s/deep");
+	mkdirs("b");
+	mkdirs("c");
+	mkdirs("plain/self");
+	settle();
+	bind("a", "b");
+	bind("a/s", "c");
+	EQUALS(watch_tree_status(tree)->aliases, 5);	/* b, b/s, b/s/deep, c, c/deep */
+	make("a/s/one");
+	REPORTED("a/s/one ");
+	REPORTED("b/s/one ");
+	REPORTED("c/one ");
+	make("c/deep/two");
+	REPORTED("a/s/deep/two ");
+	REPORTED("b/s/deep/two ");
+	REPORTED("c/deep/two ");
+
+	/* new directories, and renamed ones, through whichever place */
+	mkdirs("b/s/new/in/it");
+	settle();
+	make("a/s/new/in/it/three");
+	REPORTED("b/s/new/in/it/three ");
+	REPORTED("c/new/in/it/three ");
+	FILES_MUST(renameat(rootfd, "b/s/new", rootfd, "b/moved") == 0);
+	settle();
+	CHECK(strstr(subtrees, "a/moved ") && strstr(subtrees, "b/moved ") &&
+		  strstr(subtrees, "c/new "), "a rename is one in all places: %s", subtrees);
+	make("a/moved/in/it/four");
+	REPORTED("a/moved/in/it/four ");
+	REPORTED("b/moved/in/it/four ");
+	SILENT("c/");
+	FILES_MUST(renameat(rootfd, "a/moved", rootfd, "a/s/moved") == 0);
+	settle();
+	make("c/moved/in/five");
+	REPORTED("a/s/moved/in/five ");
+	REPORTED("b/s/moved/in/five ");
+	REPORTED("c/moved/in/five ");
+	EQUALS(watch_tree_status(tree)->aliases, 5 + 6);
+
+	/* a directory in itself */
+	bind("plain", "plain/self");
+	mkdirs("plain/x/y");
+	settle();
+	make("plain/self/x/y/six");
+	REPORTED("plain/x/y/six ");
+	REPORTED("plain/self/x/y/six ");
+	mkdirs("plain/self/self/z");
+	settle();
+	make("plain/self/self/z/seven");
+	REPORTED("plain/self/self/z/seven ");
+	SILENT("plain/self/z/seven ");
+	unbind("plain/self");
+	make("plain/x/y/eight");
+	REPORTED("plain/x/y/eight ");
+	SILENT("plain/self/x");
+
+	/* the places go, that with the watches among them */
+	unbind("b");
+	make("a/s/deep/nine");
+	REPORTED("a/s/deep/nine ");
+	REPORTED("c/deep/nine ");
+	SILENT("b/");
+	unbind("c");
+	EQUALS(watch_tree_status(tree)->aliases, 0);
+	make("b/ten");
+	REPORTED("b/ten ");
+
+	/* one of many is the first that is found, and has them */
+	for (int i = 0; i < 6; i++)
+	{
+		char		name[2] = {(char) ('m' + i), '\0'};
+
+		mkdirs(name);
+		bind("a", name);
+	}
+	destroy();
+	create(1000);
+	settle();
+	EQUALS(watch_tree_status(tree)->aliases, 6 * 6);
+	for (int i = 0; i < 6; i++)
+	{
+		char		name[2] = {(char) ('m' + i), '\0'};
+
+		unbind(name);
+		make("a/s/deep/eleven");
+		REPORTED("a/s/deep/eleven ");
+		make("a/s/moved/in/eleven");
+		REPORTED("a/s/moved/in/eleven ");
+	}
+	EQUALS(watch_tree_status(tree)->aliases, 0);
+	bind("a", "b");
+	make("b/s/deep/twelve");
+	REPORTED("a/s/deep/twelve ");
+	REPORTED("b/s/deep/twelve ");
+	unbind("b");
+	HOLDS(!watch_tree_status(tree)->rebuild);
+	EQUALS(watch_tree_status(tree)->aliases, 0);
+	end();
+}
+
 int
 main(void)
 {
@@ -917,6 +1068,7 @@ main(void)
 	test_touch_and_root();
 	test_polled();
 	test_storm();
+	test_second_places();
 	filter_free(filter);
 	return unit_done();
 }
