@@ -89,6 +89,22 @@ find(const MountedFile *files, size_t n, int wd, const char *path)
 	return NULL;
 }
 
+/* Whether the mount, or one on the way to it, is of a type that is polled: nothing
+ * is opened there that need not be, and nothing is told of it. */
+static bool
+may_hang(const MountSet *mounts, const Mount *mount)
+{
+	for (size_t i = 0; i < mounts->count; i++)
+	{
+		const Mount *m = &mounts->mounts[i];
+
+		if (m->polled && mount->len >= m->len && memcmp(mount->path, m->path, m->len) == 0 &&
+			(mount->len == m->len || mount->path[m->len] == '/'))
+			return true;
+	}
+	return false;
+}
+
 void
 mounted_files_forget(Engine *engine)
 {
@@ -124,8 +140,7 @@ mounted_files_watch(Engine *engine)
 	}
 	for (size_t i = 0; i < mounts.count; i++)
 	{
-		/* nothing is opened where that could hang, and nothing is told of there */
-		if (mounts.mounts[i].polled)
+		if (may_hang(&mounts, &mounts.mounts[i]))
 			continue;
 		if (!watch(engine, &mounts.mounts[i], &files[n]))
 			engine->root.polled = true;

@@ -253,6 +253,23 @@ test_retries(void)
 	CHECK_EQ_STR(collect(10000), "d ", "a flush waits for what was given up, not for a scan's");
 }
 
+/* Fails if a change of a name's own passes for one of another name, which tells
+ * nobody. */
+static void
+test_other_names(void)
+{
+	reset();
+	pending_retry(&pending, 0, "a/b", 3, HINT_LINK | HINT_CONTENT, 1, 0, 1, 0);
+	EQUALS(pending_hints(&pending, 0, "a/b", 3), HINT_LINK | HINT_CONTENT);
+	pending_note(&pending, 0, "a/b", 3, HINT_CLOSED, 5, 1);
+	EQUALS(pending_hints(&pending, 0, "a/b", 3), HINT_CONTENT | HINT_CLOSED);
+	pending_retry(&pending, 0, "a/b", 3, HINT_LINK, 1, 0, 1, 0);
+	EQUALS(pending_hints(&pending, 0, "a/b", 3), HINT_CONTENT | HINT_CLOSED);
+	pending_note(&pending, 0, "c", 1, 0, 5, 1);
+	pending_retry(&pending, 0, "c", 1, HINT_LINK, 1, 0, 1, 0);
+	EQUALS(pending_hints(&pending, 0, "c", 1), 0);
+}
+
 /* Fails if a limit or a refusal loses names, or offers one twice at once. */
 static void
 test_limits(void)
@@ -414,6 +431,7 @@ main(void)
 	test_epochs();
 	test_moves();
 	test_retries();
+	test_other_names();
 	test_limits();
 	test_random();
 	pending_clear(&pending);
