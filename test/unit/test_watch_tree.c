@@ -897,6 +897,30 @@ test_polled(void)
 	end();
 }
 
+/* Mounts of our own, also for an ordinary user; false: not to be had. */
+static bool
+own_mounts(void)
+{
+	char		map[40];
+	int			len = snprintf(map, sizeof(map), "%u %u 1", geteuid(), geteuid());
+
+	if (unshare(CLONE_NEWNS) < 0)
+	{
+		int			fd;
+		bool		mapped;
+
+		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+			return false;
+		fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+		mapped = fd >= 0 && write(fd, map, (size_t) len) == len;
+		if (fd >= 0)
+			close(fd);
+		if (!mapped)
+			return false;
+	}
+	return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
 static void
 bind(const char *from, const char *to)
 {
@@ -942,7 +966,7 @@ make(const char *path)
 static void
 test_second_places(void)
 {
-	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	if (!own_mounts())
 	{
 		SKIP("second places", "no mount namespace is to be had");
 		return;
