@@ -154,6 +154,8 @@ check_observation(const ProtoObservation *m)
 		case PROTO_OP_TOUCHED:
 		case PROTO_OP_MOVED:
 			why = check_path(m->path, PROTO_PATH_MAX);
+			if (why == NULL && m->has_hash && m->bytes_read < 0)
+				why = "a number that cannot be";
 			return why != NULL ? why : check_stat(&m->stat);
 		case PROTO_OP_PROBLEM:
 			if (is_problem_of_worker(m->problem))
@@ -340,7 +342,8 @@ check_progress(const ProtoProgress *m, int64_t elapsed_us)
 {
 	if (!is_possible_count(m->files_done, elapsed_us) ||
 		!is_possible_bytes(m->bytes_hashed, elapsed_us) ||
-		m->pending > COUNT_MAX || m->directories > COUNT_MAX)
+		m->pending > COUNT_MAX || m->directories > COUNT_MAX ||
+		m->reading_done < 0 || m->reading_size < 0)
 		return "a number that cannot be";
 	if (m->last_event_us < 0)
 		return "a time of an event that cannot be";

@@ -385,7 +385,7 @@ look(Engine *engine, Point *p, LastDirectory *last)
  * its directory does not list it.
  */
 static void
-doubt(Engine *engine, Point *p)
+doubt_spelling(Engine *engine, Point *p)
 {
 	if (p->error == 0 && p->has_belief && (p->hints & HINT_FOUND) &&
 		scan_belief_matches(&p->belief, &p->info.stat) &&
@@ -427,6 +427,7 @@ inspect_examine(Engine *engine)
 
 		look(engine, p, &last);
 		inspect_doubt(engine, p);
+		doubt_spelling(engine, p);
 		look_for_row(engine, p);
 		inspect_former_links(engine, p);
 		if (problem != 0 && p->error == 0)
