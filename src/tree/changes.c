@@ -25,6 +25,9 @@
 /* So many directories changed that a scan of everything is simpler. */
 #define CHANGES_PLACES		20000
 
+/* Between two attempts to have what cannot be watched watched. */
+#define CHANGES_RETRY_US	30000000
+
 /* One look at the disk for touched directories, between other work. */
 #define CHANGES_RESOLVE_US	50000
 
@@ -36,32 +39,54 @@
 
 /* ---- events ---- */
 
-void
-changes_want_subtree(Engine *engine, const char *path, size_t len, uint64_t epoch)
+/* All is to be scanned: the first place, or the spare one, becomes the root. */
+static void
+want_everything(Engine *engine, bool local)
 {
-	ScanPlace  *place;
-	int64_t		now = monotonic_us();
-
-	if (engine->n_places >= CHANGES_PLACES)
+	for (size_t i = 0; i < engine->n_places; i++)
+		local &= engine->places[i].local;
+	if (engine->n_places == 0)
 	{
-		/* the first place, which keeps its time and epoch, becomes the root */
-		while (engine->n_places > 1)
-			free(engine->places[--engine->n_places].path);
-		engine->places[0].path[0] = '\0';
-		engine->places[0].len = 0;
+		free(engine->places);
+		engine->places = engine->spare_place;
+		engine->places_capacity = engine->n_places = 1;
+		engine->spare_place = NULL;
 	}
-	place = grow(engine->places, &engine->places_capacity, engine->n_places + 1,
-				 sizeof(ScanPlace));
+	while (engine->n_places > 1)
+		free(engine->places[--engine->n_places].path);
+	engine->places[0].path[0] = '\0';
+	engine->places[0].len = 0;
+	engine->places[0].local = local;
+}
+
+/* One place more; false when out of memory. */
+static bool
+add_place(Engine *engine, const char *path, size_t len, bool local)
+{
+	ScanPlace  *place = grow(engine->places, &engine->places_capacity, engine->n_places + 1,
+							 sizeof(ScanPlace));
+
 	if (place == NULL)
-		return;
+		return false;
 	engine->places = place;
 	place += engine->n_places;
-	engine->places_sorted = false;
 	place->path = strndup(path, len);
 	place->len = len;
-	if (place->path == NULL)
-		return;
-	if (engine->n_places++ == 0)
+	place->local = local;
+	engine->n_places += place->path != NULL;
+	return place->path != NULL;
+}
+
+static void
+want_place(Engine *engine, const char *path, size_t len, bool local, uint64_t epoch)
+{
+	bool		first = engine->n_places == 0;
+	int64_t		now = monotonic_us();
+
+	if (engine->n_places >= CHANGES_PLACES || !add_place(engine, path, len, local))
+		want_everything(engine, local);
+	engine->places_sorted = false;
+	if (first)
 	{
 		engine->places_first_us = now;
 		engine->places_epoch = EPOCH_NONE;
@@ -69,6 +94,39 @@ changes_want_subtree(Engine *engine, const char *path, size_t len, uint64_t epoc
 	if (epoch < engine->places_epoch)
 		engine->places_epoch = epoch;
 	engine->places_last_us = now;
+}
+
+void
+changes_want_subtree(Engine *engine, const char *path, size_t len, uint64_t epoch)
+{
+	want_place(engine, path, len, false, epoch);
+}
+
+void
+changes_want_local_subtree(Engine *engine, const char *path, size_t len, uint64_t epoch)
+{
+	want_place(engine, path, len, true, epoch);
+}
+
+/*
+ * Sees to it that a place can be noted without memory when these are gone; false
+ * if there is none for that now.
+ */
+bool
+changes_spare_place(Engine *engine)
+{
+	ScanPlace  *spare;
+
+	if (engine->spare_place != NULL)
+		return true;
+	spare = calloc(1, sizeof(ScanPlace));
+	if (spare == NULL || (spare->path = strdup("")) == NULL)
+	{
+		free(spare);
+		return false;
+	}
+	engine->spare_place = spare;
+	return true;
 }
 
 static void
@@ -198,31 +256,37 @@ changes_covers(Engine *engine, const char *path, size_t len)
 bool
 changes_closed(Engine *engine, const char *path, size_t len)
 {
-	return engine->watches == NULL || root_open(&engine->root, false) != ROOT_OK ||
+	RootTrouble trouble = engine->watches == NULL ? ROOT_OK : root_open(&engine->root, false);
+
+	if (engine->watches == NULL || trouble == ROOT_STARVED)
+		return engine->watches == NULL;
+	return trouble != ROOT_OK ||
 		watch_tree_closed(engine->watches, engine->root.fd, path, len);
 }
 
 /* ---- watching ---- */
 
+/* Watches that may be used; where it cannot be read now, as it was before. */
 uint64_t
-changes_watch_budget(void)
+changes_watch_budget(Engine *engine)
 {
 	FILE	   *f = fopen("/proc/sys/fs/inotify/max_user_watches", "re");
-	unsigned long long limit = 8192;
+	unsigned long long limit;
 
 	if (f != NULL)
 	{
-		if (fscanf(f, "%llu", &limit) != 1)
-			limit = 8192;
+		if (fscanf(f, "%llu", &limit) == 1)
+			engine->watch_limit = limit;
 		fclose(f);
 	}
+	limit = engine->watch_limit > 0 ? engine->watch_limit : 8192;
 	return limit / 5 * 4;		/* the user's other programs need some */
 }
 
 /*
  * Puts a watch on the root; the others follow in changes_resolve().  False
  * when there is no inotify instance or watch to be had: then the tree is only
- * reconciled.
+ * looked at by barriers and reconciled, and this is due again at retry_us.
  */
 bool
 changes_start_watching(Engine *engine)
@@ -233,15 +297,20 @@ changes_start_watching(Engine *engine)
 	engine->reader = events_start(engine->wake_fd);
 	if (engine->reader != NULL)
 		engine->watches = watch_tree_create(events_fd(engine->reader), engine->filter,
-											engine->utf8, changes_watch_budget(), &callbacks);
+											engine->utf8, changes_watch_budget(engine), &callbacks);
 	if (engine->watches == NULL ||
 		watch_tree_start(engine->watches, engine->root.fd) < 0)
 	{
-		int			error = errno;
-
+		engine->watch_error = errno;
 		changes_stop_watching(engine);
 		engine->building = false;
-		errno = error;
+
+		/* EMFILE may also mean that there are too many instances */
+		if (engine->watch_error == SHORTAGE_OF_THREADS || engine->watch_error == ENOMEM ||
+			shortage_confirmed(engine->watch_error))
+			engine->retry_us = shortage_note(&engine->shortage, engine->watch_error);
+		else
+			engine->retry_us = monotonic_us() + CHANGES_RETRY_US;
 		return false;
 	}
 	mounted_files_watch(engine);
@@ -266,6 +335,7 @@ changes_stop_watching(Engine *engine)
 	for (size_t i = 0; i < engine->n_places; i++)
 		free(engine->places[i].path);
 	engine->n_places = 0;
+	engine->resolve_due_us = 0;
 	memset(engine->renames, 0, sizeof(engine->renames));
 }
 
@@ -330,12 +400,22 @@ changes_heal(Engine *engine, const char *reason)
 
 	/* While nothing was to be done nothing was kept open. */
 	trouble = root_open(&engine->root, false);
-	if (trouble != ROOT_OK)
+	if (trouble == ROOT_STARVED)
+		engine->retry_us = shortage_note(&engine->shortage, errno);
+	else if (trouble == ROOT_OK)
+		changes_start_watching(engine);
+	else
 	{
 		engine_root_trouble(engine, trouble);
 		return;
 	}
-	changes_start_watching(engine);
+	changes_ask_for_scan(engine, reason);
+}
+
+/* The worker is to have everything compared. */
+void
+changes_ask_for_scan(Engine *engine, const char *reason)
+{
 	report_end_frame(engine);
 	proto_begin(&engine->out, PROTO_SCAN_WANTED);
 	proto_put_str(&engine->out, reason, strlen(reason));
@@ -376,13 +456,23 @@ changes_process_events(Engine *engine)
 bool
 changes_resolve(Engine *engine)
 {
+	const WatchTreeStatus *status;
 	RootTrouble trouble;
 
 	if (engine->watches == NULL || !engine->resolving)
 		return true;
+	if (engine->resolve_due_us > monotonic_us())
+		return false;
+	engine->resolve_due_us = 0;
 	trouble = root_open(&engine->root, false);
 	if (trouble == ROOT_OK && watch_tree_root_changed(engine->watches))
 		trouble = root_verify(&engine->root);
+	if (trouble == ROOT_STARVED)
+	{
+		watch_tree_set_root_changed(engine->watches);
+		engine->resolve_due_us = shortage_note(&engine->shortage, errno);
+		return false;
+	}
 	if (trouble != ROOT_OK)
 	{
 		engine_root_trouble(engine, trouble);
@@ -400,7 +490,10 @@ changes_resolve(Engine *engine)
 	}
 	engine->resolving = !watch_tree_resolve(engine->watches, engine->root.fd,
 											CHANGES_RESOLVE_US);
-	if (watch_tree_status(engine->watches)->rebuild)
+	status = watch_tree_status(engine->watches);
+	if (status->lacking != 0)
+		engine->resolve_due_us = shortage_note(&engine->shortage, status->lacking);
+	if (status->rebuild)
 		changes_heal(engine, "the directories changed faster than they could be followed");
 	if (!engine->resolving && engine->building)
 	{
@@ -433,7 +526,9 @@ void
 changes_read_mounts(Engine *engine)
 {
 	changes_look_at_mounts(engine);
-	root_read_mounts(&engine->root);
+	engine->mounts_error = root_read_mounts(&engine->root);
+	if (engine->mounts_error != 0)
+		engine->mounts_due_us = shortage_note(&engine->shortage, engine->mounts_error);
 	changes_look_at_mounts(engine);
 	if (root_open(&engine->root, false) == ROOT_OK)
 		mounted_files_watch(engine);

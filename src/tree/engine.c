@@ -30,6 +30,8 @@
 
 #define ENGINE_PROGRESS_US	200000
 #define ENGINE_ROOT_POLL_US	1000000
+
+/* Between two attempts to watch directories for which there was no watch. */
 #define ENGINE_RETRY_US		30000000
 
 /* ---- the root and the state ---- */
@@ -51,7 +53,8 @@ root_state(Engine *engine, RootTrouble trouble, int error)
 	{
 		snprintf(reason, sizeof(reason), "could not open directory \"%.400s\": %s",
 				 engine->root.path, strerror(error));
-		hint = "Rows are kept until the directory is back.";
+		hint = trouble == ROOT_STARVED ? shortage_hint(error) :
+			"Rows are kept until the directory is back.";
 	}
 	report_state(engine, PROTO_STATE_UNAVAILABLE, reason, hint);
 }
@@ -61,6 +64,11 @@ engine_root_trouble(Engine *engine, RootTrouble trouble)
 {
 	if (engine->exit_status >= 0)
 		return;
+	if (trouble == ROOT_STARVED)
+	{
+		(void) shortage_note(&engine->shortage, errno);
+		return;
+	}
 	root_state(engine, trouble, errno);
 	engine->exit_status = PROTO_EXIT_RESTART;
 }
@@ -89,17 +97,19 @@ start(Engine *engine, bool accept)
 {
 	bool		first = engine->root.identity[0] == '\0';
 	RootTrouble trouble = root_open(&engine->root, accept);
+	int			error = errno;
 
+	if (trouble == ROOT_OK && (error = root_read_mounts(&engine->root)) != 0)
+		trouble = ROOT_STARVED;
 	if (trouble != ROOT_OK)
 	{
-		root_state(engine, trouble, errno);
+		root_state(engine, trouble, error);
 		root_close(&engine->root);
 		engine->retry_us = monotonic_us() + ENGINE_ROOT_POLL_US;
 		return;
 	}
 	root_path_note(&engine->root_path, engine->root.fd);
 	(void) root_path_follow(&engine->root_path);
-	root_read_mounts(&engine->root);
 	if (first || accept)
 		root_accept_mounts(&engine->root);
 	if (sandbox_confine(engine->root.fd, engine->spool_dir) < 0)
@@ -122,8 +132,31 @@ start(Engine *engine, bool accept)
 	spelling_forget(engine->spelling);
 	engine->running = true;
 	engine->state_changed = true;
-	if (!changes_start_watching(engine))
-		engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
+	(void) changes_start_watching(engine);
+}
+
+/* Whether anything is put off until what lacks is there. */
+static bool
+is_starved(const Engine *engine)
+{
+	int64_t		now = monotonic_us();
+
+	return engine->pending.starved > 0 || engine->mounts_error != 0 ||
+		(engine->resolving && engine->resolve_due_us > now) ||
+		(engine->scan_due_us > now && (engine->scan_queued || engine->n_places > 0));
+}
+
+/* Why nothing is watched, and what is to be done; hint as for that. */
+static const char *
+unwatched_hint(const Engine *engine, uint64_t unwatched, int error)
+{
+	if (error == ENOMEM)
+		return shortage_hint(ENOMEM);
+	if (unwatched == 0)
+		return "Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at the directory itself, and it is reconciled more often.";
+	if (engine->root.polled)
+		return "Raise fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at them itself, except for what is on network, FUSE and overlay file systems, and the directory is reconciled more often.";
+	return "Raise fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at them itself, and the directory is reconciled more often.";
 }
 
 static void
@@ -137,7 +170,9 @@ update_state(Engine *engine)
 	if (!engine->running)
 		return;
 	watched = engine->watches ? watch_tree_status(engine->watches) : NULL;
-	if (engine->building)
+	if (shortage_lasts(&engine->shortage, is_starved(engine), reason, sizeof(reason), &hint))
+		;
+	else if (engine->building)
 		state = PROTO_STATE_STARTING;
 	else if (engine->root_path.astray)
 	{
@@ -146,14 +181,15 @@ update_state(Engine *engine)
 	}
 	else if (watched == NULL)
 	{
-		snprintf(reason, sizeof(reason), "no inotify instance or watch is to be had");
-		hint = "Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl. Until then the directory is reconciled more often.";
+		snprintf(reason, sizeof(reason), "no inotify instance or watch is to be had: %s",
+				 strerror(engine->watch_error));
+		hint = unwatched_hint(engine, 0, engine->watch_error);
 	}
 	else if (watched->unwatched > 0)
 	{
 		snprintf(reason, sizeof(reason), "%llu directories and what is below them are not watched",
 				 (unsigned long long) watched->unwatched);
-		hint = "Raise fs.inotify.max_user_watches with sysctl. Until then the directory is reconciled more often.";
+		hint = unwatched_hint(engine, watched->unwatched, watched->error);
 	}
 	else if (engine->root.guarded.count > 0)
 	{
@@ -224,9 +260,9 @@ on_scan(Engine *engine, ProtoReader body)
 		/* a state between two events of the root shows only here */
 		RootTrouble trouble = root_verify(&engine->root);
 
-		if (trouble == ROOT_OK)
+		if (trouble == ROOT_OK || trouble == ROOT_STARVED)
 			runs_start_scan(engine, &scan);
-		else
+		if (trouble != ROOT_OK)
 			engine_root_trouble(engine, trouble);
 	}
 	if (!engine->running || engine->exit_status >= 0)
@@ -282,6 +318,7 @@ on_flush(Engine *engine, ProtoReader body)
 		noisy_poll(engine, true);
 	}
 	wait->epoch = engine->epoch++;
+	unwatched_look(engine, wait->epoch);
 	inspect_renew(engine, wait->epoch);
 	hashing_renew(engine, wait->epoch);
 	runs_renew(engine, wait->epoch);
@@ -424,27 +461,43 @@ retry(Engine *engine)
 	changes_note_blindness(engine);
 	if (engine->watches == NULL)
 	{
-		if (root_open(&engine->root, false) == ROOT_OK && changes_start_watching(engine))
-		{
-			const char *reason = "directories that could not be watched are watched now";
+		RootTrouble trouble = root_open(&engine->root, false);
 
-			report_end_frame(engine);
-			proto_begin(&engine->out, PROTO_SCAN_WANTED);
-			proto_put_str(&engine->out, reason, strlen(reason));
-			proto_end(&engine->out);
-		}
+		if (trouble == ROOT_STARVED)
+			engine->retry_us = shortage_note(&engine->shortage, errno);
+		else if (trouble == ROOT_OK && changes_start_watching(engine))
+			changes_ask_for_scan(engine, "directories that could not be watched are watched now");
 	}
 	else if (watch_tree_status(engine->watches)->unwatched > 0)
 	{
-		watch_tree_retry(engine->watches, changes_watch_budget());
+		watch_tree_retry(engine->watches, changes_watch_budget(engine));
 		changes_must_resolve(engine);
 	}
+}
+
+/* Reads the mounts, which have changed or could not be read the last time. */
+static void
+read_mounts(Engine *engine)
+{
+	RootTrouble trouble = root_verify(&engine->root);
+
+	if (trouble == ROOT_STARVED)
+	{
+		engine->mounts_error = errno;
+		engine->mounts_due_us = shortage_note(&engine->shortage, errno);
+	}
+	else if (trouble != ROOT_OK)
+		engine_root_trouble(engine, trouble);
+	else
+		changes_read_mounts(engine);
 }
 
 static void
 step(Engine *engine)
 {
 	retry(engine);
+	if (engine->running && engine->mounts_error != 0 && engine->mounts_due_us <= monotonic_us())
+		read_mounts(engine);
 	if (engine->running && engine->exit_status < 0)
 	{
 		changes_process_events(engine);
@@ -461,6 +514,7 @@ step(Engine *engine)
 			verifying_report(engine);
 		if (engine->exit_status >= 0)
 			return;
+		unwatched_report(engine, false);
 		update_state(engine);
 		if (engine->retry_us == 0 && engine->root_path.astray)
 			engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
@@ -494,9 +548,18 @@ next_timeout(Engine *engine)
 
 	if (engine->running)
 	{
-		if (engine->resolving || engine->sent_all || inspect_looks_ahead(engine))
+		if ((engine->resolving && engine->resolve_due_us <= now) || engine->sent_all ||
+			inspect_looks_ahead(engine))
 			return 0;
 		due = runs_due(engine);
+		if (engine->resolving && engine->resolve_due_us < due)
+			due = engine->resolve_due_us;
+		if (unwatched_due(engine) < due)
+			due = unwatched_due(engine);
+		if (engine->mounts_error != 0 && engine->mounts_due_us < due)
+			due = engine->mounts_due_us;
+		if (shortage_due(&engine->shortage) < due)
+			due = shortage_due(&engine->shortage);
 		noisy = noisy_due(engine);
 		if (noisy < due)
 			due = noisy;
@@ -533,7 +596,15 @@ loop(Engine *engine)
 		if (proto_buf_pending(&engine->out) > 0)
 			fds[0].events |= POLLOUT;
 		if (poll(fds, 3, next_timeout(engine)) < 0)
-			continue;
+		{
+			if (errno != EINVAL)
+				continue;
+
+			/* fewer descriptors are allowed than it is to look at */
+			(void) shortage_wait(&engine->shortage, EMFILE, NULL);
+			fds[0].revents = POLLIN;
+			fds[1].revents = fds[2].revents = 0;
+		}
 		clock = throttle_clock(&engine->throttle);
 		engine->done = engine->done_for_scan = 0;
 		if (fds[1].revents && read(engine->wake_fd, &count, sizeof(count)) < 0)
@@ -544,14 +615,7 @@ loop(Engine *engine)
 				engine->exit_status = 0;
 		}
 		if (engine->running && (fds[2].revents & (POLLPRI | POLLERR)))
-		{
-			RootTrouble trouble = root_verify(&engine->root);
-
-			if (trouble != ROOT_OK)
-				engine_root_trouble(engine, trouble);
-			else
-				changes_read_mounts(engine);
-		}
+			read_mounts(engine);
 		if (engine->exit_status < 0)
 			step(engine);
 		sending = proto_buf_pending(&engine->out) > 0;
@@ -586,15 +650,17 @@ engine_run(int socket)
 	engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	proto_buf_init(&engine->in);
 	proto_buf_init(&engine->out);
+	shortage_init(&engine->shortage, engine->wake_fd);
 	pending_init(&engine->pending);
 	problems_init(&engine->problems);
 	problems_init(&engine->refused);
+	problems_init(&engine->unwatched);
 	table_init(&engine->items);
 	engine->to_submit_end = &engine->to_submit;
 	throttle_init(&engine->throttle, NULL);
 	table_init(&engine->items_by_name);
 	table_init(&engine->points_by_name);
-	if (engine->wake_fd < 0)
+	if (engine->wake_fd < 0 || !changes_spare_place(engine))
 		return EXIT_FAILURE;
 	proto_begin(&engine->out, PROTO_HELLO);
 	proto_put_u32(&engine->out, PROTO_VERSION);

@@ -8,6 +8,7 @@
  *		changes.c	from events to names and places that changed
  *		mounted_files.c	files that are mounted over files
  *		noisy.c		directories that are written to faster than can be read
+ *		unwatched.c	directories without a watch
  *		runs.c		scans, and what is to be inspected now
  *		refused.c	files whose rows the database refused
  *		inspect_points.c  points, and what the worker believes of them
@@ -41,6 +42,7 @@
 #include "root_path.h"
 #include "rules.h"
 #include "scan.h"
+#include "shortage.h"
 #include "spelling.h"
 #include "statistics.h"
 #include "throttle.h"
@@ -150,6 +152,7 @@ typedef struct ScanRun
 	uint64_t	bytes_hashed;
 	uint64_t	removals;
 	uint8_t		result;			/* ProtoScanResult */
+	int			error;			/* why it failed, or 0 */
 	char		message[256];
 	char		hint[256];
 } ScanRun;
@@ -185,6 +188,7 @@ typedef struct Engine
 	EventReader *reader;		/* NULL: no inotify instance to be had */
 	WatchTree  *watches;
 	bool		resolving;		/* touched names are not all looked at */
+	int64_t		resolve_due_us; /* what it takes was not to be had: not before */
 	uint64_t	resolve_epoch;	/* since when */
 	bool		building;		/* the watches are put up; a scan follows */
 	bool		healing;		/* events were lost, the scan has not ended */
@@ -208,6 +212,16 @@ typedef struct Engine
 	int64_t		blind_since_ns; /* hashes from then on are in doubt, until a scan
 								 * has compared them; CLOCK_REALTIME */
 	uint64_t	times_blind;
+
+	Shortage	shortage;		/* what is lacking, and puts off the rest */
+	int			watch_error;	/* why there is no watch tree */
+	uint64_t	watch_limit;	/* of the user's watches, as it was read last */
+	int			mounts_error;	/* they could not be read; 0: they could */
+	int64_t		mounts_due_us;
+	Problems	unwatched;		/* directories that fsync_problems names ... */
+	uint64_t	unwatched_counted;	/* ... of so many, if not all */
+	uint64_t	unwatched_version;	/* of the watch tree then; 0: there was none */
+	int64_t		unwatched_due_us;
 
 	Pending		pending;
 	Problems	problems;
@@ -236,10 +250,12 @@ typedef struct Engine
 	int64_t		places_first_us;
 	int64_t		places_last_us;
 	uint64_t	places_epoch;
+	ScanPlace  *spare_place;	/* for when there is no memory for another */
 	ScanRun		partial;
 	ScanRun		full;
 	bool		scan_queued;	/* a PROTO_SCAN that waits for the state */
 	ProtoScan	queued_scan;
+	int64_t		scan_due_us;	/* no thread was to be had for one: not before */
 	unsigned	scan_restarts;	/* of the queued scan, or the one that runs */
 	int64_t		restart_due_us; /* until then a restart waits for quiet */
 	uint64_t	departures;		/* names and directories seen to go, or move */
@@ -316,13 +332,21 @@ extern void changes_note_blindness(Engine *engine);
 /* A scan has compared everything; what the engine's times_blind was before. */
 extern void changes_scanned(Engine *engine, uint64_t times_blind);
 extern void changes_heal(Engine *engine, const char *reason);
+extern void changes_ask_for_scan(Engine *engine, const char *reason);
+
+/* All below path is to be compared; also when out of memory. */
 extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 								 uint64_t epoch);
+
+/* The same, but for file systems mounted there whose changes others make. */
+extern void changes_want_local_subtree(Engine *engine, const char *path, size_t len,
+									   uint64_t epoch);
+extern bool changes_spare_place(Engine *engine);
 extern bool changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until);
 extern bool changes_covers(Engine *engine, const char *path, size_t len);
 extern bool changes_closed(Engine *engine, const char *path, size_t len);
 extern bool changes_start_watching(Engine *engine);
-extern uint64_t changes_watch_budget(void);
+extern uint64_t changes_watch_budget(Engine *engine);
 extern void changes_stop_watching(Engine *engine);
 extern void changes_read_mounts(Engine *engine);
 extern void changes_look_at_mounts(Engine *engine);
@@ -360,6 +384,20 @@ extern void noisy_poll(Engine *engine, bool all);
 
 /* When it is time, in microseconds; INT64_MAX. */
 extern int64_t noisy_due(const Engine *engine);
+
+/* unwatched.c */
+
+/* A barrier of this epoch looks at what is not watched. */
+extern void unwatched_look(Engine *engine, uint64_t epoch);
+
+/*
+ * Has fsync_problems name the directories, and no others: what changed, or all of
+ * them anew, as a full scan that ends without them expires them.
+ */
+extern void unwatched_report(Engine *engine, bool anew);
+
+/* When there is something to report, by monotonic_us(), or INT64_MAX. */
+extern int64_t unwatched_due(const Engine *engine);
 
 /* refused.c */
 
@@ -403,6 +441,8 @@ extern FilterVerdict inspect_verdict(Engine *engine, const char *path, size_t le
  * spelling_forget().  0, or -1 with errno.
  */
 extern int	inspect_stat(const Engine *engine, const char *path, size_t len, FileInfo *info);
+extern bool inspect_starved(const Engine *engine, const char *path, size_t len, int error);
+extern void inspect_starve(Engine *engine, int error);
 extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern void inspect_drop_scan(Engine *engine, int64_t scan_id);
@@ -458,6 +498,8 @@ extern void report_removed(Engine *engine, int64_t id, ProtoGone gone, const cha
 						   size_t len, int64_t scan_id);
 extern void report_problem(Engine *engine, ProtoProblem problem, int error,
 						   const char *path, size_t len, int64_t scan_id);
+extern void report_not_watched(Engine *engine, const char *path, size_t len,
+							   const char *message);
 extern void report_cured(Engine *engine, const char *path, size_t len, int64_t scan_id);
 
 /* Forgets what problem the path had, also with the database; true if it had one. */

@@ -210,7 +210,12 @@ reader_main(void *arg)
 		int			queued = 0;
 
 		if (poll(fds, 2, -1) < 0)
+		{
+			/* the engine, which needs more descriptors, says what lacks */
+			if (errno != EINTR)
+				usleep(EVENTS_QUIET_US);
 			continue;
+		}
 		if (fds[1].revents)
 			return NULL;
 		if (!fds[0].revents)

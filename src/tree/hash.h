@@ -40,6 +40,8 @@ typedef enum HashResult
 	HASH_GONE,					/* nothing there, or not a regular file */
 	HASH_LEASED,				/* another process holds a lease */
 	HASH_ERROR,					/* error is the errno */
+	HASH_STARVED,				/* no thread, descriptor or memory to read it:
+								 * error is the errno, shortage.h */
 	HASH_CANCELLED,
 } HashResult;
 

@@ -16,6 +16,7 @@
 
 #include "clock.h"
 #include "inode_hashes.h"
+#include "shortage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +81,7 @@ static HashStep
 end_with_error(HashFile *file)
 {
 	file->job->error = errno;
-	return end(file, HASH_ERROR);
+	return end(file, shortage_is(errno) ? HASH_STARVED : HASH_ERROR);
 }
 
 HashStep

@@ -26,6 +26,7 @@
 #include "hash_threads.h"
 
 #include "clock.h"
+#include "shortage.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -398,8 +399,8 @@ hash_threads_enqueue(HashPool *pool, Lane *lane, HashJob *job)
 		error = hash_threads_start(pool, lane);
 	if (error != 0 && lane->running == 0)
 	{
-		job->result = HASH_ERROR;
-		job->error = ENOMEM;	/* EAGAIN, but the file is not to blame */
+		job->result = HASH_STARVED;
+		job->error = error == ENOMEM ? ENOMEM : SHORTAGE_OF_THREADS;
 		hash_threads_finish(pool, job);
 		return;
 	}

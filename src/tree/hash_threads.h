@@ -106,7 +106,7 @@ extern JobList *hash_threads_list(Lane *lane, const HashJob *job);
 
 /*
  * Queues a job and sees to it that somebody does it; where no thread can be had
- * at all, the job has failed.
+ * at all, the job has ended as HASH_STARVED.
  */
 extern void hash_threads_enqueue(HashPool *pool, Lane *lane, HashJob *job);
 

@@ -127,9 +127,9 @@ hashing_submit(Engine *engine, const Point *p)
 		if (item != NULL)
 			free(item->job.path);
 		free(item);
-		pending_retry(&engine->pending, 0, p->path, p->len, p->hints | HINT_CONTENT,
-					  monotonic_us() + (int64_t) engine->config.debounce_max_ms * 1000,
-					  p->since_us, p->epoch, p->scan_id);
+		pending_starve(&engine->pending, 0, p->path, p->len, p->hints | HINT_CONTENT,
+					   shortage_note(&engine->shortage, ENOMEM), p->since_us, p->epoch,
+					   p->scan_id);
 		return;
 	}
 	item->job.len = p->len;
@@ -286,6 +286,13 @@ hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t
 						  epoch, scan_id);
 		return;
 	}
+	if (engine->rules != NULL && inspect_verdict(engine, p.path, p.len) == FILTER_UNSURE)
+	{
+		/* the same: rules that could not be read */
+		pending_retry(&engine->pending, 0, p.path, p.len, p.hints, monotonic_us(), 0, epoch,
+					  scan_id);
+		return;
+	}
 	if (!S_ISREG(p.info.mode) ||
 		!is_wanted(engine, p.path, p.len, p.info.stat.size, false))
 		return;
@@ -340,6 +347,24 @@ look_again(Engine *engine, const HashItem *item, unsigned hints, int64_t delay_u
 		p->retries = item->retries + 1;
 }
 
+/*
+ * The file could not be looked at for want of what this errno says: no news, and
+ * whoever waits for it goes on waiting.
+ */
+static void
+starve(Engine *engine, const HashItem *item, int error)
+{
+	const char *name = pending_key(item);
+	PendingName *p;
+
+	p = pending_starve(&engine->pending, item->node, name,
+					   item->job.len - (name - item->job.path),
+					   item->hints | HINT_CONTENT, shortage_note(&engine->shortage, error),
+					   item->since_us, item->epoch, item->scan_id);
+	if (p != NULL && item->retries > p->retries)
+		p->retries = item->retries;
+}
+
 /* The file is not what was hashed, or nothing could be hashed. */
 static void
 hash_failed(Engine *engine, const HashItem *item)
@@ -355,12 +380,14 @@ hash_failed(Engine *engine, const HashItem *item)
 
 	switch (job->result)
 	{
-		case HASH_ERROR:
-			if (job->error == EMFILE || job->error == ENFILE || job->error == ENOMEM)
+		case HASH_STARVED:
+			if (inspect_starved(engine, job->path, job->len, job->error))
 			{
-				look_again(engine, item, HINT_CONTENT, longest, EPOCH_NONE, item->scan_id);
+				starve(engine, item, job->error);
 				return;
 			}
+			/* FALLTHROUGH */
+		case HASH_ERROR:
 			if ((job->error == EACCES || job->error == EPERM) &&
 				item->retries < HASHING_RETRIES &&
 				!changes_closed(engine, job->path, job->len))
@@ -414,17 +441,23 @@ written_since(const Engine *engine, const HashItem *item)
 /*
  * Whether the path still names the file that was hashed.  It did when it was
  * opened; where everything is watched and no event has come since, it does.
+ * *error is the errno where that could not be found out, or 0.
  */
 static bool
-is_still_there(Engine *engine, const HashItem *item, LastDirectory *last)
+is_still_there(Engine *engine, const HashItem *item, LastDirectory *last, int *error)
 {
 	const HashJob *job = &item->job;
 	FileInfo	now;
 
+	*error = 0;
 	if (item->batches_taken == engine->batches_taken && changes_sees_all(engine))
 		return true;
-	return beneath_stat_near(engine->root.fd, job->path, job->len, last, &now) == 0 &&
-		beneath_same_state(&now, &job->info) && !written_since(engine, item);
+	if (beneath_stat_near(engine->root.fd, job->path, job->len, last, &now) < 0)
+	{
+		*error = errno;
+		return false;
+	}
+	return beneath_same_state(&now, &job->info) && !written_since(engine, item);
 }
 
 static void
@@ -433,6 +466,7 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 	const HashJob *job = &item->job;
 	const ProtoBelief *b = &item->belief;
 	const ProtoStat *s = &job->info.stat;
+	int			error;
 
 	if (job->result == HASH_DONE &&
 		((was_examined(item) &&
@@ -444,11 +478,19 @@ hash_done(Engine *engine, const HashItem *item, LastDirectory *last)
 		look_again(engine, item, HINT_CONTENT | HINT_HALF, 0, item->epoch, item->scan_id);
 		return;
 	}
-	if (job->result != HASH_DONE || !is_still_there(engine, item, last))
+	if (job->result != HASH_DONE)
 	{
 		if (job->result == HASH_DONE)
 			hash_pool_doubt(engine->pool, &job->info);
 		hash_failed(engine, item);
+		return;
+	}
+	if (!is_still_there(engine, item, last, &error))
+	{
+		if (inspect_starved(engine, job->path, job->len, error))
+			starve(engine, item, error);
+		else
+			hash_failed(engine, item);
 		return;
 	}
 	note_links(engine, &job->info, job->path, job->len);
@@ -475,16 +517,18 @@ hashing_collect(Engine *engine)
 {
 	HashJob    *job;
 	LastDirectory last;
+	RootTrouble trouble;
 
-	if (engine->inspecting)
+	if (engine->inspecting || engine->items.count == 0)
 		return;
-	inspect_forget_rules(engine);
-	job = hash_pool_collect(engine->pool);
-	if (job != NULL && root_open(&engine->root, false) != ROOT_OK)
+	trouble = root_open(&engine->root, false);
+	if (trouble != ROOT_OK)
 	{
-		engine_root_trouble(engine, ROOT_MISSING);
+		engine_root_trouble(engine, trouble);
 		return;
 	}
+	inspect_forget_rules(engine);
+	job = hash_pool_collect(engine->pool);
 	if (job != NULL && engine->reader != NULL)
 	{
 		events_drain(engine->reader);

@@ -24,6 +24,8 @@
  */
 #include "identity.h"
 
+#include "shortage.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -51,9 +53,10 @@ typedef struct FsUuid
 /*
  * Writes the file system's UUID as hex digits, or "-"; one of zeros only was
  * never set and says nothing.  An O_PATH descriptor takes no ioctl, so the directory is opened again, through /proc because its
- * name may belong to another one by now.
+ * name may belong to another one by now.  0, or -1 with errno where it might be
+ * known if the process did not lack anything.
  */
-static void
+static int
 read_uuid(int fd, char out[33])
 {
 	char		path[40];
@@ -67,7 +70,7 @@ read_uuid(int fd, char out[33])
 	/* O_DIRECTORY: opening a device or a FIFO would do something to it. */
 	readable = open(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
 	if (readable < 0)
-		return;
+		return shortage_is(errno) ? -1 : 0;
 	memset(&id, 0, sizeof(id));
 	if (ioctl(readable, FS_IOC_GETFSUUID, &id) == 0 &&
 		id.len > 0 && id.len <= sizeof(id.uuid))
@@ -81,6 +84,7 @@ read_uuid(int fd, char out[33])
 			strcpy(out, "-");
 	}
 	close(readable);
+	return 0;
 }
 
 int
@@ -101,10 +105,11 @@ identity_fs(int fd, unsigned long *type, char uuid[33], char fsid[17])
 		sprintf(fsid, "%08x%08x", word[0], word[1]);
 
 	if (*type == BTRFS_MAGIC)
+	{
 		strcpy(uuid, "-");
-	else
-		read_uuid(fd, uuid);
-	return 0;
+		return 0;
+	}
+	return read_uuid(fd, uuid);
 }
 
 int

@@ -43,15 +43,29 @@ inspect_forget_rules(Engine *engine)
 		rules_forget(engine->rules);
 }
 
+/* *error is the errno for want of which the rules could not be read, or 0. */
 static FilterVerdict
-judge(Engine *engine, const char *path, size_t len, const FilterRules **rules)
+judge(Engine *engine, const char *path, size_t len, const FilterRules **rules, int *error)
 {
 	bool		failed = false;
 
 	*rules = NULL;
 	if (engine->rules != NULL)
 		*rules = rules_for(engine->rules, engine->root.fd, path, len, &failed);
+	*error = failed ? errno : 0;
 	return failed ? FILTER_UNSURE : filter_accepts_file(engine->filter, *rules, path, len);
+}
+
+/*
+ * Whether the error is none of the path's: it is to be looked at again when
+ * there is what lacks.  Where others' file systems are the source, which may
+ * give any error for a file for ever, that must be seen here too.
+ */
+bool
+inspect_starved(const Engine *engine, const char *path, size_t len, int error)
+{
+	return (shortage_is(error) || error == SHORTAGE_OF_THREADS) &&
+		(!root_polls(&engine->root, path, len) || shortage_confirmed(error));
 }
 
 /*
@@ -62,8 +76,9 @@ FilterVerdict
 inspect_verdict(Engine *engine, const char *path, size_t len)
 {
 	const FilterRules *rules;
+	int			error;
 
-	return judge(engine, path, len, &rules);
+	return judge(engine, path, len, &rules, &error);
 }
 
 /* A .fsyncignore that cannot be read: no row is made below it. */
@@ -91,7 +106,14 @@ static bool
 is_tracked(Engine *engine, Point *p)
 {
 	const FilterRules *rules;
-	FilterVerdict verdict = judge(engine, p->path, p->len, &rules);
+	int			error;
+	FilterVerdict verdict = judge(engine, p->path, p->len, &rules, &error);
+
+	if (error != 0)
+	{
+		p->error = error;
+		return true;
+	}
 
 	/* Who knows: then a row stays, and none is made. */
 	if (verdict == FILTER_UNSURE && p->error == 0 && !p->has_belief)
@@ -310,6 +332,33 @@ clear_points(Engine *engine)
 	}
 }
 
+/*
+ * Something could not be looked at for want of what this errno says.  Nothing is
+ * concluded from the rest, which may be other halves of it: all points wait.
+ */
+void
+inspect_starve(Engine *engine, int error)
+{
+	int64_t		due = shortage_note(&engine->shortage, error);
+
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		const Point *p = &engine->points[i];
+		const char *slash = memrchr(p->path, '/', p->len);
+		const char *name = p->node != 0 && slash ? slash + 1 : p->path;
+		PendingName *waiting;
+
+		waiting = pending_starve(&engine->pending, p->node, name, p->len - (name - p->path),
+								 p->hints, due, p->since_us, p->epoch, p->scan_id);
+		if (waiting == NULL)
+			continue;			/* everything is compared instead */
+		waiting->retries = p->retries;
+		waiting->put_offs = p->put_offs;
+		waiting->put_off_us = p->put_off_us;
+	}
+	clear_points(engine);
+}
+
 static bool
 mounts_changed(const Root *root)
 {
@@ -348,6 +397,7 @@ inspect_look_ahead(Engine *engine)
 		if (trouble != ROOT_OK)
 		{
 			engine_root_trouble(engine, trouble);
+			engine->points_looked = engine->n_points;	/* not ahead, then */
 			return;
 		}
 	}
@@ -416,16 +466,19 @@ inspect_examine(Engine *engine)
 {
 	LastDirectory last;
 	RootTrouble trouble = root_verify(&engine->root);
+	int			error = trouble == ROOT_STARVED ? errno : 0;
 
 	engine->inspections++;
 	inspect_forget_rules(engine);
 	beneath_begin(&last);
-	for (size_t i = 0; trouble == ROOT_OK && i < engine->n_points; i++)
+	for (size_t i = 0; trouble == ROOT_OK && error == 0 && i < engine->n_points; i++)
 	{
 		Point	   *p = &engine->points[i];
 		ProtoProblem problem = inspect_untrackable(engine, p);
 
 		look(engine, p, &last);
+		if (inspect_starved(engine, p->path, p->len, p->error))
+			error = p->error;
 		inspect_doubt(engine, p);
 		doubt_spelling(engine, p);
 		look_for_row(engine, p);
@@ -440,8 +493,19 @@ inspect_examine(Engine *engine)
 	spelling_forget(engine->spelling);
 	if (mounts_changed(&engine->root))
 		changes_read_mounts(engine);
-	if (trouble == ROOT_OK)
+	if (error == 0 && engine->mounts_error != 0)
+		error = engine->mounts_error;
+	if (trouble == ROOT_OK && error == 0)
+	{
 		trouble = root_verify(&engine->root);
+		if (trouble == ROOT_STARVED)
+			error = errno;
+	}
+	if (error != 0)
+	{
+		inspect_starve(engine, error);
+		return;
+	}
 	if (trouble != ROOT_OK)
 	{
 		engine_root_trouble(engine, trouble);

@@ -30,7 +30,9 @@ look_at_other_name(void *arg, const char *path, size_t len)
 	Engine	   *engine = others->engine;
 	FileInfo	info;
 
-	if (inspect_stat(engine, path, len, &info) < 0 ||
+	/* where it cannot be looked at for want of anything, that is done later */
+	if (inspect_stat(engine, path, len, &info) < 0 ?
+		!inspect_starved(engine, path, len, errno) :
 		info.dev != others->file->dev ||
 		info.stat.inode != others->file->stat.inode)
 		return false;

@@ -10,6 +10,7 @@
 #include "grow.h"
 #include "path_order.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,6 +244,11 @@ inspect_start(Engine *engine)
 	if (engine->n_points == 0)
 		return;
 	trouble = root_open(&engine->root, false);
+	if (trouble == ROOT_STARVED)
+	{
+		inspect_starve(engine, errno);
+		return;
+	}
 	if (trouble != ROOT_OK)
 	{
 		engine_root_trouble(engine, trouble);

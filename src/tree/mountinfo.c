@@ -16,6 +16,7 @@
  */
 #include "grow.h"
 #include "identity.h"
+#include "shortage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -447,20 +448,23 @@ read_whole(int fd, size_t *len)
 /*
  * Puts what the file system says of itself in the place of the source.  The
  * mount id tells whether the path still leads to this mount; where it does
- * not, or cannot be opened, the source stays.
+ * not, or cannot be opened, the source stays.  0, or the errno where the process
+ * lacked something for that.
  */
-static void
+static int
 ask_disk(Entry *entry, int rootfd)
 {
 	struct statx st;
 	unsigned long type;
 	char		uuid[33];
 	char		fsid[17];
+	int			error = 0;
 	int			fd = openat(rootfd, entry->mount.path,
 							O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
-		return;
+		return shortage_is(errno) ? errno : 0;
+	errno = 0;
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 &&
 		(st.stx_mask & STATX_MNT_ID) != 0 && st.stx_mnt_id == entry->id &&
 		identity_fs(fd, &type, uuid, fsid) == 0 &&
@@ -468,7 +472,10 @@ ask_disk(Entry *entry, int rootfd)
 		snprintf(entry->mount.identity, IDENTITY_MAX,
 				 "type:%s uuid:%s fsid:%s root:%s",
 				 entry->type, uuid, fsid, entry->root);
+	else if (shortage_is(errno))
+		error = errno;
 	close(fd);
+	return error;
 }
 
 /* Whether the way to an entry leads through a mount of a polled type. */
@@ -494,6 +501,7 @@ mounts_read(int mountinfo_fd, const char *real_root, MountSet *set)
 	size_t		len;
 	char	   *text;
 	int			result;
+	int			error = 0;
 	int			rootfd = -1;
 
 	memset(set, 0, sizeof(*set));
@@ -505,17 +513,26 @@ mounts_read(int mountinfo_fd, const char *real_root, MountSet *set)
 	if (result < 0)
 		return -1;
 
-	for (size_t i = 0; i < list.count; i++)
+	for (size_t i = 0; i < list.count && error == 0; i++)
 	{
 		if (!list.entries[i].disk || below_polled(&list, &list.entries[i]))
 			continue;
 		if (rootfd < 0)
 			rootfd = open(real_root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (rootfd < 0)
+		{
+			error = shortage_is(errno) ? errno : 0;
 			break;
-		ask_disk(&list.entries[i], rootfd);
+		}
+		error = ask_disk(&list.entries[i], rootfd);
 	}
 	if (rootfd >= 0)
 		close(rootfd);
+	if (error != 0)
+	{
+		free_entries(&list);
+		errno = error;
+		return -1;
+	}
 	return take_mounts(&list, set);
 }

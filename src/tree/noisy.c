@@ -211,6 +211,20 @@ note_everywhere(Engine *engine, uint64_t node, const char *name, size_t len, int
 }
 
 /*
+ * What could not be looked at for want of anything is compared later, and whoever
+ * waits for the look waits for that.
+ */
+static void
+put_off(Engine *engine, const NoisyDirectory *d)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		len = watch_tree_path(engine->watches, d->node, path);
+
+	if (len >= 0)
+		changes_want_subtree(engine, path, (size_t) len, engine->epoch);
+}
+
+/*
  * Notes the files that are not as they were when this was last called.  One
  * that cannot be examined, and a directory that is not where it was or may not
  * be read, are for the events that they come with.  False with errno if the
@@ -226,6 +240,7 @@ look(Engine *engine, NoisyDirectory *d)
 	uint64_t   *prints = NULL;
 	size_t		n = 0;
 	size_t		capacity = 0;
+	bool		lacking = false;
 
 	if (dir == NULL)
 	{
@@ -233,18 +248,26 @@ look(Engine *engine, NoisyDirectory *d)
 
 		if (fd >= 0)
 			close(fd);
+		if (shortage_is(error))
+			put_off(engine, d);
 		errno = error;
 		return false;
 	}
-	while ((entry = readdir(dir)) != NULL)
+	while ((errno = 0, entry = readdir(dir)) != NULL)
 	{
 		size_t		len = strlen(entry->d_name);
 		FileInfo	info;
 		uint64_t	print;
 
 		/* what is not tracked fills the queue all the same */
-		if (entry->d_type == DT_DIR ||
-			beneath_stat_at(dirfd(dir), entry->d_name, &info) < 0 || S_ISDIR(info.mode))
+		if (entry->d_type == DT_DIR)
+			continue;
+		if (beneath_stat_at(dirfd(dir), entry->d_name, &info) < 0)
+		{
+			lacking |= shortage_is(errno);
+			continue;
+		}
+		if (S_ISDIR(info.mode))
 			continue;
 		print = fingerprint(entry->d_name, &info.stat);
 		if (d->n_seen == 0 || bsearch(&print, d->seen, d->n_seen, sizeof(uint64_t),
@@ -253,10 +276,12 @@ look(Engine *engine, NoisyDirectory *d)
 			d->last_us = now;
 			if (S_ISREG(info.mode) && !filter_ignores_name(engine->filter, entry->d_name, len) &&
 				!note_everywhere(engine, d->node, entry->d_name, len, now))
-				continue;		/* no memory: once more the next time */
+				continue;		/* no memory: everything is compared */
 		}
 		keep(&prints, &n, &capacity, print);
 	}
+	if (lacking || shortage_is(errno))
+		put_off(engine, d);
 	closedir(dir);
 	if (n > 0)
 		qsort(prints, n, sizeof(uint64_t), compare_fingerprints);
@@ -324,6 +349,13 @@ noisy_poll(Engine *engine, bool all)
 		trouble = root_open(&engine->root, false);
 		if (trouble == ROOT_OK)
 			poll_directory(engine, d);
+		else if (trouble == ROOT_STARVED)
+		{
+			d->due_us = shortage_note(&engine->shortage, errno);
+			put_off(engine, d);
+			trouble = ROOT_OK;
+			continue;
+		}
 		looked = true;
 	}
 	if (trouble != ROOT_OK)

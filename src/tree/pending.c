@@ -124,6 +124,7 @@ detached(Pending *pending, uint64_t node, const char *name, size_t len)
 	if (p == NULL || !table_insert(&pending->table, &p->link, hash))
 	{
 		free(p);
+		pending->lost = true;
 		return NULL;
 	}
 	p->node = node;
@@ -205,12 +206,27 @@ pending_retry(Pending *pending, uint64_t node, const char *name, size_t len,
 	return p;
 }
 
+PendingName *
+pending_starve(Pending *pending, uint64_t node, const char *name, size_t len,
+			   unsigned hints, int64_t due_us, int64_t since_us, uint64_t epoch,
+			   int64_t scan_id)
+{
+	PendingName *p = pending_retry(pending, node, name, len, hints, due_us, since_us, epoch,
+								   scan_id);
+
+	if (p == NULL)
+		return NULL;
+	pending->starved += !p->starved;
+	p->starved = true;
+	return p;
+}
+
 static bool
 is_due(const PendingName *p, const PendingRule *rule)
 {
 	bool		moved = (p->hints & HINT_MOVES) != 0;
 
-	if (moved && rule->hold_moves)
+	if ((moved && rule->hold_moves) || (p->starved && p->due_us > rule->now_us))
 		return false;
 	if (p->epoch <= rule->flush_epoch || (moved && rule->moves))
 		return true;
@@ -249,6 +265,7 @@ collect(Pending *pending, PendingList *list, const PendingRule *rule, size_t max
 		{
 			unlink_name(pending, p);
 			table_remove(&pending->table, &p->link);
+			pending->starved -= p->starved;
 			free(p);
 			taken++;
 		}

@@ -43,6 +43,8 @@ typedef struct PendingName
 	int64_t		last_us;
 	int64_t		since_us;		/* the first event that was not reported yet */
 	int64_t		due_us;			/* a retry: not before; 0: debounced */
+	bool		starved;		/* ... nor for a flush: what is needed to look at
+								 * it is not to be had */
 	uint64_t	epoch;			/* a flush of this epoch or later waits for it */
 	int64_t		scan_id;		/* the scan that waits for it, or 0 */
 	unsigned	hints;
@@ -68,6 +70,9 @@ typedef struct Pending
 	PendingList names;
 	PendingList moves;			/* with one of HINT_MOVES */
 	PendingList retries;		/* those with due_us, in no order */
+	size_t		starved;		/* of these */
+	bool		lost;			/* there was no memory for a name: all is to be
+								 * compared */
 } Pending;
 
 extern void pending_init(Pending *pending);
@@ -75,7 +80,7 @@ extern void pending_clear(Pending *pending);
 
 /*
  * Notes an event; restarts the debounce.  A name that waits keeps its older
- * epoch.  NULL when out of memory.
+ * epoch.  NULL when out of memory; then the names are known to be incomplete.
  */
 extern PendingName *pending_note(Pending *pending, uint64_t node, const char *name,
 								 size_t len, unsigned hints, int64_t now_us,
@@ -91,18 +96,27 @@ extern bool pending_has_name(const Pending *pending, const char *name, size_t le
 /*
  * A name or path that is to be looked at again, not before due_us; since_us
  * is the time of its first event, or 0.  The caller
- * sets what else is to be kept; NULL when out of memory.
+ * sets what else is to be kept; NULL as above.
  */
 extern PendingName *pending_retry(Pending *pending, uint64_t node, const char *name,
 								  size_t len, unsigned hints, int64_t due_us,
 								  int64_t since_us, uint64_t epoch, int64_t scan_id);
+
+/*
+ * The same of what could not be looked at for want of a thread, a descriptor or
+ * memory: whoever waits for it, it is not tried before due_us.
+ */
+extern PendingName *pending_starve(Pending *pending, uint64_t node, const char *name,
+								   size_t len, unsigned hints, int64_t due_us,
+								   int64_t since_us, uint64_t epoch, int64_t scan_id);
 
 typedef struct PendingRule
 {
 	int64_t		now_us;
 	int64_t		debounce_us;
 	int64_t		debounce_max_us;
-	uint64_t	flush_epoch;	/* everything of this epoch or before is due */
+	uint64_t	flush_epoch;	/* everything of this epoch or before is due, but
+								 * what is starved */
 	bool		moves;			/* everything that was moved is due... */
 	bool		hold_moves;		/* ... or nothing of it */
 } PendingRule;

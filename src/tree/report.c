@@ -207,6 +207,17 @@ report_problem(Engine *engine, ProtoProblem problem, int error,
 }
 
 void
+report_not_watched(Engine *engine, const char *path, size_t len, const char *message)
+{
+	ProtoObservation o = observation(PROTO_OP_PROBLEM, path, len, 0);
+
+	o.problem = PROTO_PROBLEM_NOT_WATCHED;
+	o.message.data = message;
+	o.message.len = strlen(message);
+	put(engine, &o);
+}
+
+void
 report_cured(Engine *engine, const char *path, size_t len, int64_t scan_id)
 {
 	ProtoObservation o = observation(PROTO_OP_CLEAR, path, len, scan_id);

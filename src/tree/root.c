@@ -12,6 +12,8 @@
  */
 #include "root.h"
 
+#include "shortage.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -56,7 +58,7 @@ open_checked(Root *root, bool accept, int *fd)
 
 	*fd = identity_open_root(root->path, identity);
 	if (*fd < 0)
-		return ROOT_MISSING;
+		return shortage_is(errno) ? ROOT_STARVED : ROOT_MISSING;
 	now.data = identity;
 	now.len = strlen(identity);
 	accepted.data = root->identity;
@@ -86,7 +88,7 @@ open_checked(Root *root, bool accept, int *fd)
 		close(*fd);
 		*fd = -1;
 		errno = error;
-		return ROOT_MISSING;
+		return shortage_is(error) ? ROOT_STARVED : ROOT_MISSING;
 	}
 	return ROOT_OK;
 }
@@ -153,14 +155,15 @@ update_guarded(Root *root)
 	free(differing);
 }
 
-void
+int
 root_read_mounts(Root *root)
 {
 	MountSet	set = {0};
 
-	if (root->mountinfo_fd < 0 || root->real == NULL ||
-		mounts_read(root->mountinfo_fd, root->real, &set) < 0)
-		return;
+	if (root->mountinfo_fd < 0 || root->real == NULL)
+		return 0;
+	if (mounts_read(root->mountinfo_fd, root->real, &set) < 0)
+		return shortage_is(errno) ? errno : 0;
 	mounts_free(&root->now);
 	root->now = set;
 	root->mounts_known = true;
@@ -168,6 +171,7 @@ root_read_mounts(Root *root)
 	for (size_t i = 0; i < set.count; i++)
 		root->polled |= set.mounts[i].polled;
 	update_guarded(root);
+	return 0;
 }
 
 /* The accepted set becomes a copy of now, or only at one path. */
@@ -222,16 +226,34 @@ root_accept_mount(Root *root, const char *path, size_t len)
 	accept(root, path, len);
 }
 
+/* Whether path lies at the mount or below it. */
+static bool
+is_on_mount(const Mount *m, const char *path, size_t len)
+{
+	return len >= m->len && memcmp(m->path, path, m->len) == 0 &&
+		(len == m->len || path[m->len] == '/');
+}
+
 bool
 root_guards(const Root *root, const char *path, size_t len)
 {
 	for (size_t i = 0; i < root->guarded.count; i++)
-	{
-		const Mount *m = &root->guarded.mounts[i];
-
-		if (len >= m->len && memcmp(m->path, path, m->len) == 0 &&
-			(len == m->len || path[m->len] == '/'))
+		if (is_on_mount(&root->guarded.mounts[i], path, len))
 			return true;
-	}
 	return false;
+}
+
+bool
+root_polls(const Root *root, const char *path, size_t len)
+{
+	const Mount *deepest = NULL;
+
+	for (size_t i = 0; i < root->now.count; i++)
+	{
+		const Mount *m = &root->now.mounts[i];
+
+		if (is_on_mount(m, path, len) && (deepest == NULL || m->len > deepest->len))
+			deepest = m;
+	}
+	return deepest != NULL ? deepest->polled : root->now.root_polled;
 }

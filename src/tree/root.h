@@ -41,6 +41,8 @@ typedef enum RootTrouble
 	ROOT_OK = 0,
 	ROOT_MISSING,				/* cannot be opened; errno */
 	ROOT_REPLACED,				/* another directory than the accepted one */
+	ROOT_STARVED,				/* nothing is known: no descriptor or memory to
+								 * look; errno */
 } RootTrouble;
 
 /*
@@ -55,8 +57,11 @@ extern RootTrouble root_verify(Root *root);
 /* Nothing is kept open in the tree while there is nothing to do. */
 extern void root_close(Root *root);
 
-/* Reads the mounts again and works out what is guarded. */
-extern void root_read_mounts(Root *root);
+/*
+ * Reads the mounts again and works out what is guarded.  0, or the errno where
+ * that must be tried again: what is known of them is old.
+ */
+extern int	root_read_mounts(Root *root);
 
 /*
  * Takes the mounts that are there as they are: all of them, or just at one
@@ -67,5 +72,8 @@ extern void root_accept_mount(Root *root, const char *path, size_t len);
 
 /* Whether path lies at or below a guarded place. */
 extern bool root_guards(const Root *root, const char *path, size_t len);
+
+/* Whether path lies on a file system that does not report others' changes. */
+extern bool root_polls(const Root *root, const char *path, size_t len);
 
 #endif							/* FSYNC_ROOT_H */

@@ -11,6 +11,7 @@
 #include "rules.h"
 
 #include "grow.h"
+#include "shortage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -170,35 +171,48 @@ make_room(Rules *rules, size_t len)
 	return true;
 }
 
-/* One directory more, path[0..len); false when out of memory. */
+/*
+ * One directory more, path[0..len); false with errno when out of memory or
+ * descriptors, which says nothing of its rules.
+ */
 static bool
 add_level(Rules *rules, int rootfd, const char *path, size_t len)
 {
 	FilterRules *above = rules->depth > 0 ? rules->levels[rules->depth - 1].rules : NULL;
 	FilterRules *here = NULL;
 	bool		good;
+	int			error = 0;
 	int			fd;
 
 	if (!make_room(rules, len))
+	{
+		errno = ENOMEM;
 		return false;
+	}
 	fd = beneath_open_directory(rootfd, path, len, O_PATH);
 	if (fd >= 0)
 	{
 		good = rules_read(rules->filter, above, fd, path, len, &here);
+		error = good ? 0 : ENOMEM;
+		if (good && here != above && shortage_is(filter_rules_error(here)))
+			error = filter_rules_error(here);
 		close(fd);
 	}
 	else if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
-	{
 		here = filter_rules_keep(above);
-		good = true;
-	}
+	else if (shortage_is(errno))
+		error = errno;
 	else
 	{
 		here = filter_rules_add(rules->filter, above, path, len, NULL, 0, errno);
-		good = here != NULL;
+		error = here != NULL ? 0 : ENOMEM;
 	}
-	if (!good)
+	if (error != 0)
+	{
+		filter_rules_release(here);
+		errno = error;
 		return false;
+	}
 	memcpy(rules->path, path, len);
 	rules->levels[rules->depth].len = len;
 	rules->levels[rules->depth++].rules = here;

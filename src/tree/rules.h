@@ -37,7 +37,7 @@ extern void rules_free(Rules *rules);
 /*
  * Those of the directory at path, until the next call.  A directory that is
  * not there has those of the one above it; one that cannot be opened has
- * unknown ones.  *failed is set when out of memory.
+ * unknown ones.  *failed is set when out of memory or descriptors, and errno.
  */
 extern FilterRules *rules_of(Rules *rules, int rootfd, const char *path, size_t len,
 								   bool *failed);

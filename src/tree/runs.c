@@ -35,20 +35,26 @@
 
 /* ---- scans ---- */
 
-static void
-begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
+/*
+ * Begins to scan the places, which the scan takes over.  False when out of memory
+ * or threads: then they are still there, and scan_due_us says when to try again.
+ */
+static bool
+begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 {
 	ScanOptions options = {
 		.rootfd = engine->root.fd,
 		.filter = engine->filter,
 		.utf8 = engine->utf8,
 		.guarded = &engine->root.guarded,
+		.mounts = &engine->root.now,
 		.calculate_hashes = engine->config.calculate_hashes,
 		.doubt_since_ns = changes_doubt_since(engine),
 		.spool_dir = engine->spool_dir,
 		.links = engine->links,
 		.folding = *spelling_devices(engine->spelling),
 		.throttle = run->id != 0 ? &engine->throttle : NULL,
+		.shortage = &engine->shortage,
 		.notify_fd = engine->wake_fd
 	};
 
@@ -59,11 +65,12 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 	run->bytes_hashed = 0;
 	run->removals = 0;
 	run->result = PROTO_SCAN_COMPLETE;
+	run->error = 0;
 	run->message[0] = run->hint[0] = '\0';
 	run->departures = engine->departures;
 	run->times_blind = engine->times_blind;
 	run->links_round = 0;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < *n; i++)
 		if (places[i].len == 0)
 			run->links_round = links_search(engine->links);
 	if (options.doubt_since_ns != INT64_MAX)
@@ -72,6 +79,9 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t n)
 						(engine->watches != NULL &&
 						 watch_tree_status(engine->watches)->aliases > 0));
 	run->scan = scan_start(places, n, &options);
+	if (run->scan == NULL)
+		engine->scan_due_us = shortage_note(&engine->shortage, errno);
+	return run->scan != NULL;
 }
 
 static void
@@ -90,31 +100,36 @@ start_queued_scan(Engine *engine)
 {
 	ProtoScan  *scan = &engine->queued_scan;
 	ScanPlace  *place;
+	size_t		n = 1;
 	RootTrouble trouble;
 
 	if (!engine->scan_queued || engine->building || engine->resolving ||
-		engine->full.scan != NULL)
+		engine->full.scan != NULL || engine->scan_due_us > monotonic_us())
 		return;
 	if (engine->scan_restarts > 0 && engine->restart_due_us > monotonic_us() &&
 		(engine->pending.table.count > 0 || engine->n_places > 0 ||
 		 engine->partial.scan != NULL || engine->inspecting))
 		return;
-	engine->scan_queued = false;
 	trouble = root_open(&engine->root, false);
+	if (trouble == ROOT_STARVED)
+	{
+		engine->scan_due_us = shortage_note(&engine->shortage, errno);
+		return;
+	}
 	if (trouble != ROOT_OK)
 	{
+		engine->scan_queued = false;
 		engine_root_trouble(engine, trouble);
 		refuse_scan(engine, scan, engine->reason);
 		return;
 	}
-	place = malloc(sizeof(ScanPlace));
+	place = calloc(1, sizeof(ScanPlace));
 	if (place == NULL || (place->path = strdup("")) == NULL)
 	{
 		free(place);
-		refuse_scan(engine, scan, "out of memory");
+		engine->scan_due_us = shortage_note(&engine->shortage, ENOMEM);
 		return;
 	}
-	place->len = 0;
 	if (scan->flags & PROTO_SCAN_FORCE)
 	{
 		changes_look_at_mounts(engine);
@@ -125,13 +140,15 @@ start_queued_scan(Engine *engine)
 	engine->full.flags = scan->flags;
 	engine->full.threshold = scan->mass_delete_threshold;
 	engine->full.epoch = EPOCH_NONE;
-	engine->heal_scan_runs = engine->healing;
-	begin_run(engine, &engine->full, place, 1);
-	if (engine->full.scan == NULL)
+	if (!begin_run(engine, &engine->full, place, &n))
 	{
+		free(place->path);
+		free(place);
 		engine->full.id = 0;
-		refuse_scan(engine, scan, "could not start a thread");
+		return;
 	}
+	engine->scan_queued = false;
+	engine->heal_scan_runs = engine->healing;
 }
 
 void
@@ -157,6 +174,17 @@ forget_run(ScanRun *run)
 	malloc_trim(0);
 }
 
+/* The full scan is to begin anew; the run is over. */
+static void
+queue_again(Engine *engine, ScanRun *run)
+{
+	engine->queued_scan.scan_id = run->id;
+	engine->queued_scan.flags = run->flags;
+	engine->queued_scan.mass_delete_threshold = run->threshold;
+	engine->scan_queued = true;
+	forget_run(run);
+}
+
 /*
  * So much seems to be gone that force would be asked for; but names were seen
  * to go while the scan ran, and what it missed may be there under other names,
@@ -169,14 +197,10 @@ restart_run(Engine *engine, ScanRun *run)
 	if (engine->departures == run->departures || engine->scan_queued ||
 		engine->scan_restarts == RUNS_RESTARTS)
 		return false;
-	engine->queued_scan.scan_id = run->id;
-	engine->queued_scan.flags = run->flags;
-	engine->queued_scan.mass_delete_threshold = run->threshold;
-	engine->scan_queued = true;
+	queue_again(engine, run);
 	engine->scan_restarts++;
 	engine->restart_due_us = monotonic_us() +
 		(int64_t) engine->config.debounce_max_ms * 1000;
-	forget_run(run);
 	return true;
 }
 
@@ -203,25 +227,32 @@ runs_cancel_scan(Engine *engine, int64_t scan_id)
 static void
 start_partial_scan(Engine *engine, const PendingRule *rule)
 {
-	ScanPlace  *places = engine->places;
+	RootTrouble trouble;
 
 	if (engine->n_places == 0 || engine->partial.scan != NULL || engine->resolving ||
-		engine->building)
+		engine->building || engine->scan_due_us > rule->now_us)
 		return;
 	if (engine->places_epoch > rule->flush_epoch &&
 		engine->places_last_us + rule->debounce_us > rule->now_us &&
 		engine->places_first_us + rule->debounce_max_us > rule->now_us)
 		return;
-	if (root_open(&engine->root, false) != ROOT_OK)
-		return;					/* the inspection that follows says so */
+	trouble = root_open(&engine->root, false);
+	if (trouble != ROOT_OK || !changes_spare_place(engine))
+	{
+		if (trouble == ROOT_OK || trouble == ROOT_STARVED)
+			engine->scan_due_us = shortage_note(&engine->shortage, trouble == ROOT_OK ? ENOMEM : errno);
+		else
+			engine_root_trouble(engine, trouble);
+		return;
+	}
 	engine->partial.id = 0;
 	engine->partial.epoch = engine->places_epoch;
 	engine->partial.since_us = engine->places_first_us;
-	begin_run(engine, &engine->partial, places, engine->n_places);
+	engine->places_sorted = true;
+	if (!begin_run(engine, &engine->partial, engine->places, &engine->n_places))
+		return;
 	engine->places = NULL;
 	engine->n_places = engine->places_capacity = 0;
-	if (engine->partial.scan == NULL)
-		changes_heal(engine, "out of memory");
 }
 
 typedef struct Cure
@@ -248,11 +279,46 @@ cure_report(void *arg, const char *path, size_t len)
 	report_cured(((Cure *) arg)->engine, path, len, 0);
 }
 
+/*
+ * The scan failed for want of something: it is made again when it is there.  False
+ * if it failed for another reason.
+ */
+static bool
+put_off_run(Engine *engine, ScanRun *run)
+{
+	const ScanPlace *places;
+	size_t		n;
+
+	if (run->result != PROTO_SCAN_FAILED || !shortage_is(run->error))
+		return false;
+	engine->scan_due_us = shortage_note(&engine->shortage, run->error);
+	if (run->id != 0)
+	{
+		if (engine->scan_queued)
+			return false;		/* by the one that waits already */
+		queue_again(engine, run);
+		return true;
+	}
+	places = scan_places_of(run->scan, &n);
+	for (size_t i = 0; i < n; i++)
+	{
+		if (places[i].local)
+			changes_want_local_subtree(engine, places[i].path, places[i].len, run->epoch);
+		else
+			changes_want_subtree(engine, places[i].path, places[i].len, run->epoch);
+	}
+	forget_run(run);
+	return true;
+}
+
 static void
 end_run(Engine *engine, ScanRun *run)
 {
 	Cure		cure = {engine, run->scan};
 	ScanStatus	status;
+
+	if (put_off_run(engine, run))
+		return;
 
 	/* what was scanned is of no interest if the path does not lead there */
 	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE && !engine_check_path(engine) &&
@@ -292,6 +358,7 @@ end_run(Engine *engine, ScanRun *run)
 			engine_log(engine, 'L', "everything has been compared after events were lost");
 			engine->healing = engine->heal_scan_runs = false;
 		}
+		unwatched_report(engine, true);
 		report_scan_done(engine, run);
 	}
 	else if (run->result != PROTO_SCAN_COMPLETE)
@@ -343,6 +410,14 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 		absent > run->threshold * believed;
 }
 
+static void
+fail_run(ScanRun *run, int error)
+{
+	run->result = PROTO_SCAN_FAILED;
+	run->error = error;
+	snprintf(run->message, sizeof(run->message), "scan failed: %s", strerror(error));
+}
+
 /* The thread is done: what it found is to be inspected, or not. */
 static void
 scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
@@ -354,9 +429,7 @@ scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 	else if (status->failed)
 	{
 		run->drained = true;
-		run->result = PROTO_SCAN_FAILED;
-		snprintf(run->message, sizeof(run->message), "scan failed: %s",
-				 strerror(status->error));
+		fail_run(run, status->error);
 	}
 	else if (too_many_removals(engine, run, status->believed))
 	{
@@ -424,19 +497,21 @@ take_pending(Engine *engine, const PendingRule *rule, size_t max)
 		pending_collect(&engine->pending, rule, max - engine->n_points, take_name, engine);
 }
 
-static void
+/* False when out of memory. */
+static bool
 add_candidate(Engine *engine, const ScanRun *run, const Candidate *c)
 {
 	Point	   *p;
 
 	if (c->path == NULL)
-		return;
+		return true;
 	p = inspect_add(engine, c->path, c->len,
 					HINT_FOUND | ((run->flags & PROTO_SCAN_STARTUP) && run->id != 0 ?
 								  HINT_TRUSTED : 0),
 					run->epoch, run->id);
 	if (p != NULL)
 		p->since_us = run->since_us;
+	return p != NULL;
 }
 
 /* The next candidates become points; with the last go the pending moves. */
@@ -453,14 +528,15 @@ drain(Engine *engine, ScanRun *run, const PendingRule *rule)
 	{
 		engine->done++;
 		engine->done_for_scan += run->id != 0;
-		add_candidate(engine, run, &removed);
-		add_candidate(engine, run, &added);
+		if (!add_candidate(engine, run, &removed) || !add_candidate(engine, run, &added))
+		{
+			errno = ENOMEM;
+			more = -1;
+			break;
+		}
 	}
 	if (more < 0)
-	{
-		run->result = PROTO_SCAN_FAILED;
-		snprintf(run->message, sizeof(run->message), "scan failed: %s", strerror(errno));
-	}
+		fail_run(run, errno);
 	if (more != 1)
 	{
 		PendingRule moves = *rule;
@@ -639,6 +715,12 @@ runs_step(Engine *engine)
 	/* Changes and barriers wait for a scan that makes up for lost events. */
 	throttle_set(&engine->throttle, engine->healing ? 0 : engine->config.scan_cpu_ppm,
 				 engine->healing ? PROTO_IO_NONE : engine->config.io_priority);
+	if (engine->pending.lost)
+	{
+		changes_heal(engine, "there was no memory for names that changed");
+		if (engine->exit_status >= 0)
+			return;
+	}
 	start_queued_scan(engine);
 	start_partial_scan(engine, &rule);
 	changes_ask_about_guard(engine);
@@ -685,9 +767,12 @@ runs_due(Engine *engine)
 		int64_t		quiet = engine->places_last_us + rule.debounce_us;
 		int64_t		longest = engine->places_first_us + rule.debounce_max_us;
 
+		quiet = longest < quiet ? longest : quiet;
+		quiet = engine->scan_due_us > quiet ? engine->scan_due_us : quiet;
 		due = quiet < due ? quiet : due;
-		due = longest < due ? longest : due;
 	}
+	if (engine->scan_queued && engine->scan_due_us > rule.now_us && engine->scan_due_us < due)
+		due = engine->scan_due_us;
 	return due;
 }
 
@@ -698,7 +783,7 @@ runs_min_epoch(Engine *engine)
 	uint64_t	hashing = hashing_min_epoch(engine);
 	uint64_t	pending = pending_min_epoch(&engine->pending);
 
-	if (engine->healing || engine->resolving)
+	if (engine->healing || engine->resolving || engine->pending.lost || engine->mounts_error != 0)
 		return 0;
 	if (pending < min)
 		min = pending;

@@ -44,6 +44,7 @@ struct Scan
 {
 	ScanOptions options;
 	MountSet	guarded;
+	MountSet	remote;			/* mounts that are not for local places */
 	ScanPlace  *places;
 	size_t		n_places;
 	pthread_t	thread;
@@ -308,7 +309,10 @@ scan_place(Scan *scan, const ScanPlace *place)
 		.filter = scan->options.filter,
 		.utf8 = scan->options.utf8,
 		.guarded = &scan->guarded,
-		.throttle = scan->options.throttle
+		.remote = place->local ? &scan->remote : NULL,
+		.throttle = scan->options.throttle,
+		.shortage = scan->options.shortage,
+		.cancel = &scan->cancel
 	};
 	Walk	   *walk = NULL;
 	WalkEntry	entry;
@@ -374,6 +378,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 				break;
 			case WALK_UNKNOWN_DIRECTORY:
 			case WALK_GUARDED:
+			case WALK_REMOTE:
 				/* a row of the directory's own name is not below it */
 				if (c == 0 && !add_missing(scan, b))
 					goto done;
@@ -390,7 +395,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 			case WALK_UNKNOWN_FILE:
 			case WALK_BAD_NAME:
 			case WALK_TOO_LONG:
-				if (!add_problem(scan, &entry))
+				if (entry.kind != WALK_REMOTE && !add_problem(scan, &entry))
 					goto done;
 				break;
 		}
@@ -449,16 +454,35 @@ compare_places(const void *a, const void *b)
 	return path_order(x->path, x->len, y->path, y->len);
 }
 
-/* Whether one of the sorted places lies above path. */
+/* Of two with one path the one that covers more comes first. */
+static int
+compare_for_reduction(const void *a, const void *b)
+{
+	const ScanPlace *x = a;
+	const ScanPlace *y = b;
+	int			c = compare_places(a, b);
+
+	return c != 0 ? c : x->local - y->local;
+}
+
+/*
+ * Whether one of the sorted places lies above path; for one that is not local,
+ * that must not be so either.
+ */
 static bool
-place_above(const ScanPlace *places, size_t n, const char *path, size_t len)
+place_above(const ScanPlace *places, size_t n, const char *path, size_t len, bool local)
 {
 	for (size_t i = 0; i < len; i++)
 	{
 		ScanPlace	key = {.path = (char *) path, .len = i};
+		const ScanPlace *above;
 
-		if ((i == 0 || path[i] == '/') &&
-			bsearch(&key, places, n, sizeof(ScanPlace), compare_places) != NULL)
+		if (i != 0 && path[i] != '/')
+			continue;
+		above = bsearch(&key, places, n, sizeof(ScanPlace), compare_places);
+		while (above != NULL && above > places && compare_places(above - 1, &key) == 0)
+			above--;			/* the one that covers most */
+		if (above != NULL && (local || !above->local))
 			return true;
 	}
 	return false;
@@ -469,7 +493,7 @@ scan_place_covers(const ScanPlace *places, size_t n, const char *path, size_t le
 {
 	ScanPlace	key = {.path = (char *) path, .len = len};
 
-	return n > 0 && (place_above(places, n, path, len) ||
+	return n > 0 && (place_above(places, n, path, len, true) ||
 					 bsearch(&key, places, n, sizeof(ScanPlace), compare_places) != NULL);
 }
 
@@ -485,12 +509,12 @@ scan_reduce_places(ScanPlace *places, size_t n)
 	char	  **covered = calloc(n, sizeof(char *));
 	size_t		kept = 0;
 
-	qsort(places, n, sizeof(ScanPlace), compare_places);
+	qsort(places, n, sizeof(ScanPlace), compare_for_reduction);
 	if (covered == NULL)
 		return n;				/* then some are compared twice */
 	for (size_t i = 0; i < n; i++)
 	{
-		if (place_above(places, n, places[i].path, places[i].len) ||
+		if (place_above(places, n, places[i].path, places[i].len, places[i].local) ||
 			(i > 0 && compare_places(&places[i - 1], &places[i]) == 0))
 			covered[i] = places[i].path;
 	}
@@ -533,28 +557,53 @@ copy_mounts(MountSet *to, const MountSet *from)
 	return true;
 }
 
+/* Copies those that are polled. */
+static bool
+copy_remote_mounts(MountSet *to, const MountSet *from)
+{
+	MountSet	polled = {0};
+	bool		copied = true;
+
+	for (size_t i = 0; from != NULL && i < from->count; i++)
+		polled.count += from->mounts[i].polled;
+	if (polled.count == 0)
+		return true;
+	polled.mounts = calloc(polled.count, sizeof(Mount));
+	if (polled.mounts == NULL)
+		return false;
+	polled.count = 0;
+	for (size_t i = 0; i < from->count; i++)
+		if (from->mounts[i].polled)
+			polled.mounts[polled.count++] = from->mounts[i];
+	copied = copy_mounts(to, &polled);
+	free(polled.mounts);
+	return copied;
+}
+
 Scan *
-scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options)
+scan_start(ScanPlace *places, size_t *n_places, const ScanOptions *options)
 {
 	Scan	   *scan = calloc(1, sizeof(Scan));
 	pthread_attr_t attr;
-	int			error;
+	int			error = ENOMEM;
 
 	if (scan == NULL)
 	{
-		free_places(places, n_places);
+		errno = error;
 		return NULL;
 	}
 	scan->options = *options;
 	scan->places = places;
-	scan->n_places = scan_reduce_places(places, n_places);
+	scan->n_places = *n_places = scan_reduce_places(places, *n_places);
 	findings_init(&scan->findings, options->notify_fd);
 	proto_buf_init(&scan->request_text);
 	pthread_mutex_init(&scan->lock, NULL);
 	pthread_cond_init(&scan->changed, NULL);
 	scan->candidates = candidates_create(options->spool_dir, SCAN_SPOOL_MEMORY);
 	scan->spelling = spelling_create(&options->folding);
-	if (scan->candidates != NULL && scan->spelling != NULL && copy_mounts(&scan->guarded, options->guarded))
+	if (scan->candidates != NULL && scan->spelling != NULL &&
+		copy_mounts(&scan->guarded, options->guarded) &&
+		copy_remote_mounts(&scan->remote, options->mounts))
 	{
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, 256 * 1024);
@@ -564,7 +613,10 @@ scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options)
 			return scan;
 	}
 	scan->thread = pthread_self();
+	scan->places = NULL;
+	scan->n_places = 0;
 	scan_free(scan);
+	errno = error;
 	return NULL;
 }
 
@@ -594,6 +646,7 @@ scan_free(Scan *scan)
 		candidates_free(scan->candidates);
 	spelling_free(scan->spelling);
 	mounts_free(&scan->guarded);
+	mounts_free(&scan->remote);
 	free_places(scan->places, scan->n_places);
 	pthread_mutex_destroy(&scan->lock);
 	pthread_cond_destroy(&scan->changed);
@@ -669,6 +722,13 @@ scan_status(Scan *scan, ScanStatus *status)
 	status->direct = scan->direct;
 	status->files = atomic_load(&scan->files);
 	status->believed = atomic_load(&scan->believed);
+}
+
+const ScanPlace *
+scan_places_of(const Scan *scan, size_t *n)
+{
+	*n = scan->n_places;
+	return scan->places;
 }
 
 Candidates *

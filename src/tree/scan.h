@@ -17,6 +17,7 @@
 #include "candidates.h"
 #include "findings.h"
 #include "links.h"
+#include "shortage.h"
 #include "spelling.h"
 #include "throttle.h"
 #include "walk.h"
@@ -26,6 +27,8 @@ typedef struct ScanPlace
 {
 	char	   *path;			/* terminated; the scan takes it over */
 	size_t		len;
+	bool		local;			/* not into mounts that are remote; rows there
+								 * stay */
 } ScanPlace;
 
 /* Sorts, and drops places that another one covers; how many are left. */
@@ -40,21 +43,27 @@ typedef struct ScanOptions
 	const Filter *filter;
 	bool		utf8;
 	const MountSet *guarded;	/* copied */
+	const MountSet *mounts;		/* copied, those that are polled; may be NULL */
 	bool		calculate_hashes;	/* a row without a hash differs */
 	int64_t		doubt_since_ns; /* so does one that scan_doubts() since then */
 	SpellingDevices folding;	/* devices that are known to fold names */
 	const char *spool_dir;
 	Links	   *links;
 	Throttle   *throttle;		/* of what the scan's threads do; NULL: none */
+	Shortage   *shortage;		/* where they wait for descriptors or memory;
+								 * NULL: what lacks them is unknown */
 	int			notify_fd;		/* eventfd, written when there is something to
 								 * do for the engine */
 } ScanOptions;
 
 typedef struct Scan Scan;
 
-/* Takes over places (an array from malloc) in any order, also overlapping.
- * NULL when out of memory or threads. */
-extern Scan *scan_start(ScanPlace *places, size_t n_places, const ScanOptions *options);
+/*
+ * Takes over places (an array from malloc) in any order, also overlapping.  NULL
+ * with errno when out of memory or threads; then they remain the caller's, some
+ * of them perhaps freed: *n_places says how many are left.
+ */
+extern Scan *scan_start(ScanPlace *places, size_t *n_places, const ScanOptions *options);
 
 /* Joins the thread, which ends soon. */
 extern void scan_cancel(Scan *scan);
@@ -89,6 +98,9 @@ extern void scan_status(Scan *scan, ScanStatus *status);
 
 /* After it has finished; candidates_match() was called. */
 extern Candidates *scan_candidates(Scan *scan);
+
+/* The scan's places, which cover each other nowhere. */
+extern const ScanPlace *scan_places_of(const Scan *scan, size_t *n);
 
 /* Whether the scan looked at path: at one of its places, or below. */
 extern bool scan_covers(const Scan *scan, const char *path, size_t len);

@@ -98,6 +98,7 @@ entry_trouble(const WalkEntry *entry)
 		case WALK_TOO_LONG:
 			return "path is too long";
 		case WALK_GUARDED:
+		case WALK_REMOTE:
 			return "not entered";
 		default:
 			return strerror(entry->error);

@@ -122,11 +122,8 @@ read_once(Verify *verify, VerifyItem *item, int fd, uint8_t hash[PROTO_HASH_LEN]
 			memcpy(hash, job.hash, PROTO_HASH_LEN);
 			return scan_belief_matches(&item->belief, &job.info.stat);
 		case HASH_ERROR:
-			if (job.error != EMFILE && job.error != ENFILE && job.error != ENOMEM)
-			{
-				item->result.verdict = PROTO_VERIFIED_UNREADABLE;
-				item->result.error = job.error;
-			}
+			item->result.verdict = PROTO_VERIFIED_UNREADABLE;
+			item->result.error = job.error;
 			return false;
 		case HASH_CANCELLED:
 			item->cancelled = true;

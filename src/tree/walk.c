@@ -156,13 +156,12 @@ enter(Walk *walk, WalkEntry *entry, size_t path_len)
 		yield(walk, entry, WALK_UNKNOWN_DIRECTORY, true, path_len, error);
 }
 
-/* Whether path[0..len) is a guarded directory. */
+/* Whether path[0..len) is a directory that is guarded, or remote. */
 static bool
-is_guarded(const Walk *walk, size_t len)
+is_closed_off(const Walk *walk, size_t len, WalkKind *kind)
 {
-	WalkKind	kind;
-
-	return !ahead_enters(&walk->options, walk->path, len, 0, &kind) && kind == WALK_GUARDED;
+	return !ahead_enters(&walk->options, walk->path, len, 0, kind) &&
+		(*kind == WALK_GUARDED || *kind == WALK_REMOTE);
 }
 
 /*
@@ -210,8 +209,8 @@ enter_prefix(Walk *walk, WalkEntry *entry)
 		return yield(walk, entry, WALK_BAD_NAME, true, len, 0);
 	for (size_t i = 0; i < len; i++)
 	{
-		if ((i == 0 || prefix[i] == '/') && is_guarded(walk, i))
-			return yield(walk, entry, WALK_GUARDED, true, len, 0);
+		if ((i == 0 || prefix[i] == '/') && is_closed_off(walk, i, &kind))
+			return yield(walk, entry, kind, true, len, 0);
 	}
 	if (!ahead_enters(&walk->options, prefix, len, 0, &kind))
 		return yield(walk, entry, kind, true, len, 0);

@@ -22,6 +22,7 @@
 #include "beneath.h"
 #include "filter.h"
 #include "identity.h"
+#include "shortage.h"
 #include "throttle.h"
 
 typedef enum WalkKind
@@ -43,6 +44,7 @@ typedef enum WalkKind
 								 * is the errno; in no order */
 	WALK_GUARDED,				/* a directory of the guard list: not entered,
 								 * rows below it stay; sorted as path + '/' */
+	WALK_REMOTE,				/* the same of the list of remote mounts */
 } WalkKind;
 
 typedef struct WalkEntry
@@ -65,7 +67,12 @@ typedef struct WalkOptions
 	bool		names_only;		/* files of a known type are not examined, nor
 								 * their sizes accepted */
 	const MountSet *guarded;	/* directories not to enter; may be NULL */
+	const MountSet *remote;		/* the same; may be NULL */
 	Throttle   *throttle;		/* of threads that help; NULL: none */
+	Shortage   *shortage;		/* where the walk waits for descriptors or memory
+								 * of the kernel; NULL: it does not, and what
+								 * lacks them is unknown */
+	const atomic_bool *cancel;	/* ends that waiting; may be NULL */
 } WalkOptions;
 
 typedef struct Walk Walk;

@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Pieces, and names in them, that may be ready before they are needed. */
@@ -144,20 +145,27 @@ compare_mount(const void *key, const void *element)
 	return path_order(path->data, path->len, mount->path, mount->len);
 }
 
+static bool
+has_mount(const MountSet *set, const char *path, size_t len)
+{
+	ProtoStr	key = {path, (uint32_t) len};
+
+	return set != NULL && set->count > 0 &&
+		bsearch(&key, set->mounts, set->count, sizeof(Mount), compare_mount) != NULL;
+}
+
 bool
 ahead_enters(const WalkOptions *options, const char *path, size_t len, size_t name_len,
 			 WalkKind *kind)
 {
-	const MountSet *guarded = options->guarded;
-	ProtoStr	key = {path, (uint32_t) len};
-
 	if (options->utf8 && !filter_valid_utf8(path + len - name_len, name_len))
 		*kind = WALK_BAD_NAME;
 	else if (len > DIRECTORY_PATH_MAX)
 		*kind = WALK_TOO_LONG;
-	else if (guarded != NULL && guarded->count > 0 &&
-			 bsearch(&key, guarded->mounts, guarded->count, sizeof(Mount), compare_mount))
+	else if (has_mount(options->guarded, path, len))
 		*kind = WALK_GUARDED;
+	else if (has_mount(options->remote, path, len))
+		*kind = WALK_REMOTE;
 	else
 		return true;
 	return false;
@@ -344,11 +352,15 @@ ahead_open(int rootfd, const WalkOptions *options, const char *path, size_t len)
 {
 	Ahead	   *ahead = calloc(1, sizeof(Ahead));
 	Piece	   *piece;
+	struct rlimit files;
 
 	if (ahead == NULL)
 		return NULL;
 	ahead->context.rootfd = rootfd;
 	ahead->context.options = *options;
+	ahead->context.keep = READ_OPEN;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur / READ_OPEN_PART < READ_OPEN)
+		ahead->context.keep = (int) (files.rlim_cur / READ_OPEN_PART);
 	ahead->own = reader_create(&ahead->context);
 	piece = ahead->own ? new_directory(path, len) : NULL;
 	if (piece == NULL)

@@ -28,6 +28,25 @@ struct Reader
 	char		path[DIRECTORY_PATH_MAX + 1 + READ_NAME_SPACE];
 };
 
+/* ---- waiting ---- */
+
+/* So often an error that the process lacks something is believed where nothing
+ * else tells: a file system may give it for a file of its for ever. */
+#define READ_BELIEVED		20
+
+/*
+ * What cannot be looked at for want of what this errno says is to be tried again:
+ * the walk stands still meanwhile.  False when it is to go on, whatever the error.
+ * attempts are those before it.
+ */
+static bool
+waits(const WalkOptions *options, int error, unsigned attempts)
+{
+	return options->shortage != NULL && shortage_is(error) &&
+		(attempts < READ_BELIEVED || shortage_confirmed(error)) &&
+		shortage_wait(options->shortage, error, options->cancel);
+}
+
 /* ---- names ---- */
 
 static int
@@ -94,13 +113,18 @@ take_entry(const WalkOptions *options, Directory *dir, int fd, char *path, size_
 	if (entry->d_type == DT_UNKNOWN)
 	{
 		FileInfo	info;
+		unsigned	attempts = 0;
+		int			error;
 
-		if (beneath_stat_at(fd, name, &info) == 0)
+		do
+			error = beneath_stat_at(fd, name, &info) < 0 ? errno : 0;
+		while (error != 0 && waits(options, error, attempts++));
+		if (error == 0)
 		{
 			file = S_ISREG(info.mode);
 			directory = S_ISDIR(info.mode);
 		}
-		else if (errno != ENOENT)
+		else if (error != ENOENT)
 			file = directory = true;
 	}
 	if (!file && !directory)
@@ -140,6 +164,7 @@ static int
 read_names(Reader *reader, Directory *dir, int fd)
 {
 	size_t		at = dir->path_len;
+	unsigned	attempts = 0;
 
 	memcpy(reader->path, dir->path, at);
 	if (at > 0)
@@ -153,7 +178,7 @@ read_names(Reader *reader, Directory *dir, int fd)
 			break;
 		if (n < 0)
 		{
-			if (errno == EINTR)
+			if (errno == EINTR || waits(&reader->context->options, errno, attempts++))
 				continue;
 			/* ENOENT: it was removed, so there is nothing more in it */
 			if (errno != ENOENT)
@@ -188,12 +213,25 @@ open_directory(const ReadContext *context, const Directory *dir, int flags)
 	return beneath_open_directory(parent->fd, dir->path + skip, dir->path_len - skip, flags);
 }
 
+/* The same; waits for a descriptor where none is to be had. */
+static int
+await_directory(const ReadContext *context, const Directory *dir, int flags)
+{
+	unsigned	attempts = 0;
+	int			fd;
+
+	do
+		fd = open_directory(context, dir, flags);
+	while (fd < 0 && waits(&context->options, errno, attempts++));
+	return fd;
+}
+
 /* Keeps the directory open if anything is to be read in it later. */
 static void
 keep_open(ReadContext *context, Directory *dir, int fd, size_t done)
 {
 	if ((dir->n_directories > 0 || done < dir->n_names) &&
-		atomic_fetch_add(&context->open, 1) < READ_OPEN)
+		atomic_fetch_add(&context->open, 1) < context->keep)
 	{
 		dir->fd = fd;
 		return;
@@ -211,13 +249,18 @@ read_rules(const WalkOptions *options, Directory *dir, int fd)
 
 	if (!filter_uses_rules(options->filter))
 		return 0;
-	if (!rules_read(options->filter, above, fd, dir->path, dir->path_len, &dir->rules))
+	for (unsigned attempts = 0;; attempts++)
 	{
-		dir->rules = above;
-		return -1;
+		if (!rules_read(options->filter, above, fd, dir->path, dir->path_len, &dir->rules))
+		{
+			dir->rules = above;
+			return -1;
+		}
+		dir->rules_error = dir->rules != above ? filter_rules_error(dir->rules) : 0;
+		if (dir->rules_error == 0 || !waits(options, dir->rules_error, attempts))
+			break;
+		filter_rules_release(dir->rules);
 	}
-	if (dir->rules != above)
-		dir->rules_error = filter_rules_error(dir->rules);
 	filter_rules_release(above);
 	return 0;
 }
@@ -235,11 +278,16 @@ look_at_names(const WalkOptions *options, Piece *piece, int fd)
 	{
 		const Name *name = &dir->names[i];
 		Look	   *look = &piece->looks[i - piece->from];
+		unsigned	attempts = 0;
 
-		look->error = 0;
-		if (!name->directory && !(name->file && options->names_only) &&
-			beneath_stat_at(fd, dir->arena + name->offset, &look->info) < 0)
-			look->error = errno;
+		do
+		{
+			look->error = 0;
+			if (!name->directory && !(name->file && options->names_only) &&
+				beneath_stat_at(fd, dir->arena + name->offset, &look->info) < 0)
+				look->error = errno;
+		}
+		while (look->error != 0 && waits(options, look->error, attempts++));
 	}
 	return 0;
 }
@@ -253,7 +301,7 @@ reader_read(Reader *reader, Piece *piece)
 	int			fd = dir->fd;
 
 	if (fd < 0)
-		fd = open_directory(reader->context, dir, first ? O_RDONLY | O_NOATIME : O_PATH);
+		fd = await_directory(reader->context, dir, first ? O_RDONLY | O_NOATIME : O_PATH);
 	if (fd < 0)
 	{
 		if (first)

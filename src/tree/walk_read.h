@@ -5,7 +5,7 @@
  *
  * A directory is opened when its first piece is read, in the one above it, which
  * stays open until the walk leaves it: so a directory that is renamed meanwhile
- * is read to its end.  Beyond READ_OPEN descriptors they are opened by path; if
+ * is read to its end.  Beyond so many descriptors they are opened by path; if
  * that is another directory by now, that is as well, since the path is what the
  * entries speak of.
  *
@@ -27,8 +27,10 @@
 /* The kernel gives no longer name than this, terminator included. */
 #define READ_NAME_SPACE		4096
 
-/* Directories that are kept open at once. */
+/* Directories that are kept open at once, and never more than this part of the
+ * descriptors that the process may have. */
 #define READ_OPEN			64
+#define READ_OPEN_PART		8
 
 /* A name in the arena; a directory's has a '/' at its end, for sorting. */
 typedef struct Name
@@ -95,7 +97,8 @@ typedef struct ReadContext
 {
 	int			rootfd;
 	WalkOptions options;
-	atomic_int	open;			/* directories that are kept open */
+	int			keep;			/* directories that may be kept open ... */
+	atomic_int	open;			/* ... and are */
 } ReadContext;
 
 /* What a thread that reads needs.  NULL when out of memory. */

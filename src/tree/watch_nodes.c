@@ -100,25 +100,32 @@ watch_node_set_wd(WatchTree *tree, WatchNode *node, int wd)
 		tree->status.watched--;
 	}
 	node->wd = -1;
-	if (wd >= 0 && table_insert(&tree->by_wd, &node->by_wd,
-								table_hash(&wd, sizeof(wd), 1)))
+	if (wd < 0)
+		return;
+	if (!table_insert(&tree->by_wd, &node->by_wd, table_hash(&wd, sizeof(wd), 1)))
 	{
-		node->wd = wd;
-		tree->status.watched++;
+		tree->status.rebuild = true;
+		return;
 	}
+	node->wd = wd;
+	tree->status.watched++;
 }
 
 void
 watch_node_set_starved(WatchTree *tree, WatchNode *node, bool starved)
 {
 	if (node->starved != starved)
+	{
 		tree->status.unwatched += starved ? 1 : -1;
+		tree->status.version++;
+	}
 	node->starved = starved;
 }
 
 void
 watch_node_detach(WatchTree *tree, WatchNode *node)
 {
+	tree->status.version += tree->status.unwatched > 0;
 	if (node->parent != NULL)
 	{
 		table_remove(&tree->by_name, &node->by_name);

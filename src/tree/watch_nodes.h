@@ -79,6 +79,7 @@ struct WatchTree
 	WatchNode  *first_rescan;
 	WatchNode **last_rescan;
 	WatchTreeStatus status;
+	unsigned	lacked;			/* looks in turn at the end of which it was so */
 	bool		root_changed;
 	uint64_t	placed;			/* directories that were given a place, ever */
 	bool		any_unread;		/* a node is unread and not queued */

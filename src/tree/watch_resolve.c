@@ -26,6 +26,7 @@
 
 #include "beneath.h"
 #include "clock.h"
+#include "shortage.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -41,6 +42,24 @@ close_cached(WatchTree *tree)
 	if (tree->open_node != 0)
 		close(tree->open_fd);
 	tree->open_node = 0;
+}
+
+/* So often an error that the process lacks something is believed where nothing
+ * else tells: a file system may give it for a directory of its for ever. */
+#define RESOLVE_BELIEVED	20
+
+/*
+ * Something could not be looked at.  True if that was for want of what this errno
+ * says: then it is not done with.
+ */
+static bool
+note_lack(WatchTree *tree, int error)
+{
+	if (!shortage_is(error) ||
+		(tree->lacked >= RESOLVE_BELIEVED && !shortage_confirmed(error)))
+		return false;
+	tree->status.lacking = error;
+	return true;
 }
 
 /*
@@ -63,9 +82,17 @@ open_node(WatchTree *tree, int rootfd, const WatchNode *node)
 		return -1;
 	fd = beneath_open_directory(rootfd, path, len, O_PATH);
 	if (fd < 0)
+	{
+		(void) note_lack(tree, errno);
 		return -1;
-	if (beneath_stat_fd(fd, &info) < 0 || info.dev != node->dev ||
-		(ino_t) info.stat.inode != node->ino)
+	}
+	if (beneath_stat_fd(fd, &info) < 0)
+	{
+		(void) note_lack(tree, errno);
+		close(fd);
+		return -1;
+	}
+	if (info.dev != node->dev || (ino_t) info.stat.inode != node->ino)
 	{
 		close(fd);
 		return -1;
@@ -88,15 +115,18 @@ watch_tree_renew(WatchTree *tree, int rootfd, uint64_t id)
 	return renewed;
 }
 
-static bool
+/* 1 if the node's directory is where the tree has it, 0 if not, -1: for want of
+ * something it is not known. */
+static int
 still_there(WatchTree *tree, int rootfd, const WatchNode *node)
 {
 	char		path[PROTO_PATH_MAX + 1];
 	ssize_t		len = watch_node_path(tree, node, path);
 	FileInfo	info;
 
-	return len >= 0 && beneath_stat(rootfd, path, len, &info) == 0 &&
-		info.dev == node->dev && (ino_t) info.stat.inode == node->ino &&
+	if (len >= 0 && beneath_stat(rootfd, path, len, &info) < 0)
+		return note_lack(tree, errno) ? -1 : 0;
+	return len >= 0 && info.dev == node->dev && (ino_t) info.stat.inode == node->ino &&
 		spelling_of(tree->spelling, rootfd, path, len, spelling_directory(path, len)) !=
 		SPELLING_OTHER;
 }
@@ -157,9 +187,9 @@ is_known_alias(WatchTree *tree, int rootfd, const WatchNode *node)
 
 /*
  * The name in parent is a directory: fd is its O_PATH descriptor.  Makes the
- * tree say so.
+ * tree say so; false if that must be tried again for want of something.
  */
-static void
+static bool
 place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 				const char *name, size_t len, int fd)
 {
@@ -172,8 +202,10 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 	int			wd;
 
 	if (beneath_stat_fd(fd, &info) < 0)
-		return;
+		return !note_lack(tree, errno);
 	readable = faccessat(parent_fd, name, R_OK | X_OK, AT_EACCESS) == 0;
+	if (!readable && note_lack(tree, errno))
+		return false;
 	if (here != NULL && here->dev == info.dev && here->ino == (ino_t) info.stat.inode &&
 		(here->wd >= 0 || is_known_alias(tree, rootfd, here)))
 	{
@@ -186,35 +218,34 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 			watch_node_queue_rescan(tree, here);
 			report_subtree(tree, here);
 		}
-		return;
+		return true;
 	}
 
 	wd = -1;
 	if (tree->status.watched >= tree->max_watches && !is_in_limbo(tree, &info))
-		starved = true;
-	else
 	{
-		wd = watch_add(tree, fd, &info);
-		if (wd < 0 && (errno == ENOSPC || errno == ENOMEM))
-			starved = true;
+		starved = true;
+		tree->status.error = 0;
+	}
+	else if ((wd = watch_add(tree, fd, &info)) < 0 && readable)
+	{
+		starved = true;
+		tree->status.error = errno;
 	}
 	known = wd >= 0 ? watch_node_by_wd(tree, wd) : NULL;
 	if (known != NULL && known != here)
 	{
-		if (is_ancestor(known, parent))
+		int			there = still_there(tree, rootfd, known);
+
+		if (there < 0)
+			return false;
+		alias = there > 0;
+		if (!alias && is_ancestor(known, parent))
 		{
-			/* A mount that shows a directory inside itself, or a tangle of
-			 * moves that the model cannot follow. */
-			if (still_there(tree, rootfd, known))
-				alias = true;
-			else
-			{
-				tree->status.rebuild = true;
-				return;
-			}
+			/* a tangle of moves that the model cannot follow */
+			tree->status.rebuild = true;
+			return true;
 		}
-		else if (still_there(tree, rootfd, known))
-			alias = true;
 	}
 
 	if (known != NULL && known != here && !alias)
@@ -228,14 +259,14 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 		if (known == NULL)
 		{
 			tree->status.rebuild = true;
-			return;
+			return true;
 		}
 		known->readable = readable;
 		tree->placed++;
 		if (filter_depends_on_place(tree->filter))
 			watch_node_queue_recheck(tree, known);
 		report_subtree(tree, known);
-		return;
+		return true;
 	}
 
 	if (here != NULL && (here->dev != info.dev || here->ino != (ino_t) info.stat.inode))
@@ -251,7 +282,7 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 		if (here == NULL)
 		{
 			tree->status.rebuild = true;
-			return;
+			return true;
 		}
 	}
 	tree->placed++;
@@ -268,6 +299,7 @@ place_directory(WatchTree *tree, int rootfd, WatchNode *parent, int parent_fd,
 			watch_node_queue_rescan(tree, here);
 	}
 	report_subtree(tree, here);
+	return true;
 }
 
 /*
@@ -301,6 +333,7 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	WatchNode  *here;
 	const FilterRules *rules = NULL;
 	bool		failed = false;
+	bool		placed = true;
 	int			parent_fd;
 	int			fd = -1;
 
@@ -316,7 +349,10 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	if (tree->rules != NULL)
 		rules = rules_of(tree->rules, rootfd, path, path_len, &failed);
 	if (failed)
+	{
+		(void) note_lack(tree, errno);
 		return false;
+	}
 
 	/*
 	 * A directory that cannot be tracked, for its name or its depth, is a
@@ -336,7 +372,7 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 		{
 			fd = openat(parent_fd, name,
 						O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+			if (fd < 0 && note_lack(tree, errno))
 				return false;
 			if (fd < 0 && (errno == EACCES || errno == EPERM))
 			{
@@ -360,7 +396,7 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 		/* what was read of this path may be another directory's */
 		if (tree->rules != NULL)
 			rules_forget_below(tree->rules, path, path_len);
-		place_directory(tree, rootfd, parent, parent_fd, name, len, fd);
+		placed = place_directory(tree, rootfd, parent, parent_fd, name, len, fd);
 		close(fd);
 	}
 	else if (here != NULL)
@@ -371,7 +407,7 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 	}
 	else if (!listed)
 		look_for_other_spellings(tree, rootfd, parent);
-	return true;
+	return placed;
 }
 
 /*
@@ -397,9 +433,14 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 			node->unread = node->readable = false;
 			return;
 		}
+		if (fd < 0)
+			(void) note_lack(tree, errno);
 	}
 	if (fd >= 0 && (dir = fdopendir(fd)) == NULL)
+	{
+		(void) note_lack(tree, errno);
 		close(fd);
+	}
 	if (dir == NULL)
 	{
 		tree->any_unread = true;
@@ -409,7 +450,7 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 	if (node->new_rules)
 		report_subtree(tree, node);
 	node->new_rules = false;
-	while ((entry = readdir(dir)) != NULL)
+	while ((errno = 0, entry = readdir(dir)) != NULL)
 	{
 		size_t		len = strlen(entry->d_name);
 
@@ -425,6 +466,11 @@ rescan(WatchTree *tree, int rootfd, WatchNode *node)
 		node = watch_node_by_id(tree, id);	/* it may have been moved */
 		if (node == NULL)
 			break;
+	}
+	if (entry == NULL && note_lack(tree, errno))
+	{
+		node->unread = tree->any_unread = true;
+		node->recheck |= recheck;
 	}
 	closedir(dir);
 }
@@ -509,6 +555,7 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 	uint64_t	placed;
 	bool		done;
 
+	tree->status.lacking = 0;
 	if (tree->rules != NULL)
 		rules_forget(tree->rules);
 	do
@@ -521,7 +568,8 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 	while (done && placed != tree->placed);
 	close_cached(tree);
 	spelling_forget(tree->spelling);
-	if (!done)
+	tree->lacked = tree->status.lacking != 0 ? tree->lacked + 1 : 0;
+	if (!done || tree->status.lacking != 0)
 		return false;
 
 	/*

@@ -41,6 +41,7 @@ watch_tree_create(int inotify_fd, const Filter *filter, bool utf8,
 	tree->utf8 = utf8;
 	tree->max_watches = max_watches;
 	tree->callbacks = *callbacks;
+	tree->status.version = 1;
 	tree->last_touch = &tree->first_touch;
 	tree->last_rescan = &tree->first_rescan;
 	table_init(&tree->by_wd);
@@ -221,6 +222,38 @@ watch_tree_retry(WatchTree *tree, uint64_t max_watches)
 	}
 }
 
+/* Whether a directory above the node is not watched either. */
+static bool
+is_below_unwatched(const WatchNode *node)
+{
+	for (node = node->parent; node != NULL; node = node->parent)
+		if (node->starved)
+			return true;
+	return false;
+}
+
+void
+watch_tree_unwatched(const WatchTree *tree,
+					 void (*each) (void *arg, const char *path, size_t len), void *arg)
+{
+	char		path[PROTO_PATH_MAX + 1];
+
+	if (tree->status.unwatched == 0)
+		return;
+	for (size_t i = 0; i < tree->by_id.n_buckets; i++)
+	{
+		for (TableLink *link = tree->by_id.buckets[i]; link; link = link->next)
+		{
+			const WatchNode *node = table_container(link, WatchNode, by_id);
+			ssize_t		len = node->starved && !is_below_unwatched(node) ?
+				watch_node_path(tree, node, path) : -1;
+
+			if (len >= 0)
+				each(arg, path, (size_t) len);
+		}
+	}
+}
+
 ssize_t
 watch_tree_path(const WatchTree *tree, uint64_t id, char path[PROTO_PATH_MAX + 1])
 {
@@ -319,6 +352,12 @@ bool
 watch_tree_root_watched(const WatchTree *tree)
 {
 	return tree->root->wd >= 0;
+}
+
+void
+watch_tree_set_root_changed(WatchTree *tree)
+{
+	tree->root_changed = true;
 }
 
 bool

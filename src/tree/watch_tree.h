@@ -69,9 +69,16 @@ extern void watch_tree_touch(WatchTree *tree, const char *path, size_t len);
  * watches as there may be by now. */
 extern void watch_tree_retry(WatchTree *tree, uint64_t max_watches);
 
+/* Calls each for all directories that are not watched, in no order, but not for
+ * those below others. */
+extern void watch_tree_unwatched(const WatchTree *tree,
+								 void (*each) (void *arg, const char *path, size_t len),
+								 void *arg);
+
 /*
  * Looks at the disk for what was touched, for about budget_us microseconds.
- * Returns true when nothing is left to do.
+ * Returns true when nothing is left to do; else the status says whether it is
+ * for want of something, or of time.
  */
 extern bool watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us);
 
@@ -112,11 +119,16 @@ extern bool watch_tree_closed(WatchTree *tree, int rootfd, const char *path, siz
 typedef struct WatchTreeStatus
 {
 	uint64_t	watched;		/* directories with a watch */
-	uint64_t	unwatched;		/* directories without, for want of watches;
-								 * those below them are not counted */
+	uint64_t	unwatched;		/* directories without; those below them are not
+								 * counted */
+	int			error;			/* of the last of these; 0: it was one too many */
+	int			lacking;		/* the errno for want of which something could not
+								 * be looked at: it is still to be resolved */
 	uint64_t	aliases;		/* second places of watched directories (bind
 								 * mounts); what is heard of one is reported
 								 * of all */
+	uint64_t	version;		/* another one where other directories may be
+								 * unwatched, or they elsewhere; never 0 */
 	bool		rebuild;		/* the tree cannot follow: make a new one */
 } WatchTreeStatus;
 
@@ -124,6 +136,9 @@ extern const WatchTreeStatus *watch_tree_status(const WatchTree *tree);
 
 /* Whether something happened to the root itself since this was last asked. */
 extern bool watch_tree_root_changed(WatchTree *tree);
+
+/* It was asked in vain: what happened is still to be found out. */
+extern void watch_tree_set_root_changed(WatchTree *tree);
 
 /* False once the root was removed, or its file system unmounted. */
 extern bool watch_tree_root_watched(const WatchTree *tree);

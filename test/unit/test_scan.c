@@ -140,7 +140,7 @@ answer(Scan *scan, const ProtoBeliefsRequest *request)
 
 /* ---- the engine's side ---- */
 
-/* One place a word; "." is the root. */
+/* One place a word; "." is the root, "!" before it means a local one. */
 static Scan *
 start(const char *words)
 {
@@ -152,13 +152,15 @@ start(const char *words)
 	FILES_MUST(places != NULL && copy != NULL);
 	for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " "))
 	{
+		places[n].local = word[0] == '!';
+		word += places[n].local;
 		places[n].path = strdup(strcmp(word, ".") == 0 ? "" : word);
 		places[n].len = strlen(places[n].path);
 		n++;
 	}
 	free(copy);
 	qsort(rows, n_rows, sizeof(Row), compare_rows);
-	scan = scan_start(places, n, &options);
+	scan = scan_start(places, &n, &options);
 	FILES_MUST(scan != NULL);
 	return scan;
 }
@@ -350,18 +352,20 @@ test_matches(void)
 	HOLDS((b = good, b.btime_ns = PROTO_NO_TIME, scan_belief_matches(&b, &stat)));
 }
 
-/* The places that are left, with a space behind each. */
+/* The places that are left, with a space behind each; "!" is for local ones. */
 static const char *
 reduced(const char *words)
 {
 	static char text[256];
-	ScanPlace	places[16];
+	ScanPlace	places[16] = {0};
 	size_t		n = 0;
 	char	   *copy = strdup(words);
 
 	FILES_MUST(copy != NULL);
 	for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " "))
 	{
+		places[n].local = word[0] == '!';
+		word += places[n].local;
 		places[n].path = strdup(strcmp(word, ".") == 0 ? "" : word);
 		places[n].len = strlen(places[n].path);
 		n++;
@@ -371,6 +375,8 @@ reduced(const char *words)
 	text[0] = '\0';
 	for (size_t i = 0; i < n; i++)
 	{
+		if (places[i].local)
+			strcat(text, "!");
 		strcat(text, places[i].len > 0 ? places[i].path : ".");
 		strcat(text, " ");
 		free(places[i].path);
@@ -383,15 +389,18 @@ static void
 test_places(void)
 {
 	static const ScanPlace places[] = {
-		{(char *) "a", 1}, {(char *) "a-b", 3}, {(char *) "c/d", 3},
+		{(char *) "a", 1, false}, {(char *) "a-b", 3, false}, {(char *) "c/d", 3, false},
 	};
-	static const ScanPlace everything[] = {{(char *) "", 0}};
+	static const ScanPlace everything[] = {{.path = (char *) ""}};
 
 	CHECK_EQ_STR(reduced("a0 a/c/d a a-b a/b a a-b/x a0/y"), "a a-b a0 ",
 				 "what lies below another place goes, and duplicates");
 	CHECK_EQ_STR(reduced("b a . a/c ."), ". ", "the root covers everything");
 	CHECK_EQ_STR(reduced("a/b/c a/b-c a/bb"), "a/b-c a/b/c a/bb ", "beginnings are not parents");
 	CHECK_EQ_STR(reduced("x"), "x ", "one place stays");
+	CHECK_EQ_STR(reduced("!a a/b !a/c"), "!a a/b ", "a local place covers local ones only");
+	CHECK_EQ_STR(reduced("!a a a/b"), "a ", "of one path the place that covers more stays");
+	CHECK_EQ_STR(reduced(". !a !."), ". ", "and covers the local ones");
 	HOLDS(scan_place_covers(places, 3, "a", 1));
 	HOLDS(scan_place_covers(places, 3, "a/x/y", 5));
 	HOLDS(scan_place_covers(places, 3, "a-b/x", 5));
@@ -461,6 +470,33 @@ test_guarded(void)
 	options.guarded = NULL;
 	check_scan("d/m", "+d/m/hidden -d/m/gone -d/m/n/gone ", "and go when it is not guarded");
 	EQUALS(PROTO_PROBLEM_MOUNT, 8);
+	end();
+}
+
+/* Fails if a barrier looks into a file system that may not answer, or rows go. */
+static void
+test_remote(void)
+{
+	static Mount mounts[] = {
+		{.path = (char *) "d/here", .len = 6},
+		{.path = (char *) "d/there", .len = 7, .polled = true}
+	};
+	static const MountSet set = {mounts, 2, false};
+
+	begin();
+	files_mkdir_at(rootfd, "d");
+	files_mkdir_at(rootfd, "d/here");
+	files_mkdir_at(rootfd, "d/there");
+	make_file("d/here/seen");
+	make_file("d/there/hidden");
+	row_without_file("d/there/gone");
+	row_without_file("d/there0");
+	options.mounts = &set;
+	check_scan("!d", "+d/here/seen -d/there0 ", "a local place ends where a remote mount begins");
+	check_scan("!d/there", "", "also when it is the place");
+	check_scan("d", "+d/here/seen +d/there/hidden -d/there/gone -d/there0 ",
+			   "another place does not");
+	options.mounts = NULL;
 	end();
 }
 
@@ -842,6 +878,7 @@ main(void)
 	test_places();
 	test_prefixes();
 	test_guarded();
+	test_remote();
 	test_unreadable();
 	test_direct();
 	test_links();

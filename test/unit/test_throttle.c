@@ -457,10 +457,11 @@ static Scan *
 start_scan(const ScanOptions *options)
 {
 	ScanPlace  *place = calloc(1, sizeof(ScanPlace));
+	size_t		n = 1;
 	Scan	   *scan;
 
 	FILES_MUST(place != NULL && (place->path = strdup("")) != NULL);
-	scan = scan_start(place, 1, options);
+	scan = scan_start(place, &n, options);
 	FILES_MUST(scan != NULL);
 	return scan;
 }

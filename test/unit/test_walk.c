@@ -77,6 +77,9 @@ walk_all(const char *root, const char *prefix)
 			case WALK_GUARDED:
 				kind = 'G';
 				break;
+			case WALK_REMOTE:
+				kind = 'R';
+				break;
 			case WALK_UNKNOWN_RULES:
 				kind = 'r';
 				break;
