@@ -146,17 +146,20 @@ is_starved(const Engine *engine)
 		(engine->scan_due_us > now && (engine->scan_queued || engine->n_places > 0));
 }
 
-/* Why nothing is watched, and what is to be done; hint as for that. */
+/* What is to be done where directories, or all of it, are not watched for want of
+ * what this errno says. */
 static const char *
-unwatched_hint(const Engine *engine, uint64_t unwatched, int error)
+unwatched_hint(const Engine *engine, bool all, int error)
 {
 	if (error == ENOMEM)
 		return shortage_hint(ENOMEM);
-	if (unwatched == 0)
-		return "Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at the directory itself, and it is reconciled more often.";
-	if (engine->root.polled)
-		return "Raise fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at them itself, except for what is on network, FUSE and overlay file systems, and the directory is reconciled more often.";
-	return "Raise fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at them itself, and the directory is reconciled more often.";
+	if (all)
+		return engine->root.polled ?
+			"Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at all directories itself, except for what is on network, FUSE and overlay file systems, and they are reconciled more often." :
+			"Raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at all directories itself, and they are reconciled more often.";
+	return engine->root.polled ?
+		"Raise fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at them itself, except for what is on network, FUSE and overlay file systems, and they are reconciled more often." :
+		"Raise fs.inotify.max_user_watches with sysctl. Until then fsync_wait() looks at them itself, and they are reconciled more often.";
 }
 
 static void
@@ -183,13 +186,13 @@ update_state(Engine *engine)
 	{
 		snprintf(reason, sizeof(reason), "no inotify instance or watch is to be had: %s",
 				 strerror(engine->watch_error));
-		hint = unwatched_hint(engine, 0, engine->watch_error);
+		hint = unwatched_hint(engine, true, engine->watch_error);
 	}
 	else if (watched->unwatched > 0)
 	{
 		snprintf(reason, sizeof(reason), "%llu directories and what is below them are not watched",
 				 (unsigned long long) watched->unwatched);
-		hint = unwatched_hint(engine, watched->unwatched, watched->error);
+		hint = unwatched_hint(engine, false, watched->error);
 	}
 	else if (engine->root.guarded.count > 0)
 	{

@@ -10,6 +10,7 @@
  *		noisy.c		directories that are written to faster than can be read
  *		unwatched.c	directories without a watch
  *		runs.c		scans, and what is to be inspected now
+ *		runs_queue.c	the scan of everything, until it begins
  *		refused.c	files whose rows the database refused
  *		inspect_points.c  points, and what the worker believes of them
  *		inspect.c	what the disk says of them, and what follows
@@ -407,9 +408,16 @@ extern bool refused_take(Engine *engine, ProtoReader body);
 /* Whether there is no such file, in a root that was opened just now. */
 extern bool refused_has_gone(const Engine *engine, const char *path, size_t len);
 
-/* runs.c */
+/* runs_queue.c */
 extern void runs_start_scan(Engine *engine, const ProtoScan *scan);
+extern void runs_start_queued(Engine *engine);
+extern void runs_queue_again(Engine *engine, ScanRun *run);
+extern bool runs_restart(Engine *engine, ScanRun *run);
 extern void runs_cancel_scan(Engine *engine, int64_t scan_id);
+
+/* runs.c */
+extern bool runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n);
+extern void runs_forget(ScanRun *run);
 extern bool runs_heal_undrained(const Engine *engine);
 extern void runs_renew(Engine *engine, uint64_t epoch);
 extern void runs_step(Engine *engine);

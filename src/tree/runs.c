@@ -30,17 +30,14 @@
 /* Files that may wait for being hashed before more are looked for. */
 #define RUNS_HASHING		2000
 
-/* How often a scan is begun again because the tree changed under it. */
-#define RUNS_RESTARTS		5
-
 /* ---- scans ---- */
 
 /*
  * Begins to scan the places, which the scan takes over.  False when out of memory
  * or threads: then they are still there, and scan_due_us says when to try again.
  */
-static bool
-begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
+bool
+runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 {
 	ScanOptions options = {
 		.rootfd = engine->root.fd,
@@ -84,86 +81,9 @@ begin_run(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 	return run->scan != NULL;
 }
 
-static void
-refuse_scan(Engine *engine, const ProtoScan *scan, const char *message)
-{
-	ScanRun		run = {.id = scan->scan_id, .result = PROTO_SCAN_FAILED};
-
-	snprintf(run.message, sizeof(run.message), "%s", message);
-	snprintf(run.hint, sizeof(run.hint), "%.255s", engine->hint);
-	report_scan_done(engine, &run);
-}
-
-/* Starts the scan of everything that is queued, when its time has come. */
-static void
-start_queued_scan(Engine *engine)
-{
-	ProtoScan  *scan = &engine->queued_scan;
-	ScanPlace  *place;
-	size_t		n = 1;
-	RootTrouble trouble;
-
-	if (!engine->scan_queued || engine->building || engine->resolving ||
-		engine->full.scan != NULL || engine->scan_due_us > monotonic_us())
-		return;
-	if (engine->scan_restarts > 0 && engine->restart_due_us > monotonic_us() &&
-		(engine->pending.table.count > 0 || engine->n_places > 0 ||
-		 engine->partial.scan != NULL || engine->inspecting))
-		return;
-	trouble = root_open(&engine->root, false);
-	if (trouble == ROOT_STARVED)
-	{
-		engine->scan_due_us = shortage_note(&engine->shortage, errno);
-		return;
-	}
-	if (trouble != ROOT_OK)
-	{
-		engine->scan_queued = false;
-		engine_root_trouble(engine, trouble);
-		refuse_scan(engine, scan, engine->reason);
-		return;
-	}
-	place = calloc(1, sizeof(ScanPlace));
-	if (place == NULL || (place->path = strdup("")) == NULL)
-	{
-		free(place);
-		engine->scan_due_us = shortage_note(&engine->shortage, ENOMEM);
-		return;
-	}
-	if (scan->flags & PROTO_SCAN_FORCE)
-	{
-		changes_look_at_mounts(engine);
-		root_accept_mounts(&engine->root);
-		engine->state_changed = true;
-	}
-	engine->full.id = scan->scan_id;
-	engine->full.flags = scan->flags;
-	engine->full.threshold = scan->mass_delete_threshold;
-	engine->full.epoch = EPOCH_NONE;
-	if (!begin_run(engine, &engine->full, place, &n))
-	{
-		free(place->path);
-		free(place);
-		engine->full.id = 0;
-		return;
-	}
-	engine->scan_queued = false;
-	engine->heal_scan_runs = engine->healing;
-}
-
-void
-runs_start_scan(Engine *engine, const ProtoScan *scan)
-{
-	if (engine->scan_queued)
-		refuse_scan(engine, &engine->queued_scan, "another scan took its place");
-	engine->queued_scan = *scan;
-	engine->scan_queued = true;
-	engine->scan_restarts = 0;
-}
-
 /* The run is over; what it took goes back to the system. */
-static void
-forget_run(ScanRun *run)
+void
+runs_forget(ScanRun *run)
 {
 	scan_free(run->scan);
 	if (run->checked)
@@ -172,55 +92,6 @@ forget_run(ScanRun *run)
 	run->scan = NULL;
 	run->id = 0;
 	malloc_trim(0);
-}
-
-/* The full scan is to begin anew; the run is over. */
-static void
-queue_again(Engine *engine, ScanRun *run)
-{
-	engine->queued_scan.scan_id = run->id;
-	engine->queued_scan.flags = run->flags;
-	engine->queued_scan.mass_delete_threshold = run->threshold;
-	engine->scan_queued = true;
-	forget_run(run);
-}
-
-/*
- * So much seems to be gone that force would be asked for; but names were seen
- * to go while the scan ran, and what it missed may be there under other names,
- * or be removed by now and no news.  It begins anew, once the tree is quiet or
- * has had the time.
- */
-static bool
-restart_run(Engine *engine, ScanRun *run)
-{
-	if (engine->departures == run->departures || engine->scan_queued ||
-		engine->scan_restarts == RUNS_RESTARTS)
-		return false;
-	queue_again(engine, run);
-	engine->scan_restarts++;
-	engine->restart_due_us = monotonic_us() +
-		(int64_t) engine->config.debounce_max_ms * 1000;
-	return true;
-}
-
-void
-runs_cancel_scan(Engine *engine, int64_t scan_id)
-{
-	if (engine->scan_queued && engine->queued_scan.scan_id == scan_id)
-	{
-		engine->scan_queued = false;
-		refuse_scan(engine, &engine->queued_scan, "cancelled");
-	}
-	if (engine->full.scan == NULL || engine->full.id != scan_id)
-		return;
-	scan_cancel(engine->full.scan);
-	engine->full.drained = true;
-	engine->full.result = PROTO_SCAN_CANCELLED;
-	snprintf(engine->full.message, sizeof(engine->full.message), "cancelled");
-	hashing_drop_scan(engine, scan_id);
-	inspect_drop_scan(engine, scan_id);
-	pending_drop_scan(&engine->pending, scan_id);
 }
 
 /* Starts the partial scan of places that changed, when they are quiet. */
@@ -249,7 +120,7 @@ start_partial_scan(Engine *engine, const PendingRule *rule)
 	engine->partial.epoch = engine->places_epoch;
 	engine->partial.since_us = engine->places_first_us;
 	engine->places_sorted = true;
-	if (!begin_run(engine, &engine->partial, engine->places, &engine->n_places))
+	if (!runs_begin(engine, &engine->partial, engine->places, &engine->n_places))
 		return;
 	engine->places = NULL;
 	engine->n_places = engine->places_capacity = 0;
@@ -296,7 +167,7 @@ put_off_run(Engine *engine, ScanRun *run)
 	{
 		if (engine->scan_queued)
 			return false;		/* by the one that waits already */
-		queue_again(engine, run);
+		runs_queue_again(engine, run);
 		return true;
 	}
 	places = scan_places_of(run->scan, &n);
@@ -307,7 +178,7 @@ put_off_run(Engine *engine, ScanRun *run)
 		else
 			changes_want_subtree(engine, places[i].path, places[i].len, run->epoch);
 	}
-	forget_run(run);
+	runs_forget(run);
 	return true;
 }
 
@@ -363,7 +234,7 @@ end_run(Engine *engine, ScanRun *run)
 	}
 	else if (run->result != PROTO_SCAN_COMPLETE)
 		changes_heal(engine, run->message);
-	forget_run(run);
+	runs_forget(run);
 }
 
 /*
@@ -439,7 +310,7 @@ scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 			events_drain(engine->reader);
 			changes_process_events(engine);
 		}
-		if (restart_run(engine, run))
+		if (runs_restart(engine, run))
 			return;
 		run->drained = true;
 		if (engine->departures != run->departures)
@@ -721,7 +592,7 @@ runs_step(Engine *engine)
 		if (engine->exit_status >= 0)
 			return;
 	}
-	start_queued_scan(engine);
+	runs_start_queued(engine);
 	start_partial_scan(engine, &rule);
 	changes_ask_about_guard(engine);
 	step_run(engine, &engine->partial, &rule);

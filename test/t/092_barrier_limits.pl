@@ -273,6 +273,7 @@ SKIP:
 	my $device = fuse_device();
 
 	skip('/dev/fuse cannot be opened', 3) unless $device;
+	$node->safe_psql('postgres', "SELECT fsync_remove_repository(repository_id) FROM fsync_repositories");
 	limit('watches', 25) or die "could not set the limit: $!";
 	my $mixed = new_root('mixed');
 	make_path("$mixed/a$_/b") foreach 1 .. 60;

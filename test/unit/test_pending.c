@@ -422,6 +422,36 @@ test_random(void)
 	HOLDS(n_taken > 10000);
 }
 
+/*
+ * Fails if a flush is answered while something is put off for want of anything,
+ * or has it tried again without a pause.
+ */
+static void
+test_starved(void)
+{
+	reset();
+	FILES_MUST(pending_starve(&pending, 1, "a", 1, HINT_CONTENT, 2000, 0, 3, 0) != NULL);
+	FILES_MUST(pending_starve(&pending, 1, "scan", 4, HINT_FOUND, 2000, 0, EPOCH_NONE, 0) != NULL);
+	EQUALS(pending.starved, 2);
+	EQUALS(pending_min_epoch(&pending), 3);
+	EQUALS(pending_due(&pending, &rule), 2000);
+	rule.flush_epoch = 5;
+	CHECK_EQ_STR(collect(1999), "", "a flush does not have it tried before its time");
+	pending_renew(&pending, 4);
+	EQUALS(pending_min_epoch(&pending), 3);
+	note("a", HINT_CLOSED, 1500, 5);
+	CHECK_EQ_STR(collect(1999), "", "nor does an event");
+	FILES_MUST(pending_starve(&pending, 1, "a", 1, 0, 2500, 0, EPOCH_NONE, 0) != NULL);
+	EQUALS(pending.starved, 2);
+	EQUALS(pending_min_epoch(&pending), 3);
+	CHECK_EQ_STR(collect(2000), "scan ", "it is tried when it is time");
+	EQUALS(pending_min_epoch(&pending), 3);
+	CHECK_EQ_STR(collect(2500), "a ", "and each for itself");
+	EQUALS(pending.starved, 0);
+	EQUALS(pending_min_epoch(&pending), EPOCH_NONE);
+	HOLDS(!pending.lost);
+}
+
 int
 main(void)
 {
@@ -433,6 +463,7 @@ main(void)
 	test_retries();
 	test_other_names();
 	test_limits();
+	test_starved();
 	test_random();
 	pending_clear(&pending);
 	return unit_done();

@@ -672,11 +672,19 @@ test_ignored(void)
 	end();
 }
 
+static void
+list_unwatched(void *arg, const char *path, size_t len)
+{
+	(void) len;
+	strcat(strcat(arg, path), " ");
+}
+
 /* Fails if a directory without a watch is not counted, or never tried again. */
 static void
 test_limit(void)
 {
 	const WatchTreeStatus *status;
+	char		unwatched[4096] = "";
 
 	begin(3);
 	mkdirs("a");
@@ -704,6 +712,8 @@ test_limit(void)
 	mkdirs("e");
 	settle();
 	EQUALS(status->unwatched, 1);
+	watch_tree_unwatched(tree, list_unwatched, unwatched);
+	CHECK_EQ_STR(unwatched, "e ", "it is named");
 	FILES_MUST(unlinkat(rootfd, "e", AT_REMOVEDIR) == 0);
 	settle();
 	EQUALS(status->unwatched, 0);
