@@ -519,7 +519,10 @@ hashing_collect(Engine *engine)
 	LastDirectory last;
 	RootTrouble trouble;
 
-	if (engine->inspecting || engine->items.count == 0)
+	if (engine->inspecting)
+		return;
+	inspect_forget_rules(engine);
+	if (engine->items.count == 0)
 		return;
 	trouble = root_open(&engine->root, false);
 	if (trouble != ROOT_OK)
@@ -527,7 +530,6 @@ hashing_collect(Engine *engine)
 		engine_root_trouble(engine, trouble);
 		return;
 	}
-	inspect_forget_rules(engine);
 	job = hash_pool_collect(engine->pool);
 	if (job != NULL && engine->reader != NULL)
 	{
