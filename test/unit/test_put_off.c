@@ -23,7 +23,7 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 
-/* Longer than anything here takes. */
+/* Longer than each of the cases takes. */
 #define PATIENCE_S			300
 
 typedef enum Call
@@ -186,6 +186,7 @@ start(void)
 	int			to[2];
 	int			from[2];
 
+	alarm(PATIENCE_S);
 	root = files_temp_dir();
 	rootfd = files_open_dir(root);
 	snprintf(fault->root, sizeof(fault->root), "%s", root);
@@ -450,7 +451,6 @@ check_looks(const char *name, Call call, int error, bool from_start, void (*happ
 int
 main(void)
 {
-	alarm(PATIENCE_S);
 	signal(SIGPIPE, SIG_IGN);
 	fault = mmap(NULL, sizeof(Fault), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	FILES_MUST(fault != MAP_FAILED);
