@@ -76,11 +76,18 @@ engine_root_trouble(Engine *engine, RootTrouble trouble)
 bool
 engine_check_path(Engine *engine)
 {
+	engine->path_due_us = 0;
+
 	/* perhaps the same one by another device number: identities tell */
 	if (!root_path_leads_there(&engine->root_path))
 	{
 		RootTrouble trouble = root_verify(&engine->root);
 
+		if (trouble == ROOT_STARVED)
+		{
+			engine->path_due_us = shortage_note(&engine->shortage, errno);
+			return true;
+		}
 		if (trouble != ROOT_OK)
 		{
 			engine_root_trouble(engine, trouble);
@@ -88,6 +95,11 @@ engine_check_path(Engine *engine)
 		}
 	}
 	(void) root_path_follow(&engine->root_path);
+	if (engine->root_path.lacking != 0)
+	{
+		engine->path_due_us = shortage_note(&engine->shortage, engine->root_path.lacking);
+		return true;
+	}
 	return !engine->root_path.astray;
 }
 
@@ -101,6 +113,12 @@ start(Engine *engine, bool accept)
 
 	if (trouble == ROOT_OK && (error = root_read_mounts(&engine->root)) != 0)
 		trouble = ROOT_STARVED;
+	if (trouble == ROOT_OK && !root_path_note(&engine->root_path, engine->root.fd) &&
+		shortage_is(errno))
+	{
+		error = errno;
+		trouble = ROOT_STARVED;
+	}
 	if (trouble != ROOT_OK)
 	{
 		root_state(engine, trouble, error);
@@ -108,7 +126,6 @@ start(Engine *engine, bool accept)
 		engine->retry_us = monotonic_us() + ENGINE_ROOT_POLL_US;
 		return;
 	}
-	root_path_note(&engine->root_path, engine->root.fd);
 	(void) root_path_follow(&engine->root_path);
 	if (first || accept)
 		root_accept_mounts(&engine->root);
@@ -142,6 +159,7 @@ is_starved(const Engine *engine)
 	int64_t		now = monotonic_us();
 
 	return engine->pending.starved > 0 || engine->mounts_error != 0 ||
+		(engine->path_due_us != 0 && engine->flushes != NULL) ||
 		(engine->resolving && engine->resolve_due_us > now) ||
 		(engine->scan_due_us > now && (engine->scan_queued || engine->n_places > 0));
 }
@@ -410,13 +428,34 @@ receive(Engine *engine)
 
 /* ---- flushes ---- */
 
+/* Whether the root's path leads there, also where that could not be looked at. */
+static bool
+path_is_known(Engine *engine)
+{
+	if (engine->path_due_us == 0)
+		return true;
+	if (monotonic_us() < engine->path_due_us)
+		return false;
+	if (engine_check_path(engine))
+		return engine->path_due_us == 0;
+	while (engine->flushes != NULL && engine->exit_status < 0)
+	{
+		FlushWait  *wait = engine->flushes;
+
+		answer_flush(engine, wait->token, PROTO_FLUSH_IN_VAIN);
+		engine->flushes = wait->next;
+		free(wait);
+	}
+	return false;
+}
+
 static void
 answer_flushes(Engine *engine)
 {
 	FlushWait **p = &engine->flushes;
 	uint64_t	min;
 
-	if (*p == NULL || !engine->running || engine->building)
+	if (*p == NULL || !engine->running || engine->building || !path_is_known(engine))
 		return;
 	min = runs_min_epoch(engine);
 	while (*p != NULL)
@@ -561,6 +600,8 @@ next_timeout(Engine *engine)
 			due = unwatched_due(engine);
 		if (engine->mounts_error != 0 && engine->mounts_due_us < due)
 			due = engine->mounts_due_us;
+		if (engine->path_due_us != 0 && engine->flushes != NULL && engine->path_due_us < due)
+			due = engine->path_due_us;
 		if (shortage_due(&engine->shortage) < due)
 			due = shortage_due(&engine->shortage);
 		noisy = noisy_due(engine);

@@ -217,6 +217,8 @@ typedef struct Engine
 	Shortage	shortage;		/* what is lacking, and puts off the rest */
 	int			watch_error;	/* why there is no watch tree */
 	uint64_t	watch_limit;	/* of the user's watches, as it was read last */
+	int64_t		path_due_us;	/* the root's path could not be looked at, for want
+								 * of something: once more then; 0: it could */
 	int			mounts_error;	/* they could not be read; 0: they could */
 	int64_t		mounts_due_us;
 	Problems	unwatched;		/* directories that fsync_problems names ... */

@@ -15,6 +15,9 @@
  */
 #include "root_path.h"
 
+#include "shortage.h"
+
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,19 +58,20 @@ examine(int dirfd, const char *name, int flags, struct statx *st)
 	return 0;
 }
 
-void
+bool
 root_path_note(RootPath *path, int rootfd)
 {
 	struct statx st;
 
 	path->known = examine(rootfd, "", AT_EMPTY_PATH, &st) == 0;
 	if (!path->known)
-		return;
+		return false;
 	path->dev_major = st.stx_dev_major;
 	path->dev_minor = st.stx_dev_minor;
 	path->inode = st.stx_ino;
 	path->birth_sec = st.stx_btime.tv_sec;
 	path->birth_nsec = st.stx_btime.tv_nsec;
+	return true;
 }
 
 static bool
@@ -92,10 +96,18 @@ root_path_follow(RootPath *path)
 {
 	bool		before = path->astray;
 	struct statx st;
+	int			error;
 
+	path->lacking = 0;
 	if (path->given == NULL || !path->known)
 		return false;
-	path->astray = examine(AT_FDCWD, path->given, 0, &st) < 0 || !is_noted(path, &st);
+	error = examine(AT_FDCWD, path->given, 0, &st) < 0 ? errno : 0;
+	if (shortage_is(error))
+	{
+		path->lacking = error;
+		return false;
+	}
+	path->astray = error != 0 || !is_noted(path, &st);
 
 	/* Where it leads is not said: who changes a link would learn what there is. */
 	if (path->astray)

@@ -28,6 +28,8 @@ typedef struct RootPath
 	int64_t		birth_sec;		/* 0 where the file system does not know it */
 	uint32_t	birth_nsec;
 	bool		astray;			/* the given path leads elsewhere, or nowhere */
+	int			lacking;		/* the errno for want of which that could not be
+								 * looked at the last time; 0: it was */
 	char		reason[512];	/* ... and this is what is to be said of it */
 } RootPath;
 
@@ -35,8 +37,11 @@ typedef struct RootPath
 extern int	root_path_init(RootPath *path, ProtoStr root, ProtoStr given);
 extern void root_path_free(RootPath *path);
 
-/* The root was opened and found to be the accepted one: remembers which it is. */
-extern void root_path_note(RootPath *path, int rootfd);
+/*
+ * The root was opened and found to be the accepted one: remembers which it is.
+ * False, with errno, if that cannot be read.
+ */
+extern bool root_path_note(RootPath *path, int rootfd);
 
 /*
  * Whether the root's path leads to what was noted, and nothing else is in its
@@ -45,8 +50,8 @@ extern void root_path_note(RootPath *path, int rootfd);
 extern bool root_path_leads_there(const RootPath *path);
 
 /*
- * Looks where the given path leads: sets astray and reason.  True if astray
- * has changed by that.
+ * Looks where the given path leads: sets astray and reason, or only lacking.
+ * True if astray has changed by that.
  */
 extern bool root_path_follow(RootPath *path);
 
