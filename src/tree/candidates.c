@@ -6,13 +6,12 @@
  * Records go into one stream: its end is in memory, and what outgrows the
  * memory given is appended to an unnamed temporary file.  In memory stays an
  * index of sixteen bytes a record, a key and the record's place in the
- * stream.  The same index serves twice: sorted by a hash of the four values
+ * stream.  The same index serves twice: sorted by a hash of the file's identity
  * it brings together what may be a rename, then its keys are replaced by the
  * order of output and it is sorted again.
  *
  * The hash only proposes; the values in the records decide.  It is seeded at
- * random, because whoever may write to a watched tree chooses mtimes, and
- * should not be able to choose them so that all hashes are equal.
+ * random, so that nobody who writes to a watched tree can make all hashes equal.
  *
  *-------------------------------------------------------------------------
  */
@@ -371,9 +370,7 @@ hash_values(const Candidates *c, const Candidate *candidate)
 	uint64_t	hash = c->seed;
 
 	hash = mix(hash, candidate->inode);
-	hash = mix(hash, candidate->btime_ns);
-	hash = mix(hash, candidate->size);
-	return mix(hash, candidate->mtime_ns);
+	return mix(hash, candidate->btime_ns);
 }
 
 int
@@ -450,7 +447,7 @@ compare_output(const void *a, const void *b)
 	return (int) ENTRY_CODE(ea) - (int) ENTRY_CODE(eb);
 }
 
-/* 1 when the records agree in all four values, 0 when not, -1 with errno. */
+/* 1 when the records are of one file, 0 when not, -1 with errno. */
 static int
 same_file(const Candidates *c, const RecordHeader *removed, const IndexEntry *added)
 {
@@ -458,10 +455,7 @@ same_file(const Candidates *c, const RecordHeader *removed, const IndexEntry *ad
 
 	if (read_header(c, ENTRY_OFFSET(added), &header) < 0)
 		return -1;
-	return header.inode == removed->inode &&
-		header.btime_ns == removed->btime_ns &&
-		header.size == removed->size &&
-		header.mtime_ns == removed->mtime_ns;
+	return header.inode == removed->inode && header.btime_ns == removed->btime_ns;
 }
 
 /* The key of a record that has no partner (so far). */
@@ -484,7 +478,7 @@ lone_key(const IndexEntry *entry)
  * Matches the records first..end of the index, whose hashes are equal, and
  * gives them their keys of output.  Returns the pairs or -1 with errno.
  *
- * Hard links to one file have all values equal, and there may be very many;
+ * Hard links to one file have one identity, and there may be very many;
  * so additions that are taken are not looked at again as long as they come
  * first.
  */

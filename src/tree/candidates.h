@@ -5,7 +5,7 @@
  *
  * A scan may find a file's new name long before it finds the old one gone.
  * So additions and removals wait here until the walk is over; then renames
- * are matched by inode, birth time, size and mtime.  Records are written to
+ * are matched by inode and birth time.  Records are written to
  * an unnamed temporary file when they outgrow the memory given; in memory
  * stay sixteen bytes a record.
  *
@@ -47,7 +47,8 @@ extern size_t candidates_count(const Candidates *c, CandidateKind kind);
 /*
  * Matches additions with removals; call once, after the last add.  A removal
  * matches at most one addition (the first in order of adding) and the other
- * way round, and only if all four values are equal and birth time is known.
+ * way round, and only if inode and birth time are equal and that is known: what
+ * else has changed does not matter.
  * Returns the number of pairs, or -1 with errno.
  */
 extern int64_t candidates_match(Candidates *c);

@@ -19,9 +19,6 @@
 #include <string.h>
 #include <sys/inotify.h>
 
-/* The longest wait for the other half of a rename. */
-#define CHANGES_RENAME_US	20000
-
 /* So many directories changed that a scan of everything is simpler. */
 #define CHANGES_PLACES		20000
 
@@ -90,9 +87,12 @@ want_place(Engine *engine, const char *path, size_t len, bool local, uint64_t ep
 	{
 		engine->places_first_us = now;
 		engine->places_epoch = EPOCH_NONE;
+		engine->places_news = NEWS_NONE;
 	}
 	if (epoch < engine->places_epoch)
 		engine->places_epoch = epoch;
+	if (engine->pending.news < engine->places_news)
+		engine->places_news = engine->pending.news;
 	engine->places_last_us = now;
 }
 
@@ -137,8 +137,15 @@ on_subtree(void *arg, const char *path, size_t len)
 	engine->departures++;
 
 	/* While the watches are put up a scan of everything is due anyway. */
-	if (!engine->building)
-		changes_want_subtree(engine, path, len, engine->resolve_epoch);
+	if (engine->building)
+		return;
+	changes_want_subtree(engine, path, len, engine->resolve_epoch);
+	if (engine->resolve_news < engine->places_news)
+		engine->places_news = engine->resolve_news;
+
+	/* A scan that runs may have looked for it where it is not any more. */
+	if (engine->partial.scan != NULL && scan_concerns(engine->partial.scan, path, len))
+		heard_leave_to_places(engine, engine->partial.news);
 }
 
 /*
@@ -149,24 +156,47 @@ void
 changes_must_resolve(Engine *engine)
 {
 	if (!engine->resolving)
+	{
 		engine->resolve_epoch = engine->epoch;
+		if (engine->watches == NULL || !watch_tree_left(engine->watches))
+			engine->resolve_news = engine->pending.news;
+	}
 	engine->resolving = true;
 }
 
-/* The hints of the name that this one was renamed from. */
+/*
+ * The hints of the name that this one was renamed from.  If that was not looked
+ * at yet, who waits for it waits for this one: the file that it spoke of is
+ * here, if it has not moved on.
+ */
 static unsigned
-pair_rename(Engine *engine, uint32_t cookie)
+pair_rename(Engine *engine, uint32_t cookie, uint64_t *news)
 {
 	for (int i = 0; i < 64; i++)
 		if (engine->renames[i].cookie == cookie)
 		{
 			engine->renames[i].cookie = 0;
+			*news = engine->renames[i].news;
 			return engine->renames[i].hints & (HINT_CONTENT | HINT_CLOSED);
 		}
 
 	/* From outside, or from a name that is ignored: it may have been written
 	 * there. */
 	return HINT_CONTENT;
+}
+
+/* A name is renamed away: what is known of it goes with the event's cookie. */
+static void
+note_departure(Engine *engine, uint32_t cookie, const PendingName *p)
+{
+	unsigned	i = engine->next_rename++ % 64;
+	const Half *half = halves_of_name(&engine->halves, p->node, p->name, p->name_len);
+
+	engine->renames[i].cookie = cookie;
+	engine->renames[i].news = p->news;
+	engine->renames[i].hints = p->hints | (half ? half->hints : 0) |
+		inspect_hints(engine, p->node, p->name, p->name_len, &engine->renames[i].news) |
+		hashing_hints(engine, p->node, p->name, p->name_len);
 }
 
 static void
@@ -176,6 +206,8 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask,
 	Engine	   *engine = arg;
 	int64_t		now = monotonic_us();
 	unsigned	hints = 0;
+	uint64_t	news = NEWS_NONE;
+	PendingName *waiting;
 
 	if (mask & IN_MODIFY)
 		hints |= HINT_CONTENT;
@@ -187,21 +219,16 @@ on_name(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask,
 		hints |= HINT_DELETED;
 	if (mask & IN_MOVED_FROM)
 		hints |= HINT_GONE;
-	engine->moves_seen += (mask & (IN_MOVED_FROM | IN_MOVED_TO)) != 0;
 	engine->departures += (mask & (IN_MOVED_FROM | IN_DELETE)) != 0;
 	if (mask & IN_MOVED_TO)
-		hints |= HINT_ARRIVED | pair_rename(engine, cookie);
-	if (mask & IN_MOVED_FROM)
-	{
-		unsigned	i = engine->next_rename++ % 64;
-
-		engine->renames[i].cookie = cookie;
-		engine->renames[i].hints = pending_hints(&engine->pending, node, name, len) |
-			inspect_hints(engine, node, name, len) | hashing_hints(engine, node, name, len);
-		engine->renames[i].since_us = now;
-	}
-	if (pending_note(&engine->pending, node, name, len, hints, now, engine->epoch) == NULL)
+		hints |= HINT_ARRIVED | pair_rename(engine, cookie, &news);
+	waiting = pending_note(&engine->pending, node, name, len, hints, now, engine->epoch);
+	if (waiting == NULL)
 		engine->batch.lost = true;
+	else if (news < waiting->news)
+		waiting->news = news;
+	if (waiting != NULL && (mask & IN_MOVED_FROM))
+		note_departure(engine, cookie, waiting);
 }
 
 /* A name that is ignored counts where files have several names. */
@@ -212,20 +239,6 @@ on_ignored(void *arg, uint64_t node, const char *name, size_t len, uint32_t mask
 
 	if (links_any(engine->links))
 		on_name(arg, node, name, len, mask, 0);
-}
-
-/* True if half a rename may still be on its way. */
-bool
-changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until)
-{
-	for (int i = 0; i < 64; i++)
-		if (engine->renames[i].cookie != 0 &&
-			engine->renames[i].since_us + CHANGES_RENAME_US > now)
-		{
-			*until = engine->renames[i].since_us + CHANGES_RENAME_US;
-			return true;
-		}
-	return false;
 }
 
 static bool
@@ -332,6 +345,7 @@ changes_stop_watching(Engine *engine)
 	engine->resolving = false;
 	hashing_forget_nodes(engine);
 	pending_clear(&engine->pending);
+	halves_clear(&engine->halves);
 	for (size_t i = 0; i < engine->n_places; i++)
 		free(engine->places[i].path);
 	engine->n_places = 0;
@@ -452,6 +466,23 @@ changes_process_events(Engine *engine)
 	return true;
 }
 
+/*
+ * What is no longer at a name that was touched has moved on, which was queued
+ * before we looked.  Who waits for the one waits for the other.
+ */
+static void
+hear_of_missed(Engine *engine)
+{
+	uint64_t	news = engine->pending.news;
+
+	if (engine->reader == NULL || !watch_tree_missed(engine->watches))
+		return;
+	events_drain(engine->reader);
+	engine->pending.news = engine->resolve_news;
+	changes_process_events(engine);
+	engine->pending.news = news;
+}
+
 /* Looks at touched directories; true when nothing is left. */
 bool
 changes_resolve(Engine *engine)
@@ -500,6 +531,8 @@ changes_resolve(Engine *engine)
 		engine->building = false;
 		engine->state_changed = true;
 	}
+	if (!engine->resolving)
+		hear_of_missed(engine);
 	return !engine->resolving;
 }
 

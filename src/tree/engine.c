@@ -696,6 +696,7 @@ engine_run(int socket)
 	proto_buf_init(&engine->out);
 	shortage_init(&engine->shortage, engine->wake_fd);
 	pending_init(&engine->pending);
+	halves_init(&engine->halves);
 	problems_init(&engine->problems);
 	problems_init(&engine->refused);
 	problems_init(&engine->unwatched);

@@ -16,6 +16,7 @@
  *		inspect.c	what the disk says of them, and what follows
  *		inspect_links.c	... for other names of their files
  *		moves.c		which of them are renames, and which may become one
+ *		heard.c		what is still to be heard of ends of renames that wait
  *		hashing.c	files that are hashed, and what comes of it
  *		report.c	observations, onto the socket
  *		verifying.c	files that are read again on request
@@ -34,6 +35,7 @@
 
 #include "clock.h"
 #include "events.h"
+#include "halves.h"
 #include "hash.h"
 #include "links.h"
 #include "names.h"
@@ -66,6 +68,11 @@ typedef struct Point
 	int64_t		since_us;		/* its first event; 0: a scan found it */
 	uint64_t	epoch;
 	int64_t		scan_id;
+	uint64_t	news;			/* as PendingName's; NEWS_NONE: not heard of */
+	uint64_t	waited;			/* the news that it has waited for as the end of
+								 * a rename; 0: it has not */
+	bool		seen[HALF_KINDS];	/* ... or as what a scan has found it */
+	HalfFile	files[HALF_KINDS];
 
 	bool		has_belief;
 	ProtoBelief belief;			/* its path is this path */
@@ -146,6 +153,7 @@ typedef struct ScanRun
 	double		threshold;
 	int64_t		since_us;		/* the first event of its places */
 	uint64_t	epoch;
+	uint64_t	news;			/* the oldest that it is to look at */
 	uint64_t	round;			/* of problems */
 	uint64_t	links_round;	/* of the search for other names; 0: none */
 	uint64_t	departures;		/* the engine's, when it began */
@@ -191,6 +199,7 @@ typedef struct Engine
 	bool		resolving;		/* touched names are not all looked at */
 	int64_t		resolve_due_us; /* what it takes was not to be had: not before */
 	uint64_t	resolve_epoch;	/* since when */
+	uint64_t	resolve_news;	/* the same, also while some cannot be looked at */
 	bool		building;		/* the watches are put up; a scan follows */
 	bool		healing;		/* events were lost, the scan has not ended */
 	bool		heal_scan_runs;
@@ -203,10 +212,9 @@ typedef struct Engine
 	{
 		uint32_t	cookie;		/* 0: paired */
 		unsigned	hints;		/* of the old name */
-		int64_t		since_us;
+		uint64_t	news;		/* the same */
 	}			renames[64];
 	unsigned	next_rename;
-	uint64_t	moves_seen;		/* events */
 	NoisyDirectory noisy[NOISY_MAX];
 	MountedFile *mounted_files;
 	size_t		n_mounted_files;
@@ -227,6 +235,7 @@ typedef struct Engine
 	int64_t		unwatched_due_us;
 
 	Pending		pending;
+	Halves		halves;
 	Problems	problems;
 	Problems	refused;		/* those of the worker; without rounds */
 	Links	   *links;
@@ -254,6 +263,7 @@ typedef struct Engine
 	int64_t		places_last_us;
 	uint64_t	places_epoch;
 	ScanPlace  *spare_place;	/* for when there is no memory for another */
+	uint64_t	places_news;
 	ScanRun		partial;
 	ScanRun		full;
 	bool		scan_queued;	/* a PROTO_SCAN that waits for the state */
@@ -273,7 +283,6 @@ typedef struct Engine
 	size_t		points_looked;	/* at, ahead */
 	uint32_t	points_page;	/* rows of the next range */
 	bool		points_sparse;	/* the last range held few of the points' rows */
-	uint64_t	points_moves_seen;	/* when they were taken */
 	uint64_t	inspections;	/* loads of points that were looked at */
 	bool		inspecting;
 
@@ -345,7 +354,6 @@ extern void changes_want_subtree(Engine *engine, const char *path, size_t len,
 extern void changes_want_local_subtree(Engine *engine, const char *path, size_t len,
 									   uint64_t epoch);
 extern bool changes_spare_place(Engine *engine);
-extern bool changes_rename_unpaired(const Engine *engine, int64_t now, int64_t *until);
 extern bool changes_covers(Engine *engine, const char *path, size_t len);
 extern bool changes_closed(Engine *engine, const char *path, size_t len);
 extern bool changes_start_watching(Engine *engine);
@@ -433,7 +441,7 @@ extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned
 extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
 extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *name,
-							  size_t len);
+							  size_t len, uint64_t *news);
 extern ProtoProblem inspect_untrackable(const Engine *engine, const Point *point);
 
 /* inspect.c */
@@ -465,6 +473,33 @@ extern void inspect_doubt(Engine *engine, const Point *point);
 
 /* moves.c */
 extern void moves_decide(Engine *engine);
+
+/* heard.c */
+
+/* The oldest news that are not looked at yet, or NEWS_NONE. */
+extern uint64_t heard_oldest(const Engine *engine);
+
+/* Whether all of these news was looked at, and what the scan has found. */
+extern bool heard_all(const Engine *engine, uint64_t oldest, uint64_t news, int64_t scan_id);
+
+/* What was heard of a name is for the scan of the places that changed to find. */
+extern void heard_leave_to_places(Engine *engine, uint64_t news);
+
+/*
+ * Takes ends that have met or have waited long enough as points, until there
+ * are max points; also that of a name, and the other end of a file that a scan
+ * has found.
+ */
+extern void heard_take(Engine *engine, size_t max);
+extern void heard_take_name(Engine *engine, uint64_t node, const char *name, size_t len);
+extern void heard_take_other_end(Engine *engine, const Candidate *candidate);
+
+/* Whether heard_take() would take one now. */
+extern bool heard_ready(const Engine *engine);
+
+/* Whether a scan, or a flush up to this epoch, waits for an end that waits for
+ * these news. */
+extern bool heard_wanted(const Engine *engine, uint64_t news, uint64_t epoch);
 
 /* hashing.c */
 extern void hashing_submit(Engine *engine, const Point *point);

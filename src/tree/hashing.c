@@ -304,8 +304,10 @@ hashing_new_file(Engine *engine, const Finding *finding, uint64_t epoch, int64_t
 bool
 hashing_due(const Engine *engine, const char *path, size_t len)
 {
-	return find_item(engine, path, len) != NULL ||
-		(pending_hints(&engine->pending, 0, path, len) & (HINT_CONTENT | HINT_CLOSED)) != 0;
+	const Half *half = halves_of_name(&engine->halves, 0, path, len);
+	unsigned	hints = pending_hints(&engine->pending, 0, path, len) | (half ? half->hints : 0);
+
+	return find_item(engine, path, len) != NULL || (hints & (HINT_CONTENT | HINT_CLOSED)) != 0;
 }
 
 /* The hints of a name whose file is being hashed, or 0. */

@@ -46,19 +46,28 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 	p->hints = hints;
 	p->epoch = epoch;
 	p->scan_id = scan_id;
+	p->news = NEWS_NONE;
 	engine->n_points++;
 	return p;
 }
 
-/* The hints of a name that is being inspected, or 0. */
+/* The hints of a name that is being inspected, or 0; news becomes no later than
+ * its. */
 unsigned
-inspect_hints(const Engine *engine, uint64_t node, const char *name, size_t len)
+inspect_hints(const Engine *engine, uint64_t node, const char *name, size_t len,
+			  uint64_t *news)
 {
 	unsigned	hints = 0;
 
 	for (NameLink *link = names_first(&engine->points_by_name, node, name, len);
 		 link; link = names_next(link))
-		hints |= table_container(link, Point, by_name)->hints;
+	{
+		const Point *p = table_container(link, Point, by_name);
+
+		hints |= p->hints;
+		if (p->news < *news)
+			*news = p->news;
+	}
 	return hints;
 }
 
@@ -104,6 +113,17 @@ merge_point(Engine *engine, Point *into, const Point *p)
 		into->put_off_us = p->put_off_us;
 	if (p->put_offs > into->put_offs)
 		into->put_offs = p->put_offs;
+	if (p->news < into->news)
+		into->news = p->news;
+	if (p->waited < into->waited)
+		into->waited = p->waited;
+	for (int kind = 0; kind < HALF_KINDS; kind++)
+	{
+		if (into->seen[kind])
+			continue;
+		into->seen[kind] = p->seen[kind];
+		into->files[kind] = p->files[kind];
+	}
 }
 
 /* Sorts the points and makes one of several of the same path. */
@@ -258,7 +278,6 @@ inspect_start(Engine *engine)
 	for (size_t i = 0; i < engine->n_points; i++)
 		names_insert(&engine->points_by_name, &engine->points[i].by_name,
 					 engine->points[i].node, engine->points[i].path, engine->points[i].len);
-	engine->points_moves_seen = engine->moves_seen;
 	engine->inspecting = true;
 	engine->points_answered = engine->points_looked = 0;
 	engine->points_page = INSPECT_RANGE_FIRST;

@@ -8,10 +8,12 @@
  * row moves at once, as it was; what else has changed follows when the file has
  * been hashed.
  *
- * The disk runs ahead of the events that tell of it.  So a half that remains
- * may belong to a rename whose other half is at a place that we shall only
- * hear of.  It waits, as long as there is something to be heard; a row that
- * was removed too early would come back with another id.
+ * The disk runs ahead of the events that tell of it, and of scans.  So an end
+ * that remains may be of a rename whose other end is at a place that we shall
+ * only hear of; a row that was removed too early would come back with another
+ * id.  It waits (halves.c) until all that was queued when it was seen has been
+ * looked at (heard.c), or the other end comes: then both are looked at again,
+ * together.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,11 +24,11 @@
 #include <string.h>
 
 /*
- * How long a half waits while the tree does not come to rest, and how often it
- * is looked at meanwhile: on a busy machine a look may take seconds.
+ * A name whose directory is not where the watch tree has it waits for news of
+ * that; after so many looks and so long all is compared instead.
  */
-#define MOVES_WAIT_US		INT64_C(10000000)
-#define MOVES_LOOKS			8
+#define MOVES_STALE_US		INT64_C(10000000)
+#define MOVES_STALE_LOOKS	8
 
 /* What a move takes in a frame besides its two paths, at most. */
 #define MOVES_BYTES			128
@@ -39,6 +41,7 @@ typedef struct Source
 {
 	int64_t		inode;
 	int64_t		btime_ns;
+	bool		deleted;
 	size_t		point;
 	bool		used;
 } Source;
@@ -77,6 +80,9 @@ compare_sources(const void *a, const void *b)
 		return x->inode < y->inode ? -1 : 1;
 	if (x->btime_ns != y->btime_ns)
 		return x->btime_ns < y->btime_ns ? -1 : 1;
+	/* of several names of a file, one that was renamed before one that was removed */
+	if (x->deleted != y->deleted)
+		return x->deleted ? 1 : -1;
 	return (x->point > y->point) - (x->point < y->point);
 }
 
@@ -145,23 +151,23 @@ stat_of_row(const ProtoBelief *b, const ProtoStat *now)
 	return s;
 }
 
-static bool
-waited_long(const Point *p)
+static HalfFile
+file_left(const Point *p)
 {
-	return p->put_offs >= MOVES_LOOKS && p->put_off_us + MOVES_WAIT_US < monotonic_us();
+	const ProtoBelief *b = &p->belief;
+
+	return (HalfFile) {b->inode, b->btime_ns, b->size, b->mtime_ns};
 }
 
-/* Whether something is still to be heard, or was since the points were taken. */
-static bool
-restless(Engine *engine)
+static HalfFile
+file_came(const Point *p)
 {
-	int64_t		until;
+	const ProtoStat *s = &p->info.stat;
 
-	return engine->resolving || engine->moves_seen != engine->points_moves_seen ||
-		engine->n_places > 0 ||
-		(engine->partial.scan != NULL && !engine->partial.drained) ||
-		runs_heal_undrained(engine) || changes_rename_unpaired(engine, monotonic_us(), &until);
+	return (HalfFile) {s->inode, s->btime_ns, s->size, s->mtime_ns};
 }
+
+/* ---- what may become a rename ---- */
 
 /*
  * After events were lost a scan of everything comes, which knows both halves;
@@ -173,15 +179,71 @@ left_to_scan(const Engine *engine, const Point *p)
 	return engine->healing && !engine->heal_scan_runs && p->scan_id == 0;
 }
 
-/* Whether events have told all about the point: it is no rename. */
+/*
+ * Whether events have told all about the point: it is no rename.  Not where a
+ * directory has come or gone, as the row may be of a file in the one before,
+ * nor where another name of the same file waits.
+ */
 static bool
 certain(Engine *engine, const Point *p)
 {
-	if (p->hints & (HINT_FOUND | HINT_MOVES))
+	HalfFile	file;
+
+	if ((p->hints & (HINT_FOUND | HINT_MOVES)) || changes_covers(engine, p->path, p->len))
 		return false;
 	if (p->has_belief)
-		return (p->hints & HINT_DELETED) != 0;
-	return !changes_covers(engine, p->path, p->len);
+	{
+		file = file_left(p);
+		return (p->hints & HINT_DELETED) != 0 &&
+			halves_find(&engine->halves, HALF_LEFT, &file) == NULL;
+	}
+	file = file_came(p);
+	return halves_find(&engine->halves, HALF_CAME, &file) == NULL;
+}
+
+/* Whether the point is the same end of a rename, or both, as when it was seen. */
+static bool
+as_seen(const Point *p)
+{
+	HalfFile	left = file_left(p);
+	HalfFile	came = file_came(p);
+
+	return (!row_without_file(p) ||
+			(p->seen[HALF_LEFT] && halves_same_file(&p->files[HALF_LEFT], &left))) &&
+		(!file_without_row(p) ||
+		 (p->seen[HALF_CAME] && halves_same_file(&p->files[HALF_CAME], &came)));
+}
+
+/* Whether all is known of the point that can be, though its other end is not. */
+static bool
+told(Engine *engine, const Point *p, uint64_t oldest)
+{
+	if (left_to_scan(engine, p))
+		return false;
+	return certain(engine, p) ||
+		(p->waited != 0 && as_seen(p) && heard_all(engine, oldest, p->waited, p->scan_id)) ||
+		heard_all(engine, oldest, NEWS_NONE - 1, p->scan_id);
+}
+
+/* Who waits and has the file of the point's row, or NULL. */
+static Half *
+who_took(const Engine *engine, const Point *p)
+{
+	HalfFile	file = file_left(p);
+
+	/* Another disk's inode numbers and birth times prove nothing. */
+	return engine->root.replaced || !row_without_file(p) ? NULL :
+		halves_find(&engine->halves, HALF_CAME, &file);
+}
+
+/* Who waits and has the row of the point's file, or NULL. */
+static Half *
+who_lost(const Engine *engine, const Point *p)
+{
+	HalfFile	file = file_came(p);
+
+	return engine->root.replaced || !file_without_row(p) ? NULL :
+		halves_find(&engine->halves, HALF_LEFT, &file);
 }
 
 /* ---- renames ---- */
@@ -255,6 +317,7 @@ collect_sources(const Engine *engine, Source *sources)
 			continue;
 		sources[n].inode = p->belief.inode;
 		sources[n].btime_ns = p->belief.btime_ns;
+		sources[n].deleted = (p->hints & (HINT_DELETED | HINT_GONE)) == HINT_DELETED;
 		sources[n].point = i;
 		n++;
 	}
@@ -273,12 +336,10 @@ take_source(Engine *engine, Source *sources, size_t n, const Point *to)
 		 k < n && sources[k].inode == s->inode && sources[k].btime_ns == s->btime_ns; k++)
 	{
 		Point	   *from = &engine->points[sources[k].point];
-		const ProtoBelief *b = &from->belief;
+		HalfFile	left = file_left(from);
+		HalfFile	came = file_came(to);
 
-		/* Without a birth time an inode number says little. */
-		if (sources[k].used ||
-			(b->btime_ns == PROTO_NO_TIME &&
-			 (b->size != s->size || b->mtime_ns != s->mtime_ns)))
+		if (sources[k].used || !halves_same_file(&left, &came))
 			continue;
 		sources[k].used = true;
 		return from;
@@ -292,14 +353,14 @@ take_source(Engine *engine, Source *sources, size_t n, const Point *to)
  * has to wait, and with it the one that takes the place of that one's row.
  */
 static void
-hold_pairs(Engine *engine, Pair *pairs, size_t n, bool waiting)
+hold_pairs(Engine *engine, Pair *pairs, size_t n, uint64_t oldest)
 {
 	for (size_t i = 0; i < n; i++)
 	{
 		Point	   *to = pairs[i].to;
 
-		if (to->gives || !row_without_file(to) || waited_long(to) ||
-			certain(engine, to) || !(waiting || left_to_scan(engine, to)))
+		if (to->gives || !row_without_file(to) ||
+			(who_took(engine, to) == NULL && told(engine, to, oldest)))
 			continue;
 		while (to != NULL && to->received != NULL && !to->held)
 		{
@@ -414,7 +475,7 @@ tell_pairs(Engine *engine, Pair *pairs, size_t n)
 
 /* Finds the renames among the points, and reports them. */
 static void
-match(Engine *engine, bool waiting)
+match(Engine *engine, uint64_t oldest)
 {
 	Source	   *sources = calloc(engine->n_points + 1, sizeof(Source));
 	size_t		n = sources ? collect_sources(engine, sources) : 0;
@@ -436,7 +497,7 @@ match(Engine *engine, bool waiting)
 		pairs[n_pairs].to = to;
 		pairs[n_pairs++].row = from->belief;
 	}
-	hold_pairs(engine, pairs, n_pairs, waiting);
+	hold_pairs(engine, pairs, n_pairs, oldest);
 	for (size_t i = 0; i < n_pairs; i++)
 	{
 		if (pairs[i].to->held)
@@ -472,32 +533,167 @@ match(Engine *engine, bool waiting)
 	free(sources);
 }
 
-/* ---- what may become a rename ---- */
+/* ---- what waits ---- */
 
-/* The point's name or path waits, with all that is known of it. */
-static void
-put_off(Engine *engine, Point *p, unsigned hints)
+/* What the point is called where it waits: a name in its node's directory, or
+ * its path. */
+static const char *
+waiting_name(const Point *p, size_t *len)
 {
 	const char *slash = memrchr(p->path, '/', p->len);
 	const char *name = p->node != 0 && slash ? slash + 1 : p->path;
-	PendingName *waiting;
 
-	waiting = pending_retry(&engine->pending, p->node, name, p->len - (name - p->path),
-							p->hints | hints, 1, p->since_us, p->epoch, p->scan_id);
-	if (waiting != NULL)
-	{
-		if (p->retries > waiting->retries)
-			waiting->retries = p->retries;
-		waiting->put_offs = p->put_offs + 1;
-		waiting->put_off_us = p->put_off_us ? p->put_off_us : monotonic_us();
-	}
-	p->settled = true;
+	*len = p->len - (name - p->path);
+	return name;
 }
 
-/* Halves of renames, and names in directories that have moved on. */
+/* Its directory has moved on: the name waits, with all that is known of it. */
 static void
-put_off_halves(Engine *engine, bool waiting)
+put_off(Engine *engine, Point *p)
 {
+	size_t		len;
+	const char *name = waiting_name(p, &len);
+	PendingName *waiting;
+
+	p->settled = true;
+	if (p->put_offs >= MOVES_STALE_LOOKS && p->put_off_us + MOVES_STALE_US < monotonic_us())
+	{
+		changes_want_subtree(engine, "", 0, p->epoch);
+		heard_leave_to_places(engine, p->news);
+		return;
+	}
+	waiting = pending_retry(&engine->pending, p->node, name, len, p->hints, 1, p->since_us,
+							p->epoch, p->scan_id);
+	if (waiting == NULL)
+		return;
+	if (p->retries > waiting->retries)
+		waiting->retries = p->retries;
+	if (p->news < waiting->news)
+		waiting->news = p->news;
+	waiting->put_offs = p->put_offs + 1;
+	waiting->put_off_us = p->put_off_us ? p->put_off_us : monotonic_us();
+}
+
+/* The point waits for its other end; NULL when out of memory. */
+static Half *
+wait_for_other_end(Engine *engine, Point *p)
+{
+	size_t		len;
+	const char *name = waiting_name(p, &len);
+	HalfFile	left = file_left(p);
+	HalfFile	came = file_came(p);
+	const HalfFile *const ends[HALF_KINDS] = {
+		[HALF_LEFT] = row_without_file(p) ? &left : NULL,
+		[HALF_CAME] = file_without_row(p) ? &came : NULL
+	};
+	Half	   *half = halves_add(&engine->halves, p->node, name, len, ends,
+							   engine->pending.news);
+
+	p->settled = true;
+	if (half == NULL)
+	{
+		/* all is compared anew, with what memory there is then */
+		changes_want_subtree(engine, "", 0, p->epoch);
+		return NULL;
+	}
+	half->hints |= p->hints | HINT_HALF;
+	if (p->retries > half->retries)
+		half->retries = p->retries;
+	if (half->since_us == 0 || (p->since_us != 0 && p->since_us < half->since_us))
+		half->since_us = p->since_us;
+	if (p->epoch < half->epoch)
+		half->epoch = p->epoch;
+	if (p->scan_id != 0)
+		half->scan_id = p->scan_id;
+	return half;
+}
+
+/* What could be no rename any more goes on; the others wait. */
+static void
+settle(Engine *engine, Point *p, uint64_t oldest)
+{
+	Half	   *other;
+	Half	   *half;
+
+	if (p->settled || !(row_without_file(p) || file_without_row(p)))
+		return;
+	if (left_to_scan(engine, p))
+	{
+		p->settled = true;
+		return;
+	}
+
+	/* What is held has met its other end, which it is held for. */
+	other = p->held && p->received == NULL ? NULL : who_took(engine, p);
+	if (other == NULL && !p->held)
+	{
+		other = who_lost(engine, p);
+		if (other == NULL && told(engine, p, oldest))
+			return;
+	}
+	half = wait_for_other_end(engine, p);
+	if (half == NULL || other == NULL)
+		return;
+	halves_meet(&engine->halves, half, other);
+	if (p->waited != 0 && as_seen(p))
+		half->news = p->waited;	/* what it has heard counts for its other file */
+}
+
+static int
+compare_inodes(const void *a, const void *b)
+{
+	int64_t		x = *(const int64_t *) a;
+	int64_t		y = *(const int64_t *) b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Files that were seen at points, and are not there now, have moved on: who
+ * waits for one of them waits for what was heard until now.
+ */
+static void
+wait_for_those_gone(Engine *engine)
+{
+	int64_t    *inodes = calloc(engine->n_points + 1, sizeof(int64_t));
+	size_t		n = 0;
+
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		Point	   *p = &engine->points[i];
+		HalfFile	now = file_came(p);
+
+		if (!p->seen[HALF_CAME] || p->stale ||
+			(p->error == 0 && halves_same_file(&p->files[HALF_CAME], &now)))
+			continue;
+		halves_renew(&engine->halves, HALF_LEFT, &p->files[HALF_CAME], engine->pending.news);
+		if (inodes != NULL)
+			inodes[n++] = p->files[HALF_CAME].inode;
+	}
+	if (n > 0)
+		qsort(inodes, n, sizeof(int64_t), compare_inodes);
+	for (size_t i = 0; i < engine->n_points; i++)
+	{
+		Point	   *p = &engine->points[i];
+
+		if (p->waited != 0 && p->has_belief &&
+			(inodes == NULL ||
+			 bsearch(&p->belief.inode, inodes, n, sizeof(int64_t), compare_inodes) != NULL))
+			p->waited = 0;
+	}
+	free(inodes);
+}
+
+/*
+ * Reports the renames among the points, and lets wait what cannot be decided
+ * now.
+ */
+void
+moves_decide(Engine *engine)
+{
+	uint64_t	oldest;
+
+	wait_for_those_gone(engine);
 	for (size_t i = 0; i < engine->n_points; i++)
 	{
 		Point	   *p = &engine->points[i];
@@ -505,34 +701,14 @@ put_off_halves(Engine *engine, bool waiting)
 		if (p->settled)
 			continue;
 		if (p->stale)
-		{
-			if (!waited_long(p))
-				put_off(engine, p, 0);
-			else
-			{
-				changes_want_subtree(engine, "", 0, p->epoch);
-				p->settled = true;
-			}
-		}
-		else if ((row_without_file(p) || file_without_row(p)) && !waited_long(p))
-		{
-			if (left_to_scan(engine, p))
-				p->settled = true;
-			else if (p->held || (waiting && !certain(engine, p)))
-				put_off(engine, p, HINT_HALF);
-		}
+			put_off(engine, p);
+		else if (p->error == ENOENT && !p->has_belief && (p->hints & HINT_MOVES) &&
+				 changes_covers(engine, p->path, p->len))
+			heard_leave_to_places(engine, p->news);
 	}
-}
-
-/*
- * Reports the renames among the points, and puts off what cannot be decided
- * now.
- */
-void
-moves_decide(Engine *engine)
-{
-	bool		waiting = restless(engine);
-
-	match(engine, waiting);
-	put_off_halves(engine, waiting);
+	oldest = heard_oldest(engine);
+	match(engine, oldest);
+	for (size_t i = 0; i < engine->n_points; i++)
+		settle(engine, &engine->points[i], oldest);
+	engine->pending.news++;
 }

@@ -27,6 +27,7 @@ pending_init(Pending *pending)
 	pending->names.oldest_us = PENDING_NEVER;
 	pending->moves.oldest_us = PENDING_NEVER;
 	pending->retries.oldest_us = PENDING_NEVER;
+	pending->news = 1;
 }
 
 static void
@@ -46,11 +47,14 @@ free_list(PendingList *list)
 void
 pending_clear(Pending *pending)
 {
+	uint64_t	news = pending->news;
+
 	free_list(&pending->names);
 	free_list(&pending->moves);
 	free_list(&pending->retries);
 	table_clear(&pending->table);
 	pending_init(pending);
+	pending->news = news;
 }
 
 static PendingName *
@@ -131,6 +135,7 @@ detached(Pending *pending, uint64_t node, const char *name, size_t len)
 	p->name_len = len;
 	memcpy(p->name, name, len);
 	p->epoch = EPOCH_NONE;
+	p->news = UINT64_MAX;
 	return p;
 }
 
@@ -147,9 +152,10 @@ pending_note(Pending *pending, uint64_t node, const char *name, size_t len,
 	if (p->since_us == 0)
 		p->since_us = now_us;
 
-
 	/* it is news of its own now */
 	p->hints = (p->hints & ~HINT_LINK) | hints;
+	if (pending->news < p->news)
+		p->news = pending->news;
 	p->last_us = now_us;
 	if (epoch < p->epoch)
 		p->epoch = epoch;
@@ -228,7 +234,7 @@ is_due(const PendingName *p, const PendingRule *rule)
 
 	if ((moved && rule->hold_moves) || (p->starved && p->due_us > rule->now_us))
 		return false;
-	if (p->epoch <= rule->flush_epoch || (moved && rule->moves))
+	if (p->epoch <= rule->flush_epoch || (moved && rule->moves && p->news != UINT64_MAX))
 		return true;
 	if (p->due_us != 0)
 		return p->due_us <= rule->now_us;
@@ -320,6 +326,19 @@ pending_min_epoch(const Pending *pending)
 		for (const PendingName *p = lists[i]->first; p != NULL; p = p->next)
 			if (p->epoch < min)
 				min = p->epoch;
+	return min;
+}
+
+uint64_t
+pending_min_news(const Pending *pending)
+{
+	const PendingList *lists[2] = {&pending->retries, &pending->moves};
+	uint64_t	min = UINT64_MAX;
+
+	for (int i = 0; i < 2; i++)
+		for (const PendingName *p = lists[i]->first; p != NULL; p = p->next)
+			if ((p->hints & HINT_MOVES) && p->news < min)
+				min = p->news;
 	return min;
 }
 

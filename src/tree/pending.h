@@ -26,9 +26,9 @@
 #define HINT_META		0x80	/* times or mode, not content */
 #define HINT_LINK		0x100	/* another name of its file changed; that is
 								 * all there is to it */
-#define HINT_HALF		0x200	/* half a rename, whose other half may come */
+#define HINT_HALF		0x200	/* one end of a rename, whose other may come */
 
-/* What is inspected together with all other moves, or not at all. */
+/* What may be the end of a rename. */
 #define HINT_MOVES		(HINT_GONE | HINT_ARRIVED | HINT_HALF)
 
 /* The epoch of what no flush waits for. */
@@ -46,12 +46,13 @@ typedef struct PendingName
 	bool		starved;		/* ... nor for a flush: what is needed to look at
 								 * it is not to be had */
 	uint64_t	epoch;			/* a flush of this epoch or later waits for it */
+	uint64_t	news;			/* halves.h: the number of its oldest event, or of
+								 * that of a name it was renamed from */
 	int64_t		scan_id;		/* the scan that waits for it, or 0 */
 	unsigned	hints;
 	unsigned	retries;		/* hashes that failed */
 	unsigned	put_offs;		/* looks at it, since then */
-	int64_t		put_off_us;		/* since when it waits for the other half of
-								 * a rename, or for its directory; 0: not */
+	int64_t		put_off_us;		/* since when it waits for its directory; 0: not */
 	uint64_t	node;			/* of the watch tree; 0: name is a path */
 	size_t		name_len;
 	char		name[];			/* terminated */
@@ -73,6 +74,7 @@ typedef struct Pending
 	size_t		starved;		/* of these */
 	bool		lost;			/* there was no memory for a name: all is to be
 								 * compared */
+	uint64_t	news;			/* of what is noted now */
 } Pending;
 
 extern void pending_init(Pending *pending);
@@ -135,6 +137,9 @@ extern int64_t pending_due(const Pending *pending, const PendingRule *rule);
 /* The oldest epoch that waits, and whether a scan's name does. */
 extern uint64_t pending_min_epoch(const Pending *pending);
 extern bool pending_has_scan(const Pending *pending, int64_t scan_id);
+
+/* The oldest news of what may be the end of a rename, or UINT64_MAX. */
+extern uint64_t pending_min_news(const Pending *pending);
 
 /* The scan waits for no name any more. */
 extern void pending_drop_scan(Pending *pending, int64_t scan_id);

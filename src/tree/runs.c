@@ -8,9 +8,8 @@
  * candidates, and in the end all becomes points, inspected by the same code
  * (inspect.c), one load at a time.
  *
- * A rename out of a renamed directory has one half among the candidates and
- * one among the pending names.  So names that were moved wait while a partial
- * scan is due or runs, and are inspected together with its last candidates.
+ * A rename out of a renamed directory has one end among the candidates and one
+ * among the pending names.  Ends that were noticed apart meet in moves.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,6 +63,7 @@ runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 	run->result = PROTO_SCAN_COMPLETE;
 	run->error = 0;
 	run->message[0] = run->hint[0] = '\0';
+	run->news = engine->places_news;
 	run->departures = engine->departures;
 	run->times_blind = engine->times_blind;
 	run->links_round = 0;
@@ -94,6 +94,14 @@ runs_forget(ScanRun *run)
 	malloc_trim(0);
 }
 
+/* Whether somebody waits for what may be found where directories have changed. */
+static bool
+places_wanted(const Engine *engine, const PendingRule *rule)
+{
+	return engine->n_places > 0 && engine->partial.scan == NULL &&
+		heard_wanted(engine, engine->places_news, rule->flush_epoch);
+}
+
 /* Starts the partial scan of places that changed, when they are quiet. */
 static void
 start_partial_scan(Engine *engine, const PendingRule *rule)
@@ -103,7 +111,7 @@ start_partial_scan(Engine *engine, const PendingRule *rule)
 	if (engine->n_places == 0 || engine->partial.scan != NULL || engine->resolving ||
 		engine->building || engine->scan_due_us > rule->now_us)
 		return;
-	if (engine->places_epoch > rule->flush_epoch &&
+	if (engine->places_epoch > rule->flush_epoch && !places_wanted(engine, rule) &&
 		engine->places_last_us + rule->debounce_us > rule->now_us &&
 		engine->places_first_us + rule->debounce_max_us > rule->now_us)
 		return;
@@ -178,6 +186,8 @@ put_off_run(Engine *engine, ScanRun *run)
 		else
 			changes_want_subtree(engine, places[i].path, places[i].len, run->epoch);
 	}
+	if (run->news < engine->places_news)
+		engine->places_news = run->news;
 	runs_forget(run);
 	return true;
 }
@@ -234,6 +244,8 @@ end_run(Engine *engine, ScanRun *run)
 	}
 	else if (run->result != PROTO_SCAN_COMPLETE)
 		changes_heal(engine, run->message);
+	else if (run->news < engine->resolve_news)
+		engine->resolve_news = run->news;	/* of what cannot be looked at yet */
 	runs_forget(run);
 }
 
@@ -293,6 +305,12 @@ fail_run(ScanRun *run, int error)
 static void
 scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 {
+	/* What it missed, as it was renamed meanwhile, is known from here. */
+	if (run->id == 0 && engine->reader != NULL)
+	{
+		events_drain(engine->reader);
+		changes_process_events(engine);
+	}
 	if (!status->cancelled && !status->failed && !status->direct && run->links_round != 0)
 		links_searched(engine->links, run->links_round);
 	if (status->cancelled)
@@ -344,7 +362,13 @@ take_name(void *arg, const PendingName *name)
 	{
 		len = engine->watches ? watch_tree_path(engine->watches, name->node, path) : -1;
 		if (len < 0)
-			return !engine->resolving;	/* it is gone: a scan covers it */
+		{
+			if (engine->resolving)
+				return false;
+			if (name->hints & HINT_MOVES)
+				heard_leave_to_places(engine, name->news);
+			return true;		/* it is gone: a scan covers it */
+		}
 		if (len > 0)
 			path[len++] = '/';
 		memcpy(path + len, name->name, name->name_len);
@@ -358,6 +382,8 @@ take_name(void *arg, const PendingName *name)
 	p->since_us = name->since_us;
 	p->put_off_us = name->put_off_us;
 	p->put_offs = name->put_offs;
+	p->news = name->news;
+	heard_take_name(engine, name->node, name->name, name->name_len);
 	return true;
 }
 
@@ -380,9 +406,16 @@ add_candidate(Engine *engine, const ScanRun *run, const Candidate *c)
 					HINT_FOUND | ((run->flags & PROTO_SCAN_STARTUP) && run->id != 0 ?
 								  HINT_TRUSTED : 0),
 					run->epoch, run->id);
-	if (p != NULL)
-		p->since_us = run->since_us;
-	return p != NULL;
+	if (p == NULL)
+		return false;
+	p->since_us = run->since_us;
+	if (c->kind != CANDIDATE_REMOVED)
+	{
+		p->seen[HALF_CAME] = true;
+		p->files[HALF_CAME] = (HalfFile) {c->inode, c->btime_ns, c->size, c->mtime_ns};
+	}
+	heard_take_name(engine, 0, c->path, c->len);
+	return true;
 }
 
 /* The next candidates become points; with the last go the pending moves. */
@@ -405,6 +438,10 @@ drain(Engine *engine, ScanRun *run, const PendingRule *rule)
 			more = -1;
 			break;
 		}
+		if (removed.path == NULL)
+			heard_take_other_end(engine, &added);
+		else if (added.path == NULL)
+			heard_take_other_end(engine, &removed);
 	}
 	if (more < 0)
 		fail_run(run, errno);
@@ -496,9 +533,10 @@ step_run(Engine *engine, ScanRun *run, const PendingRule *rule)
 	/* at once, if there was nothing to drain: no one would wake us for it */
 	if (!run->drained)
 		return;
-	if (run->id == 0 ? !engine->inspecting :
+	if (run->id == 0 ? !engine->inspecting && !engine->resolving :
 			 !inspect_has_scan(engine, run->id) && !hashing_has_scan(engine, run->id) &&
-			 !pending_has_scan(&engine->pending, run->id))
+			 !pending_has_scan(&engine->pending, run->id) &&
+			 !halves_has_scan(&engine->halves, run->id))
 		end_run(engine, run);
 }
 
@@ -568,13 +606,12 @@ present_rule(Engine *engine)
 		.debounce_us = (int64_t) engine->config.debounce_ms * 1000,
 		.debounce_max_us = (int64_t) engine->config.debounce_max_ms * 1000
 	};
-	int64_t		until;
 
 	for (FlushWait *wait = engine->flushes; wait; wait = wait->next)
 		if (wait->epoch > rule.flush_epoch)
 			rule.flush_epoch = wait->epoch;
-	rule.hold_moves = engine->resolving || engine->n_places > 0 || runs_heal_undrained(engine) || engine->partial.scan != NULL ||
-		changes_rename_unpaired(engine, rule.now_us, &until);
+	rule.hold_moves = engine->resolving || runs_heal_undrained(engine);
+	rule.moves = engine->halves.waiting.first != NULL;
 	return rule;
 }
 
@@ -598,10 +635,10 @@ runs_step(Engine *engine)
 	step_run(engine, &engine->partial, &rule);
 	if (!engine->inspecting && !engine->building && !report_congested(engine))
 	{
-		take_pending(engine, &rule, RUNS_NAMES);
+		take_pending(engine, &rule, rule.moves ? RUNS_CANDIDATES : RUNS_NAMES);
 		for (size_t i = 0; i < engine->n_points && !rule.hold_moves; i++)
 		{
-			/* half a rename must not go without the other */
+			/* one end of a rename goes best with the other */
 			if (engine->points[i].hints & (HINT_GONE | HINT_ARRIVED))
 			{
 				rule.moves = true;
@@ -609,6 +646,7 @@ runs_step(Engine *engine)
 				break;
 			}
 		}
+		heard_take(engine, RUNS_CANDIDATES);
 		inspect_start(engine);
 	}
 	step_run(engine, &engine->full, &rule);
@@ -620,7 +658,6 @@ runs_due(Engine *engine)
 {
 	PendingRule rule = present_rule(engine);
 	int64_t		due;
-	int64_t		until;
 
 	if (engine->inspecting || engine->building || report_congested(engine))
 		return INT64_MAX;		/* something else wakes us */
@@ -631,8 +668,11 @@ runs_due(Engine *engine)
 
 		due = enough < due ? enough : due;
 	}
-	if (changes_rename_unpaired(engine, rule.now_us, &until) && until < due)
-		due = until;
+	if (heard_ready(engine) ||
+		(places_wanted(engine, &rule) && engine->scan_due_us <= rule.now_us) ||
+		(rule.moves && !rule.hold_moves && engine->pending.starved == 0 &&
+		 pending_min_news(&engine->pending) != NEWS_NONE))
+		return rule.now_us;
 	if (engine->n_places > 0 && engine->partial.scan == NULL)
 	{
 		int64_t		quiet = engine->places_last_us + rule.debounce_us;
@@ -653,11 +693,14 @@ runs_min_epoch(Engine *engine)
 	uint64_t	min = inspect_min_epoch(engine);
 	uint64_t	hashing = hashing_min_epoch(engine);
 	uint64_t	pending = pending_min_epoch(&engine->pending);
+	uint64_t	halves = halves_min_epoch(&engine->halves);
 
 	if (engine->healing || engine->resolving || engine->pending.lost || engine->mounts_error != 0)
 		return 0;
 	if (pending < min)
 		min = pending;
+	if (halves < min)
+		min = halves;
 	if (hashing < min)
 		min = hashing;
 	if (engine->n_places > 0 && engine->places_epoch < min)

@@ -140,4 +140,5 @@ runs_cancel_scan(Engine *engine, int64_t scan_id)
 	hashing_drop_scan(engine, scan_id);
 	inspect_drop_scan(engine, scan_id);
 	pending_drop_scan(&engine->pending, scan_id);
+	halves_drop_scan(&engine->halves, scan_id);
 }

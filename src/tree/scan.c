@@ -451,6 +451,38 @@ scan_covers(const Scan *scan, const char *path, size_t len)
 	return scan_place_covers(scan->places, scan->n_places, path, len);
 }
 
+bool
+scan_concerns(const Scan *scan, const char *path, size_t len)
+{
+	size_t		low = 0;
+	size_t		high = scan->n_places;
+
+	if (scan_covers(scan, path, len))
+		return true;
+	while (low < high)
+	{
+		size_t		mid = low + (high - low) / 2;
+		const ScanPlace *place = &scan->places[mid];
+
+		if (path_order(place->path, place->len, path, len) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+
+	/* what begins with path comes at once, but not only what is below it */
+	for (; low < scan->n_places; low++)
+	{
+		const ScanPlace *place = &scan->places[low];
+
+		if (place->len < len || memcmp(place->path, path, len) != 0)
+			return false;
+		if (len == 0 || place->path[len] == '/')
+			return true;
+	}
+	return false;
+}
+
 static void
 free_places(ScanPlace *places, size_t n)
 {

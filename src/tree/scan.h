@@ -105,6 +105,9 @@ extern const ScanPlace *scan_places_of(const Scan *scan, size_t *n);
 /* Whether the scan looked at path: at one of its places, or below. */
 extern bool scan_covers(const Scan *scan, const char *path, size_t len);
 
+/* The same, or whether one of its places is below path. */
+extern bool scan_concerns(const Scan *scan, const char *path, size_t len);
+
 /* Size, times, inode number: the file is as the row says. */
 extern bool scan_belief_matches(const ProtoBelief *belief, const ProtoStat *stat);
 

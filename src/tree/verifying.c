@@ -111,6 +111,7 @@ is_stale(Engine *engine, const VerifyItem *item)
 	return root_guards(&engine->root, item->path, item->belief.path.len) ||
 		hashing_due(engine, item->path, item->belief.path.len) ||
 		pending_has_name(&engine->pending, name, strlen(name)) ||
+		halves_has_name(&engine->halves, name, strlen(name)) ||
 		beneath_stat(engine->root.fd, item->path, item->belief.path.len, &now) < 0 ||
 		!scan_belief_matches(&item->belief, &now.stat);
 }

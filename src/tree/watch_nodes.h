@@ -83,6 +83,8 @@ struct WatchTree
 	bool		root_changed;
 	uint64_t	placed;			/* directories that were given a place, ever */
 	bool		any_unread;		/* a node is unread and not queued */
+	bool		left;			/* a directory is not where the tree has it */
+	bool		missed;			/* a touched name was not there */
 
 	/* the directory that was opened last, of many touched names in one */
 	uint64_t	open_node;

@@ -83,17 +83,21 @@ open_node(WatchTree *tree, int rootfd, const WatchNode *node)
 	fd = beneath_open_directory(rootfd, path, len, O_PATH);
 	if (fd < 0)
 	{
+		/* what is closed has not moved: its opening is a change */
+		tree->left |= errno != EACCES && errno != EPERM;
 		(void) note_lack(tree, errno);
 		return -1;
 	}
 	if (beneath_stat_fd(fd, &info) < 0)
 	{
+		tree->left = true;
 		(void) note_lack(tree, errno);
 		close(fd);
 		return -1;
 	}
 	if (info.dev != node->dev || (ino_t) info.stat.inode != node->ino)
 	{
+		tree->left = true;
 		close(fd);
 		return -1;
 	}
@@ -373,7 +377,10 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 			fd = openat(parent_fd, name,
 						O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 			if (fd < 0 && note_lack(tree, errno))
+			{
+				tree->left = true;
 				return false;
+			}
 			if (fd < 0 && (errno == EACCES || errno == EPERM))
 			{
 				/* that it may be searched again is a change, and then it is read */
@@ -399,14 +406,18 @@ look_at(WatchTree *tree, int rootfd, WatchNode *parent, const char *name, size_t
 		placed = place_directory(tree, rootfd, parent, parent_fd, name, len, fd);
 		close(fd);
 	}
-	else if (here != NULL)
+	else
 	{
-		report_subtree(tree, here);
-		watch_node_to_limbo(tree, here);
-		close_cached(tree);
+		tree->missed = true;
+		if (here != NULL)
+		{
+			report_subtree(tree, here);
+			watch_node_to_limbo(tree, here);
+			close_cached(tree);
+		}
+		else if (!listed)
+			look_for_other_spellings(tree, rootfd, parent);
 	}
-	else if (!listed)
-		look_for_other_spellings(tree, rootfd, parent);
 	return placed;
 }
 
@@ -505,7 +516,7 @@ resolve_touches(WatchTree *tree, int rootfd, int64_t stop)
 
 	while (progress && tree->first_touch != NULL)
 	{
-		progress = false;
+		progress = tree->left = false;
 		for (Touch **p = &tree->first_touch; *p != NULL;)
 		{
 			Touch	   *t = *p;
@@ -563,6 +574,7 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 		/* again when something got a place: no event need come after it */
 		queue_unread(tree);
 		placed = tree->placed;
+		tree->left = false;
 		done = resolve_touches(tree, rootfd, stop) && resolve_rescans(tree, rootfd, stop);
 	}
 	while (done && placed != tree->placed);

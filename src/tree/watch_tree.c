@@ -342,6 +342,21 @@ watch_tree_closed(WatchTree *tree, int rootfd, const char *path, size_t len)
 	return false;
 }
 
+bool
+watch_tree_left(const WatchTree *tree)
+{
+	return tree->left;
+}
+
+bool
+watch_tree_missed(WatchTree *tree)
+{
+	bool		missed = tree->missed;
+
+	tree->missed = false;
+	return missed;
+}
+
 const WatchTreeStatus *
 watch_tree_status(const WatchTree *tree)
 {

@@ -83,6 +83,18 @@ extern void watch_tree_unwatched(const WatchTree *tree,
 extern bool watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us);
 
 /*
+ * Whether something that was touched could not be looked at, as its directory
+ * has moved on, of which an event is still to be read.
+ */
+extern bool watch_tree_left(const WatchTree *tree);
+
+/*
+ * Whether a touched name was not there since this was last asked: a directory
+ * that had come there may have moved on.
+ */
+extern bool watch_tree_missed(WatchTree *tree);
+
+/*
  * Writes the path of a node's directory, relative to the root; its length, or
  * -1 when the node is gone or longer than PROTO_PATH_MAX.
  */
