@@ -438,6 +438,9 @@ extern bool runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, Proto
 /* inspect_points.c */
 extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 						  uint64_t epoch, int64_t scan_id);
+extern Point *inspect_add_name(Engine *engine, uint64_t node, const char *name, size_t len,
+							   unsigned hints, uint64_t epoch, int64_t scan_id,
+							   bool *gone);
 extern void inspect_start(Engine *engine);
 extern bool inspect_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
 extern unsigned inspect_hints(const Engine *engine, uint64_t node, const char *name,

@@ -19,9 +19,6 @@
  */
 #include "engine.h"
 
-#include <limits.h>
-#include <string.h>
-
 uint64_t
 heard_oldest(const Engine *engine)
 {
@@ -71,38 +68,19 @@ heard_leave_to_places(Engine *engine, uint64_t news)
 static bool
 take(Engine *engine, Half *half)
 {
-	char		path[PROTO_PATH_MAX + NAME_MAX + 2];
-	ssize_t		len = 0;
-	const char *name = half->name;
-	size_t		name_len = half->name_len;
-	Point	   *p;
+	bool		gone;
+	Point	   *p = inspect_add_name(engine, half->node, half->name, half->name_len,
+									 half->hints, half->epoch, half->scan_id, &gone);
 
-	if (half->node != 0)
-	{
-		len = engine->watches ? watch_tree_path(engine->watches, half->node, path) : -1;
-		if (len < 0 && engine->resolving)
-			return false;
-		if (len > 0)
-			path[len++] = '/';
-		if (len >= 0)
-		{
-			memcpy(path + len, name, name_len);
-			name = path;
-			name_len += len;
-		}
-	}
-	if (len < 0)
-		heard_leave_to_places(engine, half->news);	/* its directory is gone */
+	if (p == NULL && (!gone || engine->resolving))
+		return false;
+	if (gone)
+		heard_leave_to_places(engine, half->news);
 	else
 	{
-		p = inspect_add(engine, name, name_len, half->hints, half->epoch, half->scan_id);
-		if (p == NULL)
-			return false;
-		p->node = half->node;
 		p->retries = half->retries;
 		p->since_us = half->since_us;
-		p->news = half->news;
-		p->waited = half->news;
+		p->news = p->waited = half->news;
 		for (int kind = 0; kind < HALF_KINDS; kind++)
 		{
 			p->seen[kind] = half->ends[kind].half != NULL;

@@ -11,6 +11,7 @@
 #include "path_order.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +49,37 @@ inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
 	p->scan_id = scan_id;
 	p->news = NEWS_NONE;
 	engine->n_points++;
+	return p;
+}
+
+/*
+ * The new point of a name in a node's directory, or of a path where node is 0.
+ * NULL when out of memory, or with *gone where the directory has no place: it
+ * is gone, or has one only when all that was touched is looked at.
+ */
+Point *
+inspect_add_name(Engine *engine, uint64_t node, const char *name, size_t len,
+				 unsigned hints, uint64_t epoch, int64_t scan_id, bool *gone)
+{
+	char		path[PROTO_PATH_MAX + NAME_MAX + 2];
+	ssize_t		at;
+	Point	   *p;
+
+	*gone = false;
+	if (node == 0)
+		return inspect_add(engine, name, len, hints, epoch, scan_id);
+	at = engine->watches ? watch_tree_path(engine->watches, node, path) : -1;
+	if (at < 0)
+	{
+		*gone = true;
+		return NULL;
+	}
+	if (at > 0)
+		path[at++] = '/';
+	memcpy(path + at, name, len);
+	p = inspect_add(engine, path, at + len, hints, epoch, scan_id);
+	if (p != NULL)
+		p->node = node;
 	return p;
 }
 

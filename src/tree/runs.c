@@ -16,7 +16,6 @@
 #include "engine.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -351,33 +350,19 @@ static bool
 take_name(void *arg, const PendingName *name)
 {
 	Engine	   *engine = arg;
-	char		path[PROTO_PATH_MAX + NAME_MAX + 2];
-	ssize_t		len = 0;
-	Point	   *p;
+	bool		gone;
+	Point	   *p = inspect_add_name(engine, name->node, name->name, name->name_len,
+									 name->hints, name->epoch, name->scan_id, &gone);
 
-	if (name->node == 0)
-		p = inspect_add(engine, name->name, name->name_len, name->hints, name->epoch,
-						name->scan_id);
-	else
+	if (gone && !engine->resolving)
 	{
-		len = engine->watches ? watch_tree_path(engine->watches, name->node, path) : -1;
-		if (len < 0)
-		{
-			if (engine->resolving)
-				return false;
-			if (name->hints & HINT_MOVES)
-				heard_leave_to_places(engine, name->news);
-			return true;		/* it is gone: a scan covers it */
-		}
-		if (len > 0)
-			path[len++] = '/';
-		memcpy(path + len, name->name, name->name_len);
-		p = inspect_add(engine, path, len + name->name_len, name->hints, name->epoch,
-						name->scan_id);
+		/* a scan of where its directory was covers it */
+		if (name->hints & HINT_MOVES)
+			heard_leave_to_places(engine, name->news);
+		return true;
 	}
 	if (p == NULL)
 		return false;
-	p->node = name->node;
 	p->retries = name->retries;
 	p->since_us = name->since_us;
 	p->put_off_us = name->put_off_us;

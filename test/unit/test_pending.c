@@ -181,8 +181,9 @@ test_moves(void)
 	CHECK_EQ_STR(collect(99999), "", "a retry of a move is held as well");
 	rule.hold_moves = false;
 	rule.flush_epoch = 0;
-	CHECK_EQ_STR(collect(1001), "later from to half ", "a rule can make all moves due");
+	CHECK_EQ_STR(collect(1001), "from to half ", "a rule can make all moves due");
 	rule.moves = false;
+	CHECK_EQ_STR(collect(1500), "later ", "but not what is looked at again for a reason of its own");
 
 	/* a name that was only written becomes a move with the event */
 	note("x", HINT_CONTENT, 2000, EPOCH_NONE);
@@ -338,6 +339,24 @@ model_due(const Model *m)
 		 m->last_us + DEBOUNCE <= rule.now_us || m->first_us + DEBOUNCE_MAX <= rule.now_us);
 }
 
+/* Fails if who waits for the end of a rename does not learn of an older one. */
+static void
+test_news(void)
+{
+	pending.news = 5;
+	note("plain", HINT_CONTENT, 1, EPOCH_NONE);
+	CHECK(pending_min_news(&pending) == UINT64_MAX, "what was not renamed is no news");
+	note("moved", HINT_ARRIVED, 1, EPOCH_NONE);
+	pending.news = 7;
+	note("moved", HINT_GONE, 2, EPOCH_NONE);
+	note("later", HINT_GONE, 2, EPOCH_NONE);
+	CHECK_EQ_INT(pending_min_news(&pending), 5, "a name keeps its oldest news");
+	retry("hashed", HINT_HALF, 100, EPOCH_NONE, 0);
+	CHECK_EQ_INT(pending_min_news(&pending), 5, "one that is looked at again is no news");
+	pending_clear(&pending);
+	CHECK_EQ_INT(pending.news, 7, "their number goes on");
+}
+
 /*
  * Fails if in some order of events, rules and times a name is taken too early
  * or too late, or the engine would sleep past a name or not sleep at all.
@@ -464,6 +483,7 @@ main(void)
 	test_other_names();
 	test_limits();
 	test_starved();
+	test_news();
 	test_random();
 	pending_clear(&pending);
 	return unit_done();
