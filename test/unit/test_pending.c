@@ -334,7 +334,7 @@ model_due(const Model *m)
 
 	if (!m->waits || (moved && rule.hold_moves))
 		return false;
-	return m->epoch <= rule.flush_epoch || (moved && rule.moves) ||
+	return m->epoch <= rule.flush_epoch || (moved && rule.moves && m->last_us > 0) ||
 		(m->due_us > 0 ? m->due_us <= rule.now_us :
 		 m->last_us + DEBOUNCE <= rule.now_us || m->first_us + DEBOUNCE_MAX <= rule.now_us);
 }
