@@ -543,6 +543,7 @@ step(Engine *engine)
 	if (engine->running && engine->exit_status < 0)
 	{
 		changes_process_events(engine);
+		heard_retry(engine);
 		changes_resolve(engine);
 		if (engine->exit_status < 0)
 			noisy_poll(engine, false);

@@ -200,6 +200,7 @@ typedef struct Engine
 	int64_t		resolve_due_us; /* what it takes was not to be had: not before */
 	uint64_t	resolve_epoch;	/* since when */
 	uint64_t	resolve_news;	/* the same, also while some cannot be looked at */
+	int64_t		resolve_due_us;	/* the next look at these */
 	bool		building;		/* the watches are put up; a scan follows */
 	bool		healing;		/* events were lost, the scan has not ended */
 	bool		heal_scan_runs;
@@ -496,6 +497,10 @@ extern void heard_leave_to_places(Engine *engine, uint64_t news);
 extern void heard_take(Engine *engine, size_t max);
 extern void heard_take_name(Engine *engine, uint64_t node, const char *name, size_t len);
 extern void heard_take_other_end(Engine *engine, const Candidate *candidate);
+
+/* Looks again at directories that have no place now, when it is time. */
+extern void heard_retry(Engine *engine);
+extern int64_t heard_retry_due(const Engine *engine);
 
 /* Whether heard_take() would take one now. */
 extern bool heard_ready(const Engine *engine);

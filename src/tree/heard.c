@@ -19,6 +19,8 @@
  */
 #include "engine.h"
 
+#define HEARD_RETRY_US		100000
+
 uint64_t
 heard_oldest(const Engine *engine)
 {
@@ -57,6 +59,29 @@ heard_leave_to_places(Engine *engine, uint64_t news)
 		engine->places_news = news;
 	if (engine->partial.scan != NULL && news < engine->partial.news)
 		engine->partial.news = news;
+}
+
+/*
+ * When what could not be looked at is to be tried again, as somebody waits for
+ * it: its event may be late, or a descriptor was not to be had.  INT64_MAX: no.
+ */
+int64_t
+heard_retry_due(const Engine *engine)
+{
+	return engine->halves.waiting.first != NULL && engine->watches != NULL &&
+		!engine->resolving && watch_tree_left(engine->watches) ?
+		engine->resolve_due_us : INT64_MAX;
+}
+
+void
+heard_retry(Engine *engine)
+{
+	int64_t		now = monotonic_us();
+
+	if (heard_retry_due(engine) > now)
+		return;
+	engine->resolve_due_us = now + HEARD_RETRY_US;
+	changes_must_resolve(engine);
 }
 
 /* ---- taking them ---- */

@@ -647,6 +647,8 @@ runs_due(Engine *engine)
 	if (engine->inspecting || engine->building || report_congested(engine))
 		return INT64_MAX;		/* something else wakes us */
 	due = pending_due(&engine->pending, &rule);
+	if (heard_retry_due(engine) < due)
+		due = heard_retry_due(engine);
 	if (engine->full.scan != NULL && engine->full.put_off)
 	{
 		int64_t		enough = rule.now_us + throttle_delay_ns(&engine->throttle) / 1000 + 1;
