@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 
 /* How long an answer may take: longer than any machine needs. */
-#define WORKER_PATIENCE_US	INT64_C(120000000)
+#define WORKER_PATIENCE_US	INT64_C(600000000)
 
 /* Questions that may wait: one a scan, and one of an inspection. */
 #define WORKER_HELD			3
