@@ -200,7 +200,7 @@ typedef struct Engine
 	int64_t		resolve_due_us; /* what it takes was not to be had: not before */
 	uint64_t	resolve_epoch;	/* since when */
 	uint64_t	resolve_news;	/* the same, also while some cannot be looked at */
-	int64_t		resolve_due_us;	/* the next look at these */
+	int64_t		left_due_us;	/* the next look at these */
 	bool		building;		/* the watches are put up; a scan follows */
 	bool		healing;		/* events were lost, the scan has not ended */
 	bool		heal_scan_runs;

@@ -70,7 +70,7 @@ heard_retry_due(const Engine *engine)
 {
 	return engine->halves.waiting.first != NULL && engine->watches != NULL &&
 		!engine->resolving && watch_tree_left(engine->watches) ?
-		engine->resolve_due_us : INT64_MAX;
+		engine->left_due_us : INT64_MAX;
 }
 
 void
@@ -80,7 +80,7 @@ heard_retry(Engine *engine)
 
 	if (heard_retry_due(engine) > now)
 		return;
-	engine->resolve_due_us = now + HEARD_RETRY_US;
+	engine->left_due_us = now + HEARD_RETRY_US;
 	changes_must_resolve(engine);
 }
 
