@@ -156,9 +156,6 @@ CREATE INDEX file_records_content_hash_idx ON @extschema@.file_records (content_
 CREATE INDEX file_records_missing_idx
 	ON @extschema@.file_records (repository_id, missing_since, id) WHERE missing_since IS NOT NULL;
 
--- Rows are written in about the order of this column, so this index is tiny.
-CREATE INDEX file_records_updated_at_idx ON @extschema@.file_records USING brin (updated_at);
-
 COMMENT ON TABLE @extschema@.file_records IS
 'One row for each tracked file and, where the repository marks missing files, for those that are gone. The disk is the truth and fsync''s worker the only writer; applications read, and may reference id.';
 COMMENT ON COLUMN @extschema@.file_records.id IS 'Identifies the file; stays the same when its content changes and when it is renamed inside its repository';
@@ -234,6 +231,10 @@ CREATE TABLE @extschema@.fsync_problems (
 -- A path can be longer than an index entry, so the index is on its hash.
 CREATE UNIQUE INDEX fsync_problems_repository_id_path_idx
 	ON @extschema@.fsync_problems (repository_id, sha256(path));
+
+-- In a publication FOR ALL TABLES a table that is updated needs an identity, and
+-- an index on an expression is none.
+ALTER TABLE @extschema@.fsync_problems REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE @extschema@.fsync_problems IS
 'One row for each path that cannot be tracked as it should, and why. A row goes when its cause goes.';

@@ -1,5 +1,5 @@
 -- What applications ask most often, one statement each.  Every one of them is
--- served by an index that the extension has made.
+-- served by an index, which the extension has made where nothing else is said.
 --
 -- For psql: psql -v repository=… -v path=… -v prefix=… -v hash=… -v since=… -f queries.sql
 
@@ -16,6 +16,7 @@ ORDER BY file_path LIMIT 100;
 SELECT repository_id, id, file_path FROM file_records
 WHERE content_hash = decode(:'hash', 'hex');
 
+-- For who asks this often: CREATE INDEX ON file_records USING brin (updated_at)
 -- name: records that were added or changed since
 SELECT id, file_path, updated_at FROM file_records
 WHERE repository_id = :'repository' AND updated_at >= :'since'

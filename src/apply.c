@@ -4,57 +4,29 @@
  *		Observations become rows: one message, one transaction.
  *
  * A message is first written in a few statements.  When the database refuses
- * one of them, everything is rolled back and written again with care: in
- * subtransactions, halving what was refused until single rows are left that
- * cannot be written.  Those become problems and the rest is kept.  So the
- * usual case pays nothing for the unusual one.
- *
- * When many rows in a row are refused for the same reason and none is
- * accepted, it is no bad row but a fault of the whole: the error is thrown, and
- * the repository is degraded until it is mended.  Foreign keys are excepted:
- * an application may well reference every file of a directory that was
- * removed.
+ * one of them, or another transaction holds a row, everything is rolled back and
+ * written again with care (apply_care.c).  So the usual case pays nothing for the
+ * unusual one.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "apply_care.h"
 #include "apply_changes.h"
 #include "apply_corrupt.h"
 #include "apply_problems.h"
 
 /*
- * Refusals with one SQLSTATE, and nothing accepted, that make it a fault of
- * the whole.  What looks like a verdict on the data (a constraint, a value, a
- * RAISE EXCEPTION) is given more rope than, say, a function that is missing.
+ * The longest wait for a row, in milliseconds: then it is known that it is held,
+ * and by whom is found out with care.
  */
-#define SAME_DATA_ERRORS	100
-#define SAME_OTHER_ERRORS	2
-
-typedef struct Refusal
-{
-	ApplyItem  *item;
-	uint8		problem;
-	ProtoStr	message;
-} Refusal;
-
-/* A run with care. */
-typedef struct CarefulRun
-{
-	ApplyRun	run;
-	int			accepted;		/* items */
-	List	   *refusals;
-	bool		same_error;		/* all refusals so far had the SQLSTATE */
-	int			sqlerrcode;		/* of the first */
-} CarefulRun;
+#define ROW_WAIT_MS			30
 
 /* The strategies are read with it, so that a change of them counts at once. */
 static SessionPlan lock_repository_plan = {
@@ -77,247 +49,18 @@ static SessionPlan any_missing_plan = {
 };
 
 
-static bool
-is_foreign_key_error(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_FOREIGN_KEY_VIOLATION ||
-		sqlerrcode == ERRCODE_RESTRICT_VIOLATION;
-}
-
-/*
- * Refused because of another row: any number of files may be, for ever, while
- * all others are taken.
- */
-static bool
-is_conflict(int sqlerrcode)
-{
-	return is_foreign_key_error(sqlerrcode) ||
-		sqlerrcode == ERRCODE_UNIQUE_VIOLATION ||
-		sqlerrcode == ERRCODE_EXCLUSION_VIOLATION;
-}
-
-static bool
-is_data_error(int sqlerrcode)
-{
-	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
-
-	return category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
-		category == ERRCODE_DATA_EXCEPTION ||
-		category == ERRCODE_PLPGSQL_ERROR ||
-		category == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION ||
-		sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE;
-}
-
-/* ---------------------------------------------------------------------
- * With care
- * ---------------------------------------------------------------------
- */
-
-/*
- * Runs the phase on these items in a subtransaction.  NULL if that went well,
- * else the error, in the current context; errors that no row is to blame for
- * are thrown.
- */
-static ErrorData *
-try_phase(ApplyRun *run, ApplyPhase phase, ApplyItem **items, int n)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ApplyResult result = *run->result;
-	int			n_upserts = run->plan->upserts.n;
-	ErrorData  *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		phase(run, items, n);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_END_TRY();
-
-	if (error != NULL)
-	{
-		*run->result = result;
-		run->plan->upserts.n = n_upserts;
-		if (session_error_blames_no_row(run->objects, error->sqlerrcode))
-			ReThrowError(error);
-	}
-	return error;
-}
-
-/*
- * Nothing is to be gained by care.  A lack of privilege is not such an error:
- * whose it is, the owner's or that of a user's trigger, is seen then.
- */
-static bool
-care_is_in_vain(int sqlerrcode)
-{
-	return session_error_is_transient(sqlerrcode) &&
-		sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE;
-}
-
-static void
-refuse(CarefulRun *careful, ApplyItem *item, const ErrorData *error)
-{
-	Refusal    *refusal = palloc(sizeof(Refusal));
-	const char *message = error->message != NULL ? error->message : "";
-
-	refusal->item = item;
-	refusal->problem = is_foreign_key_error(error->sqlerrcode) ?
-		PROTO_PROBLEM_REFERENCED : PROTO_PROBLEM_REJECTED;
-	refusal->message.data = pstrdup(message);
-	refusal->message.len = strlen(message);
-
-	if (careful->refusals == NIL)
-		careful->sqlerrcode = error->sqlerrcode;
-	else if (careful->sqlerrcode != error->sqlerrcode)
-		careful->same_error = false;
-	careful->refusals = lappend(careful->refusals, refusal);
-}
-
-/* Throws the error if the refusals so far are a fault of the whole. */
-static void
-check_fault_of_whole(const CarefulRun *careful, ErrorData *error)
-{
-	int			limit = is_data_error(careful->sqlerrcode) ? SAME_DATA_ERRORS :
-		SAME_OTHER_ERRORS;
-
-	if (careful->accepted == 0 && careful->same_error &&
-		!is_conflict(careful->sqlerrcode) &&
-		list_length(careful->refusals) >= limit)
-		ReThrowError(error);
-}
-
-/*
- * A move that was refused, because another table references the row of the
- * file that was overwritten, or because a trigger does not like the new name.
- * The row must not stay behind under a name that is gone, so the move becomes
- * a removal and an addition, and each of these stands for itself.
- */
-static void
-replace_move(CarefulRun *careful, ApplyItem *item)
-{
-	ApplyItem  *removal = palloc0(sizeof(ApplyItem));
-	ErrorData  *error;
-
-	removal->obs = item->obs;
-	removal->obs.op = PROTO_OP_REMOVED;
-	removal->obs.path = item->obs.old_path;
-	error = try_phase(&careful->run, rows_remove, &removal, 1);
-	if (error != NULL)
-	{
-		refuse(careful, removal, error);
-		FreeErrorData(error);
-	}
-	if (!item->short_lived)
-		careful->run.plan->upserts.items[careful->run.plan->upserts.n++] = item;
-}
-
-/* Where to cut the items in two without cutting a chain; n: nowhere. */
-static int
-middle(ApplyItem **items, int n)
-{
-	int			after = n / 2;
-	int			before = n / 2;
-
-	while (after < n && after > 0 && items[after]->chain == items[after - 1]->chain)
-		after++;
-	if (after < n)
-		return after;
-	while (before > 0 && items[before]->chain == items[before - 1]->chain)
-		before--;
-	return before > 0 ? before : n;
-}
-
-static void
-careful_phase(CarefulRun *careful, ApplyPhase phase, ApplyItem **items, int n)
-{
-	ErrorData  *error;
-	int			cut;
-
-	if (n == 0)
-		return;
-	CHECK_FOR_INTERRUPTS();
-	error = try_phase(&careful->run, phase, items, n);
-	if (error == NULL)
-	{
-		careful->accepted += n;
-		return;
-	}
-
-	cut = n > 1 ? middle(items, n) : n;
-	if (cut < n)
-	{
-		FreeErrorData(error);
-		careful_phase(careful, phase, items, cut);
-		careful_phase(careful, phase, items + cut, n - cut);
-		return;
-	}
-
-	if (phase == rows_move)
-	{
-		for (int i = 0; i < n; i++)
-			replace_move(careful, items[i]);
-		FreeErrorData(error);
-		return;
-	}
-	for (int i = 0; i < n; i++)
-		refuse(careful, items[i], error);
-	check_fault_of_whole(careful, error);
-	FreeErrorData(error);
-}
-
 /* ---------------------------------------------------------------------
  * A message
  * ---------------------------------------------------------------------
  */
 
 static void
-write_with_care(ApplyRun *run)
-{
-	CarefulRun	careful = {.run = *run,.same_error = true};
-	ApplyPlan  *plan = run->plan;
-	ListCell   *lc;
-
-	careful_phase(&careful, rows_purge, plan->purges.items, plan->purges.n);
-	if (plan->purges.n > 0)
-		problems_clear_purged(run->objects, run->repository_id);
-	careful_phase(&careful, rows_remove, plan->removals.items, plan->removals.n);
-	careful_phase(&careful, rows_move, plan->moves.items, plan->moves.n);
-	careful_phase(&careful, rows_remove, plan->late_removals.items,
-				  plan->late_removals.n);
-	careful_phase(&careful, rows_write, plan->upserts.items, plan->upserts.n);
-
-	foreach(lc, careful.refusals)
-	{
-		Refusal    *refusal = lfirst(lc);
-
-		problems_record(run->objects, run->repository_id, refusal->item->obs.path,
-						refusal->problem, refusal->message);
-		run->result->problems_changed = true;
-		if (refusal->item->obs.op != PROTO_OP_REMOVED)
-			run->refused_files = lappend(run->refused_files, &refusal->item->obs.path);
-	}
-	run->refused = list_length(careful.refusals);
-}
-
-static void
 write_at_once(ApplyRun *run)
 {
 	ApplyPlan  *plan = run->plan;
 
+	session_limit_lock_waits(ROW_WAIT_MS);
+	problems_write(run);
 	if (plan->purges.n > 0)
 	{
 		rows_purge(run, plan->purges.items, plan->purges.n);
@@ -331,19 +74,6 @@ write_at_once(ApplyRun *run)
 		rows_remove(run, plan->late_removals.items, plan->late_removals.n);
 	if (plan->upserts.n > 0)
 		rows_write(run, plan->upserts.items, plan->upserts.n);
-}
-
-static void
-write_problems(ApplyRun *run)
-{
-	ApplyPlan  *plan = run->plan;
-
-	if (problems_clear(run->objects, run->repository_id, plan))
-		run->result->problems_changed = true;
-	problems_record_all(run->objects, run->repository_id, plan->problems.items,
-						plan->problems.n);
-	if (plan->problems.n > 0)
-		run->result->problems_changed = true;
 }
 
 /*
@@ -370,11 +100,16 @@ look_at_repository(ApplyRun *run)
 	Datum		values[2];
 	char		nulls[2] = {' ', run->created_at == 0 ? 'n' : ' '};
 	bool		isnull;
+	bool		found;
 
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->created_at);
-	if (session_execute(run->objects, &lock_repository_plan, values, nulls,
-						SPI_OK_SELECT) != 1)
+	LockRelationOid(run->objects->repositories, RowShareLock);
+	session_limit_lock_waits(ROW_WAIT_MS);
+	found = session_execute(run->objects, &lock_repository_plan, values, nulls,
+							SPI_OK_SELECT) == 1;
+	session_limit_lock_waits(SESSION_LOCK_WAIT_MS);
+	if (!found)
 		return false;
 	run->mark_missing = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 												   SPI_tuptable->tupdesc, 1, &isnull));
@@ -409,9 +144,8 @@ write_message(ApplyRun *run, bool with_care)
 	{
 		if (run->change_feed)
 			before = changes_begin(run);
-		write_problems(run);
 		if (with_care)
-			write_with_care(run);
+			care_write(run);
 		else
 			write_at_once(run);
 		if (before != NULL)
@@ -447,30 +181,72 @@ try_at_once(ApplyRun *run, bool *found)
 	return error;
 }
 
-/* Copies what is the run's; the paths themselves are the message's. */
-static void
-tell_refused(const ApplyRun *run)
+/*
+ * Nothing is to be gained by care.  A lack of privilege is not such an error:
+ * whose it is, the owner's or that of a user's trigger, is seen then.
+ */
+static bool
+care_is_in_vain(int sqlerrcode)
 {
-	ApplyResult *result = run->result;
+	return session_error_is_transient(sqlerrcode) &&
+		sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE;
+}
+
+/*
+ * Whether it is to be tried with care after this error.  A table that cannot be
+ * locked will not be had that way either.
+ */
+static bool
+care_may_help(const ErrorData *error)
+{
+	return !care_is_in_vain(error->sqlerrcode) ||
+		session_lost_to_row_lock(error->sqlerrcode);
+}
+
+/* Copies a list of the run's; the paths themselves are the message's. */
+static ProtoStr *
+copy_paths(const List *list, int *n)
+{
+	ProtoStr   *paths;
 	ListCell   *lc;
 
-	if (run->refused_files == NIL)
-		return;
-	result->refused = palloc(sizeof(ProtoStr) * list_length(run->refused_files));
-	foreach(lc, run->refused_files)
-		result->refused[result->n_refused++] = *(ProtoStr *) lfirst(lc);
+	*n = 0;
+	if (list == NIL)
+		return NULL;
+	paths = palloc(sizeof(ProtoStr) * list_length(list));
+	foreach(lc, list)
+		paths[(*n)++] = *(ProtoStr *) lfirst(lc);
+	return paths;
+}
+
+static List *
+copy_held(const List *list)
+{
+	List	   *copy = NIL;
+	ListCell   *lc;
+
+	foreach(lc, list)
+	{
+		ApplyHeld  *held = palloc(sizeof(ApplyHeld));
+
+		*held = *(ApplyHeld *) lfirst(lc);
+		held->why = pstrdup(held->why);
+		copy = lappend(copy, held);
+	}
+	return copy;
 }
 
 bool
 apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 				   TimestampTz created_at, int64 generation, ProtoReader body,
-				   ApplyResult *result)
+				   List *held, ApplyResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
 	ApplyRun	run = {0};
 	bool		found = false;
-	ErrorData  *error;
+	ErrorData  *error = NULL;
+	bool		with_care;
 
 	/*
 	 * Below the caller's context, which it resets after an error: an error
@@ -483,59 +259,86 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 	run.created_at = created_at;
 	run.generation = generation;
 	run.result = result;
+	run.waiting = held;
 	run.plan = apply_plan_create(body);
-
-	error = try_at_once(&run, &found);
+	with_care = care_is_needed(run.plan, held);
+	if (!with_care)
+		error = try_at_once(&run, &found);
 	if (error != NULL)
 	{
-		if (care_is_in_vain(error->sqlerrcode))
+		if (!care_may_help(error))
 			ReThrowError(error);
 		run.plan = apply_plan_create(body);
-		found = write_message(&run, true);
+		with_care = true;
 	}
+	if (with_care)
+		found = write_message(&run, true);
 	MemoryContextSwitchTo(caller);
-	tell_refused(&run);
+	result->refused = copy_paths(run.refused_files, &result->n_refused);
+	result->held = copy_held(run.held_paths);
 	MemoryContextDelete(context);
 	return found;
 }
 
-static ApplyPlan *
-purge_plan_create(const ApplyPurge *rows, int n)
+static void
+list_row(ApplyList *list, ApplyItem *item, const ApplyPurge *row)
 {
-	ApplyPlan  *plan = palloc0(sizeof(ApplyPlan));
-	ApplyItem  *items = palloc0(sizeof(ApplyItem) * n);
+	item->obs.op = PROTO_OP_REMOVED;
+	item->obs.gone = PROTO_GONE_EXCLUDED;
+	item->obs.id = row->id;
+	item->obs.path = row->path;
+	item->chain = list->n;
+	list->items[list->n++] = item;
+}
 
-	plan->purges.items = palloc(sizeof(ApplyItem *) * n);
-	for (int i = 0; i < n; i++)
+/* Writes a plan that comes from no message. */
+static bool
+write_plan(ApplyRun *run, ApplyPlan *plan)
+{
+	ApplyResult result;
+	bool		found = false;
+	ErrorData  *error;
+
+	run->result = &result;
+	run->plan = plan;
+	error = try_at_once(run, &found);
+	if (error != NULL)
 	{
-		items[i].obs.id = rows[i].id;
-		items[i].obs.path = rows[i].path;
-		items[i].chain = i;
-		plan->purges.items[plan->purges.n++] = &items[i];
+		if (!care_may_help(error))
+			ReThrowError(error);
+		found = write_message(run, true);
 	}
-	return plan;
+	return found;
 }
 
 bool
 apply_purge(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-			const ApplyPurge *rows, int n, int *refused)
+			const ApplyPurge *rows, int n, int *refused, int *held)
 {
-	ApplyResult result;
-	ApplyRun	run = {0};
-	bool		found = false;
-	ErrorData  *error;
+	ApplyRun	run = {.objects = objects,.repository_id = repository_id};
+	ApplyPlan  *plan = palloc0(sizeof(ApplyPlan));
+	ApplyItem  *items = palloc0(sizeof(ApplyItem) * n);
+	bool		found;
 
-	run.objects = objects;
-	run.repository_id = repository_id;
-	run.result = &result;
-	run.plan = purge_plan_create(rows, n);
-	error = try_at_once(&run, &found);
-	if (error != NULL)
-	{
-		if (care_is_in_vain(error->sqlerrcode))
-			ReThrowError(error);
-		found = write_message(&run, true);
-	}
+	plan->purges.items = palloc(sizeof(ApplyItem *) * n);
+	for (int i = 0; i < n; i++)
+		list_row(&plan->purges, &items[i], &rows[i]);
+	found = write_plan(&run, plan);
 	*refused = run.refused;
+	*held = run.held;
 	return found;
+}
+
+bool
+apply_remove_impossible(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+						List *rows)
+{
+	ApplyRun	run = {.objects = objects,.repository_id = repository_id};
+	ApplyPlan  *plan = palloc0(sizeof(ApplyPlan));
+	ApplyItem  *items = palloc0(sizeof(ApplyItem) * list_length(rows));
+
+	plan->removals.items = palloc(sizeof(ApplyItem *) * list_length(rows));
+	for (int i = 0; i < list_length(rows); i++)
+		list_row(&plan->removals, &items[i], list_nth(rows, i));
+	return write_plan(&run, plan);
 }

@@ -49,17 +49,23 @@ static SessionPlan unchanged_plan = {
 #define NO_PROBLEM \
 	"problem = NULL, message = NULL, expected_hash = NULL, found_hash = NULL"
 
+/* What another session holds is done with a later message. */
+#define FREE_VERDICTS(condition) \
+	"ctid = ANY (ARRAY(SELECT v.ctid FROM %1$s.fsync_verifications v WHERE " condition \
+	" FOR NO KEY UPDATE SKIP LOCKED))"
+
 static SessionPlan right_plan = {
-	.sql = "UPDATE %1$s.fsync_verifications SET " NO_PROBLEM " WHERE file_id = $1",
+	.sql = "UPDATE %1$s.fsync_verifications SET " NO_PROBLEM
+	" WHERE " FREE_VERDICTS("v.file_id = $1"),
 	.nargs = 1,
 	.argtypes = {INT8OID},
 };
 
 static SessionPlan over_plan = {
-	.sql = "UPDATE %1$s.fsync_verifications v SET " NO_PROBLEM
-	" WHERE v.repository_id = $1 AND v.problem IS NOT NULL"
-	" AND NOT EXISTS (SELECT FROM %1$s.file_records f WHERE f.id = v.file_id"
-	" AND f.content_hash = v.expected_hash AND f.missing_since IS NULL)",
+	.sql = "UPDATE %1$s.fsync_verifications SET " NO_PROBLEM " WHERE "
+	FREE_VERDICTS("v.repository_id = $1 AND v.problem IS NOT NULL"
+				  " AND NOT EXISTS (SELECT FROM %1$s.file_records f WHERE f.id = v.file_id"
+				  " AND f.content_hash = v.expected_hash AND f.missing_since IS NULL)"),
 	.nargs = 1,
 	.argtypes = {UUIDOID},
 };
@@ -71,9 +77,11 @@ static SessionPlan over_plan = {
 	" WHERE v.repository_id = $1 AND v.problem IS NOT NULL"
 
 static SessionPlan cured_plan = {
-	.sql = "DELETE FROM %1$s.fsync_problems p WHERE p.repository_id = $1"
+	.sql = "DELETE FROM %1$s.fsync_problems WHERE ctid = ANY (ARRAY("
+	"SELECT p.ctid FROM %1$s.fsync_problems p WHERE p.repository_id = $1"
 	" AND p.problem IN (" CORRUPT_PROBLEMS ")"
-	" AND NOT EXISTS (SELECT FROM " STANDING " AND b.path = p.path)",
+	" AND NOT EXISTS (SELECT FROM " STANDING " AND b.path = p.path)"
+	" FOR UPDATE SKIP LOCKED))",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
 };

@@ -9,8 +9,7 @@
 #ifndef FSYNC_APPLY_PROBLEMS_H
 #define FSYNC_APPLY_PROBLEMS_H
 
-#include "apply_plan.h"
-#include "session.h"
+#include "apply_rows.h"
 
 /*
  * Problems that verifications find, as in proto_problem_name(): no observation
@@ -19,19 +18,25 @@
 #define CORRUPT_PROBLEMS \
 	"'content differs from its hash', 'I/O error in verification'"
 
-/* Deletes the problems that the plan says are over; true if there were any. */
-extern bool problems_clear(const ExtensionObjects *objects,
-						   const pg_uuid_t *repository_id, const ApplyPlan *plan);
+/* Deletes the problems that the run's plan says are over, and writes its own. */
+extern void problems_write(ApplyRun *run);
 
-/* Adds a problem, or counts it again. */
+typedef struct NewProblem
+{
+	ProtoStr	path;
+	uint8		problem;
+	ProtoStr	message;
+} NewProblem;
+
+/* Adds problems, or counts them again. */
+extern void problems_record_all(const ExtensionObjects *objects,
+								const pg_uuid_t *repository_id,
+								const NewProblem *problems, int n);
+
+/* The same for one. */
 extern void problems_record(const ExtensionObjects *objects,
 							const pg_uuid_t *repository_id, ProtoStr path,
 							uint8 problem, ProtoStr message);
-
-/* The same for the problems of these observations, each of another path. */
-extern void problems_record_all(const ExtensionObjects *objects,
-								const pg_uuid_t *repository_id, ApplyItem **items,
-								int n);
 
 /* Rows were purged: deletes the problems of those that could not be before. */
 extern void problems_clear_purged(const ExtensionObjects *objects,

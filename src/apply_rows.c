@@ -249,8 +249,8 @@ remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 }
 
 /* A file that was overwritten, or is not to be tracked, is not missing. */
-static bool
-is_to_be_marked(const ApplyRun *run, const ApplyItem *item)
+bool
+rows_are_marked(const ApplyRun *run, const ApplyItem *item)
 {
 	if (item->obs.id == APPLY_ANY_ID)
 		return false;
@@ -275,7 +275,7 @@ rows_remove(ApplyRun *run, ApplyItem **items, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (is_to_be_marked(run, items[i]))
+		if (rows_are_marked(run, items[i]))
 			marked[n_marked++] = items[i];
 		else
 			deleted[n_deleted++] = items[i];

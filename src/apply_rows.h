@@ -31,9 +31,15 @@ typedef struct ApplyRun
 	ApplyResult *result;		/* counts what was written */
 	int			refused;		/* items that the database refused ... */
 	List	   *refused_files;	/* ... but removals: their paths */
+	int			held;			/* items whose rows others hold ... */
+	List	   *held_paths;		/* ... and all paths of these, ApplyHeld * */
+	List	   *waiting;		/* those of earlier messages, the same */
 } ApplyRun;
 
 typedef void (*ApplyPhase) (ApplyRun *run, ApplyItem **items, int n);
+
+/* Whether the row is marked when its file is removed, and not deleted. */
+extern bool rows_are_marked(const ApplyRun *run, const ApplyItem *item);
 
 /* Deletes or marks, as the repository's strategies say. */
 extern void rows_remove(ApplyRun *run, ApplyItem **items, int n);

@@ -15,9 +15,15 @@
  * The row of a missing file is no belief: fsync-tree does not look for what is
  * known to be gone, and whatever comes to its path is new.
  *
+ * Nor is a row whose path no file can have, which a user wrote: it is to be
+ * removed.  One whose mod_time is not that of its nanoseconds is told as another
+ * file's, so that it is written anew.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <limits.h>
 
 #include "catalog/pg_type.h"
 #include "common/int.h"
@@ -27,7 +33,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
+#include "apply.h"
 #include "beliefs.h"
 #include "records.h"
 
@@ -36,7 +44,7 @@
 
 #define BELIEF_COLUMNS \
 	"id, file_path, file_size, inode, mtime_ns, ctime_ns, btime_ns," \
-	" last_scanned, content_hash FROM %1$s.file_records WHERE repository_id = $1" \
+	" last_scanned, content_hash, mod_time FROM %1$s.file_records WHERE repository_id = $1" \
 	" AND missing_since IS NULL"
 
 static SessionPlan after_plan = {
@@ -95,9 +103,10 @@ typedef struct BeliefColumns
 	AttrNumber	btime_ns;
 	AttrNumber	last_scanned;
 	AttrNumber	hash;
+	AttrNumber	mod_time;
 } BeliefColumns;
 
-static const BeliefColumns statement_columns = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+static const BeliefColumns statement_columns = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 
 typedef struct PageReceiver
 {
@@ -105,6 +114,9 @@ typedef struct PageReceiver
 	BeliefColumns columns;
 	ProtoBuf	rows;
 	uint32		count;
+	uint32		seen;			/* with those that are no beliefs */
+	MemoryContext context;		/* of impossible */
+	List	   *impossible;		/* ApplyPurge *: rows that no file can have */
 	bool		whole;			/* may not end early: exact paths were asked for */
 	bool		full;			/* ended by its size */
 } PageReceiver;
@@ -146,6 +158,52 @@ column_is_null(const TupleTableSlot *slot, AttrNumber attnum)
 	return slot->tts_isnull[attnum - 1];
 }
 
+/* Whether a file can have this path: components that are names. */
+bool
+beliefs_path_is_possible(ProtoStr path)
+{
+	const char *p = path.data;
+	const char *end = path.data + path.len;
+
+	if (path.len == 0 || path.len > PROTO_PATH_MAX)
+		return false;
+	while (p <= end)
+	{
+		const char *slash = memchr(p, '/', end - p);
+		size_t		len = (slash != NULL ? slash : end) - p;
+
+		if (len == 0 || len > NAME_MAX || (p[0] == '.' && len == 1) ||
+			(p[0] == '.' && p[1] == '.' && len == 2))
+			return false;
+		p += len + 1;
+	}
+	return true;
+}
+
+/* mod_time is what it is for a file with these nanoseconds; or who knows. */
+static bool
+times_agree(int64 mtime_ns, TimestampTz mod_time)
+{
+	const int64 epoch_us = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	int64		us = mtime_ns / 1000 - (mtime_ns % 1000 < 0);
+
+	return mtime_ns == PG_INT64_MAX || mtime_ns == PG_INT64_MIN || mod_time == us - epoch_us;
+}
+
+static void
+note_impossible(PageReceiver *page, int64 id, ProtoStr path)
+{
+	MemoryContext old = MemoryContextSwitchTo(page->context);
+	ApplyPurge   *row = palloc(sizeof(ApplyPurge) + path.len);
+
+	row->id = id;
+	row->path.data = (const char *) (row + 1);
+	row->path.len = path.len;
+	memcpy(row + 1, path.data, path.len);
+	page->impossible = lappend(page->impossible, row);
+	MemoryContextSwitchTo(old);
+}
+
 static bool
 page_receive(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -160,12 +218,19 @@ page_receive(TupleTableSlot *slot, DestReceiver *self)
 	belief.id = DatumGetInt64(column(slot, c->id));
 	belief.path.data = VARDATA_ANY(path);
 	belief.path.len = VARSIZE_ANY_EXHDR(path);
-
+	page->seen++;
+	if (!beliefs_path_is_possible(belief.path))
+	{
+		note_impossible(page, belief.id, belief.path);
+		return true;
+	}
 
 	/* A row that was written by hand: no file has this size, so it is mended. */
 	belief.size = Max(DatumGetInt64(column(slot, c->size)), 0);
 	belief.inode = DatumGetInt64(column(slot, c->inode));
 	belief.mtime_ns = DatumGetInt64(column(slot, c->mtime_ns));
+	if (!times_agree(belief.mtime_ns, DatumGetTimestampTz(column(slot, c->mod_time))))
+		belief.mtime_ns--;
 	belief.ctime_ns = DatumGetInt64(column(slot, c->ctime_ns));
 	belief.btime_ns = column_is_null(slot, c->btime_ns) ? PROTO_NO_TIME :
 		DatumGetInt64(column(slot, c->btime_ns));
@@ -243,6 +308,7 @@ look_up_paths(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	page->columns.btime_ns = records.attnums[RECORDS_BTIME_NS];
 	page->columns.last_scanned = records.attnums[RECORDS_LAST_SCANNED];
 	page->columns.hash = records.attnums[RECORDS_CONTENT_HASH];
+	page->columns.mod_time = records.attnums[RECORDS_MOD_TIME];
 
 	/* As of now: who held the lock may have written the table anew. */
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -292,14 +358,38 @@ read_page(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	else
 		plan = request->inclusive ? &from_plan : &after_plan;
 	(void) session_stream(objects, plan, values, &page->pub);
-	return !page->full && page->count < limit;
+	return !page->full && page->seen < limit;
+}
+
+/* Puts the page into a frame at the end of out. */
+static void
+put_page(const PageReceiver *page, ProtoBeliefsHeader *header, ProtoBuf *out)
+{
+	size_t		len = proto_buf_pending(&page->rows);
+	char	   *to;
+
+	if (page->rows.failed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	header->count = page->count;
+	header->cpu_us = session_cpu_lap();
+	proto_begin(out, PROTO_BELIEFS);
+	proto_put_beliefs_header(out, header);
+	to = proto_buf_reserve(out, len);
+	if (to != NULL && len > 0)
+	{
+		memcpy(to, page->rows.data + page->rows.start, len);
+		out->len += len;
+	}
+	proto_end(out);
 }
 
 bool
 beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-			   const ProtoBeliefsRequest *request, ProtoBuf *out)
+			   const ProtoBeliefsRequest *request, List **impossible, ProtoBuf *out)
 {
-	PageReceiver page = {0};
+	PageReceiver page = {.context = CurrentMemoryContext};
 	ProtoBeliefsHeader header;
 	volatile bool found = false;
 
@@ -314,30 +404,14 @@ beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	{
 		if (session_begin(objects, "fsync: reading file_records"))
 		{
-			size_t		len;
-			char	   *to;
-
 			header.request_id = request->request_id;
 			header.last = read_page(objects, repository_id, request, &page);
-			header.count = page.count;
 			session_commit();
 			found = true;
-
-			if (page.rows.failed)
-				ereport(ERROR,
-						(errcode(ERRCODE_OUT_OF_MEMORY),
-						 errmsg("out of memory")));
-			len = proto_buf_pending(&page.rows);
-			header.cpu_us = session_cpu_lap();
-			proto_begin(out, PROTO_BELIEFS);
-			proto_put_beliefs_header(out, &header);
-			to = proto_buf_reserve(out, len);
-			if (to != NULL && len > 0)
-			{
-				memcpy(to, page.rows.data + page.rows.start, len);
-				out->len += len;
-			}
-			proto_end(out);
+			if (impossible != NULL && page.impossible != NIL)
+				*impossible = page.impossible;
+			else
+				put_page(&page, &header, out);
 		}
 	}
 	PG_FINALLY();

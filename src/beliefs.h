@@ -8,6 +8,8 @@
 #ifndef FSYNC_BELIEFS_H
 #define FSYNC_BELIEFS_H
 
+#include "nodes/pg_list.h"
+
 #include "session.h"
 #include "tree/protocol.h"
 
@@ -17,9 +19,17 @@
  * (repository_id, file_path).  A page ends early rather than outgrow 4 MiB;
  * last is then false.  Returns false when the extension is gone.  Throws what
  * the database throws (lock timeout): the caller tries again.
+ *
+ * Where there are rows among them whose path no file can have, *impossible is set
+ * to these, ApplyPurge * in the current context, and nothing is answered: the
+ * caller removes them and asks once more, with NULL if some are still there.
  */
 extern bool beliefs_answer(const ExtensionObjects *objects,
 						   const pg_uuid_t *repository_id,
-						   const ProtoBeliefsRequest *request, ProtoBuf *out);
+						   const ProtoBeliefsRequest *request, List **impossible,
+						   ProtoBuf *out);
+
+/* Whether a file can have this path: components that are names. */
+extern bool beliefs_path_is_possible(ProtoStr path);
 
 #endif							/* FSYNC_BELIEFS_H */

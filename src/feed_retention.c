@@ -18,6 +18,7 @@
 #include "utils/builtins.h"
 
 #include "feed_retention.h"
+#include "prune.h"
 
 #define BATCH		10000
 
@@ -51,30 +52,44 @@ static SessionPlan forget_plan = {
 	.argtypes = {INT8OID},
 };
 
-static SessionPlan remove_surplus_plan = {
-	.sql = "DELETE FROM %1$s.file_changes WHERE change_id IN"
-	" (SELECT change_id FROM %1$s.file_changes WHERE change_id <= $1"
-	" ORDER BY change_id LIMIT $2)",
+/* Those that somebody holds are left for the next time. */
+static SessionPlan first_plan = {
+	.sql = "SELECT change_id FROM %1$s.file_changes WHERE change_id <= $1"
+	" ORDER BY change_id LIMIT $2 FOR UPDATE SKIP LOCKED",
 	.nargs = 2,
 	.argtypes = {INT8OID, INT4OID},
 };
 
+static SessionPlan remove_plan = {
+	.sql = "DELETE FROM %1$s.file_changes WHERE change_id = ANY ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID},
+};
+
 /*
- * Looks at some changes behind a position; they are in the order of their
- * time, so where one is not old the rest is not.
+ * Some changes behind a position; they are in the order of their time, so where
+ * one is not old the rest is not.
  */
-static SessionPlan remove_old_plan = {
-	.sql = "WITH page AS (SELECT change_id, repository_id,"
-	" changed_at < now() - make_interval(mins => $1) AS is_old"
-	" FROM %1$s.file_changes WHERE change_id > $2 ORDER BY change_id LIMIT $3),"
-	" removed AS (DELETE FROM %1$s.file_changes c USING page"
-	" WHERE c.change_id = page.change_id AND page.is_old"
+#define PAGE \
+	"(SELECT change_id, repository_id," \
+	" changed_at < now() - make_interval(mins => $1) AS is_old" \
+	" FROM %1$s.file_changes WHERE change_id > $2 ORDER BY change_id LIMIT $3) page"
+
+static SessionPlan old_plan = {
+	.sql = "SELECT c.change_id FROM " PAGE " JOIN %1$s.file_changes c USING (change_id)"
+	" WHERE page.is_old"
 	" AND NOT EXISTS (SELECT FROM %1$s.fsync_consumer_positions p"
 	" WHERE p.change_id < page.change_id"
 	" AND (p.repository_id IS NULL OR p.repository_id = page.repository_id))"
 	" AND NOT EXISTS (SELECT FROM %1$s.fsync_consumer_deliveries d"
-	" WHERE d.change_id = page.change_id))"
-	" SELECT max(change_id) FROM page HAVING count(*) = $3 AND bool_and(is_old)",
+	" WHERE d.change_id = page.change_id) FOR UPDATE OF c SKIP LOCKED",
+	.nargs = 3,
+	.argtypes = {INT4OID, INT8OID, INT4OID},
+};
+
+static SessionPlan next_plan = {
+	.sql = "SELECT max(change_id) FROM " PAGE
+	" HAVING count(*) = $3 AND bool_and(is_old)",
 	.nargs = 3,
 	.argtypes = {INT4OID, INT8OID, INT4OID},
 };
@@ -108,7 +123,19 @@ lose(const ExtensionObjects *objects, int64 change_id)
 	(void) session_execute(objects, &forget_plan, values, NULL, SPI_OK_DELETE);
 }
 
-/* False: there was no surplus. */
+/* Removes what the plan says, as far as it can go; how many went. */
+static uint64
+remove_changes(const ExtensionObjects *objects, SessionPlan *plan, Datum *values)
+{
+	uint64		n = session_execute(objects, plan, values, NULL, SPI_OK_SELECT);
+	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+		ids[i] = Int64GetDatum(result_int64(i, 1));
+	return prune_rows(objects, &remove_plan, ids, (int) n);
+}
+
+/* False: there was no surplus, or none that can go. */
 static bool
 remove_surplus(const ExtensionObjects *objects)
 {
@@ -120,8 +147,7 @@ remove_surplus(const ExtensionObjects *objects)
 	values[0] = Int64GetDatum(result_int64(0, 1));
 	lose(objects, DatumGetInt64(values[0]));
 	values[1] = Int32GetDatum(BATCH);
-	(void) session_execute(objects, &remove_surplus_plan, values, NULL, SPI_OK_DELETE);
-	return true;
+	return remove_changes(objects, &first_plan, values) > 0;
 }
 
 /* False: the end was reached. */
@@ -130,12 +156,15 @@ remove_old(const ExtensionObjects *objects, int64 *position)
 {
 	Datum		values[3];
 	bool		more;
+	int64		next;
 
 	values[0] = Int32GetDatum(setting_change_retention_min);
 	values[1] = Int64GetDatum(*position);
 	values[2] = Int32GetDatum(BATCH);
-	more = session_execute(objects, &remove_old_plan, values, NULL, SPI_OK_SELECT) == 1;
-	*position = more ? result_int64(0, 1) : 0;
+	more = session_execute(objects, &next_plan, values, NULL, SPI_OK_SELECT) == 1;
+	next = more ? result_int64(0, 1) : 0;
+	(void) remove_changes(objects, &old_plan, values);
+	*position = next;
 	return more;
 }
 

@@ -215,8 +215,8 @@ put_trouble_rows(const ExtensionObjects *objects, const OwnerTrouble *trouble,
 }
 
 /*
- * What nobody may watch comes before what the worker said last, which may not
- * have seen the table yet.
+ * What nobody may watch, or shall not for now, comes before what the worker said
+ * last, which may not have seen the table yet.
  */
 static void
 put_status_row(List *registrations, Tuplestorestate *store, TupleDesc desc,
@@ -238,7 +238,8 @@ put_status_row(List *registrations, Tuplestorestate *store, TupleDesc desc,
 	else if (fit == REGISTRATION_OTHER_ROOT)
 		set_state_without_worker(values, nulls, "degraded", REGISTRATION_OTHER_ROOT_REASON,
 								 REGISTRATION_OTHER_ROOT_HINT);
-	else if (status_get(DatumGetUUIDP(values[COL_REPOSITORY_ID]), &status))
+	else if (!DatumGetBool(values[COL_PAUSED]) &&
+			 status_get(DatumGetUUIDP(values[COL_REPOSITORY_ID]), &status))
 		set_columns_of_worker(values, nulls, &status);
 	else
 		set_columns_without_worker(values, nulls);

@@ -10,6 +10,9 @@
  * on events only: somebody added a repository, a worker ended, a hold was
  * released.  It sleeps without a timeout unless a start is due later.
  *
+ * Nothing tells of a database that is opened again, or is a template no more; so
+ * those that are closed, or copied, for now are looked at every now and then.
+ *
  * Workers are dynamic and never restarted by the postmaster: that would log a
  * FATAL a second after DROP DATABASE, and has no back-off.
  *
@@ -24,6 +27,7 @@
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "compat.h"
@@ -40,6 +44,7 @@
 #include "fsync.h"
 #include "registry.h"
 #include "requests.h"
+#include "tree_client.h"
 
 /* Workers that are being started or probe, at the same time. */
 #define STARTS_AT_ONCE		4
@@ -53,15 +58,21 @@
 /* A start that an earlier launcher asked for and that is not seen to end. */
 #define LAUNCH_TIMEOUT_MS	30000
 
+/* Between looks at a database that is closed, or a template. */
+#define CLOSED_MIN_MS		2000
+#define CLOSED_MAX_MS		30000
+
 /* What the launcher knows of a database; no entry: nothing to do there. */
 typedef struct LauncherEntry
 {
 	Oid			database;
 	uint32		generation;		/* of the start it knows of; 0: none */
 	BackgroundWorkerHandle *handle; /* NULL: started by an earlier launcher */
-	TimestampTz started;
-	TimestampTz due;			/* of the next start; 0: none */
+	int64		started;		/* of clock_ms() */
+	int64		due;			/* of the next start, the same; 0: none */
 	int			backoff_ms;		/* after the last abnormal end; 0: none */
+	int			closed_ms;		/* since the last look it was closed, or a
+								 * template; 0: it is not */
 	bool		explicit_wish;	/* a session asked, so tell why not */
 	bool		no_place;		/* the last start failed for want of a place */
 } LauncherEntry;
@@ -143,8 +154,8 @@ classify(Form_pg_database database)
 }
 
 /*
- * The fate of one database; with InvalidOid makes a start due in all good
- * ones that have no worker.
+ * The fate of one database; with InvalidOid makes a start due in all that have no
+ * worker, but for the templates that each cluster has.
  */
 static DatabaseFate
 look_at_databases(Oid wanted)
@@ -168,12 +179,13 @@ look_at_databases(Oid wanted)
 			if (database->oid == wanted)
 				fate = classify(database);
 		}
-		else if (classify(database) == DATABASE_GOOD)
+		else if (classify(database) == DATABASE_GOOD ||
+				 database->oid >= FirstNormalObjectId)
 		{
 			LauncherEntry *entry = find_or_make_entry(database->oid);
 
 			if (entry->generation == 0 && entry->due == 0)
-				entry->due = GetCurrentTimestamp();
+				entry->due = clock_ms();
 		}
 	}
 	table_endscan(scan);
@@ -223,8 +235,9 @@ start_worker(LauncherEntry *entry)
 		return false;
 	}
 	entry->generation = generation;
-	entry->started = GetCurrentTimestamp();
+	entry->started = clock_ms();
 	entry->due = 0;
+	entry->closed_ms = 0;
 	return true;
 }
 
@@ -232,8 +245,8 @@ start_worker(LauncherEntry *entry)
 static void
 note_end(LauncherEntry *entry, WorkerExit how, bool wanted)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	bool		healthy = TimestampDifferenceExceeds(entry->started, now, HEALTHY_MS);
+	int64		now = clock_ms();
+	bool		healthy = now - entry->started >= HEALTHY_MS;
 
 	registry_clear(entry->database, entry->generation);
 	entry->generation = 0;
@@ -249,14 +262,14 @@ note_end(LauncherEntry *entry, WorkerExit how, bool wanted)
 			break;
 		case WORKER_EXIT_STOPPED:
 			entry->backoff_ms = 0;
-			entry->due = TimestampTzPlusMilliseconds(now, BACKOFF_MIN_MS);
+			entry->due = now + BACKOFF_MIN_MS;
 			break;
 		case WORKER_EXIT_ERROR:
 			if (entry->backoff_ms == 0 || healthy)
 				entry->backoff_ms = BACKOFF_MIN_MS;
 			else
 				entry->backoff_ms = Min(entry->backoff_ms * 2, BACKOFF_MAX_MS);
-			entry->due = TimestampTzPlusMilliseconds(now, entry->backoff_ms);
+			entry->due = now + entry->backoff_ms;
 			break;
 	}
 }
@@ -267,7 +280,7 @@ note_events(int *starting)
 {
 	int			n;
 	RegistryEntry *slots = registry_entries(&n);
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = clock_ms();
 
 	*starting = 0;
 	for (int i = 0; i < n; i++)
@@ -282,7 +295,7 @@ note_events(int *starting)
 			entry->generation = slot->generation;
 			entry->started = now;
 			if (slot->phase == WORKER_LAUNCHED)
-				entry->due = TimestampTzPlusMilliseconds(now, LAUNCH_TIMEOUT_MS);
+				entry->due = now + LAUNCH_TIMEOUT_MS;
 		}
 		if (slot->phase == WORKER_PROBING || slot->phase == WORKER_SETTLED)
 			entry->due = 0;
@@ -292,15 +305,15 @@ note_events(int *starting)
 		else if (slot->phase == WORKER_LAUNCHED &&
 				 (entry->handle != NULL ?
 				  GetBackgroundWorkerPid(entry->handle, &pid) == BGWH_STOPPED :
-				  TimestampDifferenceExceeds(entry->started, now, LAUNCH_TIMEOUT_MS)))
+				  now - entry->started >= LAUNCH_TIMEOUT_MS))
 			note_end(entry, WORKER_EXIT_ERROR, slot->wanted);
 		else if (slot->phase == WORKER_NONE && slot->wanted)
 		{
 			/*
 			 * Do not let a wish shorten the back-off of a failing worker; but
-			 * there may be a place by now.
+			 * there may be a place by now, or the database be open.
 			 */
-			if (entry->due == 0 || entry->no_place)
+			if (entry->due == 0 || entry->no_place || entry->closed_ms != 0)
 				entry->due = now;
 			entry->explicit_wish = true;
 			registry_forget(slot->database);
@@ -311,7 +324,10 @@ note_events(int *starting)
 	pfree(slots);
 }
 
-/* Why a database that somebody asked for gets no worker. */
+/*
+ * Why a database that somebody asked for gets no worker; whether, and when, to
+ * look at it again.
+ */
 static void
 refuse(LauncherEntry *entry, DatabaseFate fate)
 {
@@ -319,20 +335,23 @@ refuse(LauncherEntry *entry, DatabaseFate fate)
 		ereport(LOG,
 				(errmsg("fsync does not run in database %u: it is a template",
 						entry->database)));
-	entry->due = 0;
+	entry->explicit_wish = false;
+	entry->closed_ms = fate == DATABASE_GONE ? 0 :
+		Min(Max(entry->closed_ms * 2, CLOSED_MIN_MS), CLOSED_MAX_MS);
+	entry->due = fate == DATABASE_GONE ? 0 : clock_ms() + entry->closed_ms;
 }
 
 /* Starts what is due.  Returns when the next start is due; 0: none is. */
-static TimestampTz
+static int64
 start_due_workers(int starting)
 {
-	TimestampTz next = 0;
+	int64		next = 0;
 	ListCell   *lc;
 
 	foreach(lc, entries)
 	{
 		LauncherEntry *entry = lfirst(lc);
-		TimestampTz now = GetCurrentTimestamp();
+		int64		now = clock_ms();
 		DatabaseFate fate;
 
 		if (entry->due == 0)
@@ -347,7 +366,11 @@ start_due_workers(int starting)
 
 		fate = look_at_databases(entry->database);
 		if (fate != DATABASE_GOOD)
+		{
 			refuse(entry, fate);
+			if (entry->due != 0)
+				next = next == 0 ? entry->due : Min(next, entry->due);
+		}
 		else if (start_worker(entry))
 		{
 			starting++;
@@ -371,8 +394,7 @@ start_due_workers(int starting)
 			entry->no_place = starting == 0;
 			if (entry->no_place)
 				requests_refuse_flushes(entry->database);
-			entry->due = TimestampTzPlusMilliseconds(now, starting > 0 ?
-													 BACKOFF_MIN_MS : BACKOFF_MAX_MS);
+			entry->due = now + (starting > 0 ? BACKOFF_MIN_MS : BACKOFF_MAX_MS);
 			next = next == 0 ? entry->due : Min(next, entry->due);
 		}
 	}
@@ -421,7 +443,7 @@ fsync_launcher_main(Datum arg)
 
 	while (!shutdown_requested)
 	{
-		TimestampTz next;
+		int64		next;
 		int			starting;
 		int			flags = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 		long		timeout = -1;
@@ -449,7 +471,7 @@ fsync_launcher_main(Datum arg)
 		if (next != 0)
 		{
 			flags |= WL_TIMEOUT;
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
+			timeout = Max(next - clock_ms(), 0);
 		}
 		(void) WaitLatch(MyLatch, flags, timeout,
 						 wait_event_compat(&wait_event, "FsyncLauncherMain"));

@@ -20,8 +20,9 @@
 
 #define PAGE_ROWS			1000
 
-/* Rows that were refused are tried again so often. */
+/* Rows that were refused are tried again so often, and those that others held. */
 #define REFUSED_INTERVAL_MS	(3600 * INT64CONST(1000))
+#define HELD_INTERVAL_MS	(30 * INT64CONST(1000))
 
 /* Rows marked before this moment are due; NULL: none ever. */
 static SessionPlan due_before_plan = {
@@ -89,6 +90,7 @@ missing_purge(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	ApplyPurge *rows = NULL;
 	int64		next = -1;
 	int			refused;
+	int			held;
 
 	if (!session_begin(objects, "fsync: looking for rows to be purged"))
 		return -1;
@@ -115,13 +117,16 @@ missing_purge(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 
 	if (n > 0)
 	{
-		(void) apply_purge(objects, repository_id, rows, (int) n, &refused);
+		(void) apply_purge(objects, repository_id, rows, (int) n, &refused, &held);
 		cursor->refused |= refused > 0;
+		cursor->held |= held > 0;
 	}
 	if (n == PAGE_ROWS)
 		return 0;
 	if (cursor->refused && (next < 0 || next > REFUSED_INTERVAL_MS))
 		next = REFUSED_INTERVAL_MS;
+	if (cursor->held && (next < 0 || next > HELD_INTERVAL_MS))
+		next = HELD_INTERVAL_MS;
 	memset(cursor, 0, sizeof(*cursor));
 	return next;
 }

@@ -16,6 +16,7 @@ typedef struct MissingCursor
 	TimestampTz missing_since;
 	int64		id;
 	bool		refused;		/* the database refused a row on the way */
+	bool		held;			/* rows that others held */
 } MissingCursor;
 
 /*

@@ -15,13 +15,18 @@
 #include "utils/timestamp.h"
 
 #include "operations.h"
+#include "prune.h"
 #include "registrations.h"
+
+/* Rows that are deleted in one transaction. */
+#define PRUNE_PAGE_ROWS		1000
 
 static SessionPlan close_interrupted_plan = {
 	.sql = "UPDATE %1$s.sync_operations"
 	" SET status = 'failed', end_time = pg_catalog.now(),"
 	" error_message = 'interrupted: the worker ended before the run did'"
-	" WHERE status = 'running'",
+	" WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$s.sync_operations"
+	" WHERE status = 'running' FOR NO KEY UPDATE SKIP LOCKED))",
 };
 
 static SessionPlan next_generation_plan = {
@@ -78,21 +83,30 @@ static SessionPlan burst_plan = {
 	INT8OID, INT8OID, INT8OID, INT8OID},
 };
 
-static SessionPlan prune_by_age_plan = {
-	.sql = "DELETE FROM %1$s.sync_operations"
-	" WHERE end_time < pg_catalog.now() - pg_catalog.make_interval(mins => $1)",
-	.nargs = 1,
-	.argtypes = {INT4OID},
+/* Rows that somebody holds are left for the next time. */
+static SessionPlan old_plan = {
+	.sql = "SELECT id FROM %1$s.sync_operations"
+	" WHERE end_time < pg_catalog.now() - pg_catalog.make_interval(mins => $1)"
+	" AND id > $2 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED",
+	.nargs = 3,
+	.argtypes = {INT4OID, INT8OID, INT4OID},
 };
 
-static SessionPlan prune_by_count_plan = {
-	.sql = "DELETE FROM %1$s.sync_operations o USING %1$s.fsync_repositories r"
-	" WHERE o.repository_id = r.repository_id AND o.status <> 'running'"
+static SessionPlan excess_plan = {
+	.sql = "SELECT o.id FROM %1$s.fsync_repositories r JOIN %1$s.sync_operations o"
+	" ON o.repository_id = r.repository_id AND o.status <> 'running'"
 	" AND o.id <= (SELECT i.id FROM %1$s.sync_operations i"
 	" WHERE i.repository_id = r.repository_id"
-	" ORDER BY i.id DESC OFFSET $1 LIMIT 1)",
+	" ORDER BY i.id DESC OFFSET $1 LIMIT 1)"
+	" WHERE o.id > $2 ORDER BY o.id LIMIT $3 FOR UPDATE OF o SKIP LOCKED",
+	.nargs = 3,
+	.argtypes = {INT4OID, INT8OID, INT4OID},
+};
+
+static SessionPlan prune_plan = {
+	.sql = "DELETE FROM %1$s.sync_operations WHERE id = ANY ($1)",
 	.nargs = 1,
-	.argtypes = {INT4OID},
+	.argtypes = {INT8ARRAYOID},
 };
 
 bool
@@ -234,23 +248,49 @@ operations_record_burst(const ExtensionObjects *objects,
 	return true;
 }
 
+/* ---------------------------------------------------------------------
+ * Pruning
+ * ---------------------------------------------------------------------
+ */
+
+/* Deletes what the plan selects, a page a transaction. */
+static void
+prune(const ExtensionObjects *objects, SessionPlan *plan, int limit)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int64		last = 0;
+	uint64		n;
+
+	do
+	{
+		Datum		values[3];
+		Datum	   *ids;
+		bool		isnull;
+
+		if (!session_begin(objects, "fsync: pruning sync_operations"))
+			return;
+		values[0] = Int32GetDatum(limit);
+		values[1] = Int64GetDatum(last);
+		values[2] = Int32GetDatum(PRUNE_PAGE_ROWS);
+		n = session_execute(objects, plan, values, NULL, SPI_OK_SELECT);
+		ids = MemoryContextAlloc(context, sizeof(Datum) * Max(n, 1));
+		for (uint64 i = 0; i < n; i++)
+			ids[i] = Int64GetDatum(DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
+															   SPI_tuptable->tupdesc, 1,
+															   &isnull)));
+		if (n > 0)
+			last = DatumGetInt64(ids[n - 1]);
+		(void) prune_rows(objects, &prune_plan, ids, (int) n);
+		session_commit();
+		pfree(ids);
+	} while (n == PRUNE_PAGE_ROWS);
+}
+
 void
 operations_prune(const ExtensionObjects *objects)
 {
-	Datum		values[1];
-
-	if (!session_begin(objects, "fsync: pruning sync_operations"))
-		return;
 	if (setting_history_retention_min > 0)
-	{
-		values[0] = Int32GetDatum(setting_history_retention_min);
-		(void) session_execute(objects, &prune_by_age_plan, values, NULL, SPI_OK_DELETE);
-	}
+		prune(objects, &old_plan, setting_history_retention_min);
 	if (setting_history_max_rows > 0)
-	{
-		values[0] = Int32GetDatum(setting_history_max_rows);
-		(void) session_execute(objects, &prune_by_count_plan, values, NULL,
-							   SPI_OK_DELETE);
-	}
-	session_commit();
+		prune(objects, &excess_plan, setting_history_max_rows);
 }

@@ -148,12 +148,33 @@ check_clear_of_tablespaces(const char *root)
 	table_close(rel, AccessShareLock);
 }
 
+/* The kernel would only say that a name is too long. */
+static void
+check_components(const char *path)
+{
+	for (const char *p = path; *p != '\0';)
+	{
+		size_t		component = strcspn(p, "/");
+
+		if (component > NAME_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_NAME_TOO_LONG),
+					 errmsg("path \"%s\" has a component that is too long", path),
+					 errdetail("\"%s\" has %zu bytes; the most are %d.",
+							   pnstrdup(p, component), component, NAME_MAX)));
+		p += component;
+		p += strspn(p, "/");
+	}
+}
+
 char *
 path_check(const char *path)
 {
-	char	   *answer = ask_fsync_tree(path);
+	char	   *answer;
 	char	   *root;
 
+	check_components(path);
+	answer = ask_fsync_tree(path);
 	if (strncmp(answer, "error\t", 6) == 0)
 		report_bad_path(path, answer + 6);
 	if (strncmp(answer, "ok\t/", 4) != 0)

@@ -216,11 +216,18 @@ void
 records_lookup_begin(RecordsLookup *lookup, Records *records,
 					 const pg_uuid_t *repository_id)
 {
+	records_lookup_begin_as(lookup, records, repository_id, GetActiveSnapshot());
+}
+
+void
+records_lookup_begin_as(RecordsLookup *lookup, Records *records,
+						const pg_uuid_t *repository_id, Snapshot snapshot)
+{
 	Relation	index = records->path_index;
 
 	lookup->records = records;
 	lookup->slot = table_slot_create(records->rel, NULL);
-	lookup->scan = index_beginscan_compat(records->rel, index, GetActiveSnapshot(), 2);
+	lookup->scan = index_beginscan_compat(records->rel, index, snapshot, 2);
 	ScanKeyInit(&lookup->keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ,
 				UUIDPGetDatum(repository_id));
 	ScanKeyEntryInitialize(&lookup->keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
@@ -305,6 +312,13 @@ records_close(Records *records)
 
 void
 records_lookup_begin(RecordsLookup *lookup, Records *records, const pg_uuid_t *repository_id)
+{
+	pg_unreachable();
+}
+
+void
+records_lookup_begin_as(RecordsLookup *lookup, Records *records,
+						const pg_uuid_t *repository_id, Snapshot snapshot)
 {
 	pg_unreachable();
 }

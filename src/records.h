@@ -16,6 +16,7 @@
 #include "nodes/nodes.h"
 #include "tree/protocol.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 #include "utils/uuid.h"
 
 /*
@@ -78,6 +79,10 @@ typedef struct RecordsLookup
 
 extern void records_lookup_begin(RecordsLookup *lookup, Records *records,
 								 const pg_uuid_t *repository_id);
+
+/* The same as another snapshot sees them, which may be a dirty one. */
+extern void records_lookup_begin_as(RecordsLookup *lookup, Records *records,
+									const pg_uuid_t *repository_id, Snapshot snapshot);
 extern void records_lookup_end(RecordsLookup *lookup);
 
 /* The row at this path, which is then in the slot; false: there is none. */

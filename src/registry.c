@@ -23,6 +23,7 @@
 
 #include "compat.h"
 #include "shared.h"
+#include "tree_client.h"
 
 /* How long a statement waits for a worker to end. */
 #define STOP_TIMEOUT_MS		10000
@@ -513,7 +514,7 @@ wait_for_worker_to_end(Oid database)
 {
 	DatabaseSlot *slot;
 	static uint32 wait_event = 0;
-	TimestampTz give_up = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_TIMEOUT_MS);
+	int64		give_up = clock_ms() + STOP_TIMEOUT_MS;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
 	slot = find_slot(database);
@@ -522,12 +523,12 @@ wait_for_worker_to_end(Oid database)
 	for (;;)
 	{
 		bool		ended;
-		long		left;
+		int64		left;
 
 		LWLockAcquire(shared->lock, LW_SHARED);
 		ended = slot->phase == WORKER_NONE || slot->phase == WORKER_ENDED;
 		LWLockRelease(shared->lock);
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), give_up);
+		left = give_up - clock_ms();
 		if (ended || left <= 0)
 			break;
 		ConditionVariableTimedSleep(&slot->ended, left,

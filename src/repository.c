@@ -25,6 +25,9 @@
 #include "registrations.h"
 #include "repository.h"
 
+/* A state is tried to be stored again; nobody else should wait for that. */
+#define STORE_LOCK_WAIT_MS	5
+
 #define LOAD_ROWS \
 	"SELECT repository_id, watch_root, include, exclude, calculate_hashes," \
 	" active AND database_oid = $1, root_identity, mounts, scan_generation," \
@@ -309,6 +312,7 @@ repository_store_state(const ExtensionObjects *objects, const pg_uuid_t *id,
 
 	if (!session_begin(objects, "fsync: storing a state"))
 		return;
+	session_limit_lock_waits(STORE_LOCK_WAIT_MS);
 	values[0] = UUIDPGetDatum(id);
 	values[1] = CStringGetTextDatum(state);
 	if (reason != NULL && reason[0] != '\0')

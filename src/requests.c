@@ -27,6 +27,7 @@
 
 #include "compat.h"
 #include "shared.h"
+#include "tree_client.h"
 
 /* How often a waiter looks around, and for how long it does without a worker. */
 #define TICK_MS				1000
@@ -211,15 +212,15 @@ wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms
 				 RequestOutcome *outcome, int64 *operation_id)
 {
 	static uint32 wait_event = 0;
-	TimestampTz start = GetCurrentTimestamp();
-	TimestampTz seen_worker = start;
+	int64		start = clock_ms();
+	int64		seen_worker = start;
 	bool		had_worker = false;
 	bool		first = true;
 
 	ConditionVariablePrepareToSleep(&request->changed);
 	for (;;)
 	{
-		TimestampTz now;
+		int64		now;
 		RequestPhase phase;
 		int64		left;
 		bool		has_worker;
@@ -235,7 +236,7 @@ wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms
 			return phase;
 		}
 
-		now = GetCurrentTimestamp();
+		now = clock_ms();
 		has_worker = database_has_worker();
 		if (has_worker)
 		{
@@ -248,8 +249,8 @@ wait_for_request(RequestSlot *request, RequestPhase far_enough, int64 timeout_ms
 		had_worker = has_worker;
 		first = false;
 
-		left = timeout_ms < 0 ? TICK_MS : timeout_ms - (now - start) / 1000;
-		if (timeout_ms < 0 && now - seen_worker > WORKER_GONE_MS * INT64CONST(1000))
+		left = timeout_ms < 0 ? TICK_MS : timeout_ms - (now - start);
+		if (timeout_ms < 0 && now - seen_worker > WORKER_GONE_MS)
 		{
 			*outcome = OUTCOME_WORKER_GONE;
 			left = 0;

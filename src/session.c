@@ -73,7 +73,7 @@ static const struct
 	{"session_replication_role", "origin"},
 	{"row_security", "off"},
 	{"search_path", "pg_catalog, pg_temp"},
-	{"lock_timeout", "2s"},
+	{"lock_timeout", CppAsString2(SESSION_LOCK_WAIT_MS)},
 	{"statement_timeout", "0"},
 	{"transaction_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
@@ -90,6 +90,8 @@ static MemoryContext caller_context;
 static Oid	caller_userid;
 static int	caller_sec_context;
 static int	guc_nestlevel;
+
+static bool lock_waits_limited;
 
 /* The plans that exist, and the schema's name that is written in them. */
 static List *kept_plans = NIL;
@@ -264,6 +266,7 @@ session_begin(const ExtensionObjects *objects, const char *activity)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	guc_nestlevel = NewGUCNestLevel();
+	lock_waits_limited = false;
 	SetUserIdAndSecContext(owner,
 						   caller_sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
@@ -293,6 +296,23 @@ session_abort(void)
 	MemoryContextSwitchTo(caller_context);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+session_limit_lock_waits(int ms)
+{
+	char		value[16];
+
+	snprintf(value, sizeof(value), "%d", ms);
+	(void) set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	lock_waits_limited = ms < SESSION_LOCK_WAIT_MS;
+}
+
+bool
+session_lost_to_row_lock(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && lock_waits_limited;
 }
 
 /*
@@ -499,6 +519,13 @@ session_error_is_transient(int sqlerrcode)
 		default:
 			return false;
 	}
+}
+
+bool
+session_error_is_of_publication(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_INVALID_COLUMN_REFERENCE ||
+		sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 int64

@@ -75,6 +75,20 @@ extern void session_abort(void);
 extern void session_constraints_immediate(void);
 
 /*
+ * The longest wait for a lock in what is left of the transaction, in
+ * milliseconds.  To be called when the tables are locked, for which the worker
+ * has more patience: rows are held by those who think, and a table is waited
+ * for in its queue.
+ */
+extern void session_limit_lock_waits(int ms);
+
+/* What it is without that, and for tables. */
+#define SESSION_LOCK_WAIT_MS	2000
+
+/* Whether the last session failed for a lock that it waited for after that. */
+extern bool session_lost_to_row_lock(int sqlerrcode);
+
+/*
  * For functions called by users: runs the code between the two as the owner
  * of the tables, inside the caller's transaction, with SPI connected.  Errors:
  * the owner is not powerless (owner.h).
@@ -124,6 +138,10 @@ extern bool session_error_is_transient(int sqlerrcode);
  * privilege is that of a user's trigger if the owner has all that it needs.
  */
 extern bool session_error_blames_no_row(const ExtensionObjects *objects, int sqlerrcode);
+
+/* True for what makes every UPDATE and DELETE of a table fail because of how it
+ * is published; also for other errors that are the table's, not a row's. */
+extern bool session_error_is_of_publication(int sqlerrcode);
 
 /* CPU time that the worker has used since the last call, in microseconds. */
 extern int64 session_cpu_lap(void);

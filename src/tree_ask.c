@@ -140,14 +140,12 @@ static bool
 read_answer(int fd, StringInfo answer)
 {
 	static uint32 wait_event = 0;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-													   TREE_ASK_TIMEOUT_S * 1000);
+	int64		deadline = clock_ms() + TREE_ASK_TIMEOUT_S * 1000;
 
 	for (;;)
 	{
 		char		chunk[4096];
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														   deadline);
+		int64		left = deadline - clock_ms();
 		ssize_t		n;
 		int			events;
 

@@ -23,6 +23,7 @@
 
 #include "apply_corrupt.h"
 #include "apply_problems.h"
+#include "beliefs.h"
 #include "verification.h"
 
 /* Rows that are looked at in one transaction. */
@@ -73,8 +74,10 @@ static SessionPlan again_plan = {
 };
 
 static SessionPlan forget_plan = {
-	.sql = "DELETE FROM %1$s.fsync_verifications v WHERE file_id = ANY ($1)"
-	" AND NOT EXISTS (SELECT FROM %1$s.file_records f WHERE f.id = v.file_id)",
+	.sql = "DELETE FROM %1$s.fsync_verifications WHERE ctid = ANY (ARRAY("
+	"SELECT v.ctid FROM %1$s.fsync_verifications v WHERE file_id = ANY ($1)"
+	" AND NOT EXISTS (SELECT FROM %1$s.file_records f WHERE f.id = v.file_id)"
+	" FOR UPDATE SKIP LOCKED))",
 	.nargs = 1,
 	.argtypes = {INT8ARRAYOID},
 };
@@ -86,12 +89,23 @@ static SessionPlan lock_plan = {
 	.argtypes = {UUIDOID},
 };
 
+/*
+ * Rows of fsync_verifications that are not there, or that can be had.  What
+ * another session holds is left: the file's turn comes again, before others'.
+ */
+#define WITH_FREE(ids) \
+	"WITH l AS MATERIALIZED (SELECT file_id FROM %1$s.fsync_verifications" \
+	" WHERE file_id = ANY (" ids ") FOR NO KEY UPDATE SKIP LOCKED) "
+#define IS_FREE \
+	" AND (f.id IN (SELECT file_id FROM l) OR NOT EXISTS" \
+	" (SELECT FROM %1$s.fsync_verifications w WHERE w.file_id = f.id))"
+
 static SessionPlan right_plan = {
-	.sql = "INSERT INTO %1$s.fsync_verifications AS v"
+	.sql = WITH_FREE("$2") "INSERT INTO %1$s.fsync_verifications AS v"
 	" (file_id, repository_id, last_read, last_verified)"
 	" SELECT f.id, $1, now(), now() FROM unnest($2, $3) AS u (id, hash)"
 	" JOIN %1$s.file_records f ON f.id = u.id AND f.content_hash = u.hash"
-	" WHERE f.repository_id = $1"
+	" WHERE f.repository_id = $1" IS_FREE
 	" ON CONFLICT (file_id) DO UPDATE SET last_read = excluded.last_read,"
 	" last_verified = excluded.last_verified,"
 	" problem = NULL, message = NULL, expected_hash = NULL, found_hash = NULL",
@@ -100,11 +114,11 @@ static SessionPlan right_plan = {
 };
 
 static SessionPlan wrong_plan = {
-	.sql = "INSERT INTO %1$s.fsync_verifications AS v"
+	.sql = WITH_FREE("ARRAY[$2]") "INSERT INTO %1$s.fsync_verifications AS v"
 	" (file_id, repository_id, last_read, problem, message, expected_hash, found_hash)"
 	" SELECT f.id, $1, now(), $4, $5, f.content_hash, $6 FROM %1$s.file_records f"
 	" WHERE f.id = $2 AND f.content_hash = $3 AND f.repository_id = $1"
-	" AND f.missing_since IS NULL"
+	" AND f.missing_since IS NULL" IS_FREE
 	" ON CONFLICT (file_id) DO UPDATE SET last_read = excluded.last_read,"
 	" problem = excluded.problem,"
 	" message = excluded.message, expected_hash = excluded.expected_hash,"
@@ -199,6 +213,8 @@ read_belief(HeapTuple tuple, TupleDesc desc, ProtoBelief *belief)
 	path = DatumGetTextPP(SPI_getbinval(tuple, desc, 2, &isnull));
 	belief->path.data = VARDATA_ANY(path);
 	belief->path.len = VARSIZE_ANY_EXHDR(path);
+	if (!beliefs_path_is_possible(belief->path))
+		return false;
 	belief->id = int8_column(tuple, desc, 1);
 	belief->size = int8_column(tuple, desc, 3);
 	belief->inode = int8_column(tuple, desc, 4);

@@ -178,18 +178,37 @@ count_error(const WorkerRepository *repository)
 	counters_add(&repository->row->id, &more);
 }
 
+/* The error as the state tells it, with what PostgreSQL says of it besides. */
+static void
+note_trouble(WorkerRepository *repository, const ErrorData *error)
+{
+	Condition  *trouble = &repository->database_trouble;
+	const char *message = error->message != NULL ? error->message : "unknown error";
+	const char *hint = session_error_is_of_publication(error->sqlerrcode) ?
+		"Give the table a REPLICA IDENTITY that suits the publication (FULL suits all), or change the publication." :
+		error->hint;
+
+	if (error->detail != NULL)
+		message = psprintf("%s: %s", message, error->detail);
+	hint = hint != NULL ? psprintf("%s It is tried again; nothing is lost meanwhile.", hint) :
+		"It is tried again; nothing is lost meanwhile.";
+	memset(trouble, 0, sizeof(*trouble));
+	worker_copy_text(trouble->reason, sizeof(trouble->reason),
+					 (ProtoStr) {message, strlen(message)});
+	worker_copy_text(trouble->hint, sizeof(trouble->hint), (ProtoStr) {hint, strlen(hint)});
+}
+
 int
 worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 {
 	ErrorData  *error;
-	const char *message;
 	bool		transient;
 
 	error = worker_try(repository, work, arg);
 	if (error == NULL)
 	{
 		repository->retry_ms = 0;
-		repository->database_trouble[0] = '\0';
+		repository->database_trouble.reason[0] = '\0';
 		return 0;
 	}
 	if (error->sqlerrcode == ERRCODE_BAD_MESSAGE)
@@ -201,14 +220,13 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 		worker_request_reload();
 	repository->retry_ms = repository->retry_ms == 0 ?
 		(transient ? RETRY_MIN_MS : RETRY_ODD_MIN_MS) :
-		Min(repository->retry_ms * 2, transient ? RETRY_MAX_MS : RETRY_ODD_MAX_MS);
+		Min(repository->retry_ms * 2, transient ||
+			session_error_is_of_publication(error->sqlerrcode) ?
+			RETRY_MAX_MS : RETRY_ODD_MAX_MS);
 	repository->stalled = true;
 	repository->retry_at = clock_ms() + repository->retry_ms;
-	memset(repository->database_trouble, 0, sizeof(repository->database_trouble));
 	count_error(repository);
-	message = error->message != NULL ? error->message : "unknown error";
-	worker_copy_text(repository->database_trouble, sizeof(repository->database_trouble),
-					 (ProtoStr) {message, strlen(message)});
+	note_trouble(repository, error);
 	return error->sqlerrcode;
 }
 
@@ -504,8 +522,15 @@ wait_and_receive(int64 deadline)
 	if (deadline != NEVER)
 		timeout = Min(Max(deadline - clock_ms(), 0), INT_MAX);
 	events = palloc(wait_set_size * sizeof(WaitEvent));
-	n = WaitEventSetWait(wait_set, timeout, events, wait_set_size,
+	n = WaitEventSetWait(wait_set, 0, events, wait_set_size,
 						 wait_event_compat(&wait_event, "FsyncWorkerMain"));
+	if (n == 0 && timeout != 0)
+	{
+		/* What the commits of the last second left: autovacuum is to see it. */
+		(void) pgstat_report_stat(true);
+		n = WaitEventSetWait(wait_set, timeout, events, wait_set_size,
+							 wait_event_compat(&wait_event, "FsyncWorkerMain"));
+	}
 	for (int i = 0; i < n; i++)
 	{
 		WorkerRepository *repository = events[i].user_data;
@@ -528,7 +553,8 @@ advance(WorkerRepository *repository, int64 *deadline)
 	process_advance(repository, now, deadline);
 	runs_advance(repository, now, deadline);
 	verify_advance(repository, now, deadline);
-	flush_advance(repository);
+	flush_advance(repository, now, deadline);
+	held_advance(repository, now, deadline);
 	process_watch(repository, now, deadline);
 	purge_missing(repository, now, deadline);
 	state_refresh(repository, now, deadline);

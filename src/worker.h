@@ -10,6 +10,7 @@
  *		worker_messages.c	what fsync-tree says, and how much of it in a turn
  *		worker_runs.c		scans, bursts of real-time changes
  *		worker_flush.c		barriers
+ *		worker_held.c		files whose rows others hold
  *		worker_verify.c		verifications
  *		worker_state.c		state: derived, stored, published, logged
  *		worker_analyze.c	statistics after a first scan
@@ -141,6 +142,18 @@ typedef struct Burst
 	int64		bytes;
 } Burst;
 
+/* Files whose rows others hold; see worker_held.c. */
+typedef struct HeldFiles
+{
+	List	   *paths;			/* ApplyHeld *, to be looked at again */
+	bool		too_many;		/* to be kept: a scan takes their place */
+	int64		look_at;		/* when */
+	int			interval_ms;
+	List	   *looked_at;		/* the same of the look that goes on */
+	int64		token;			/* of the barrier behind that; 0: none goes on */
+	int64		flush_at;		/* barriers not before */
+} HeldFiles;
+
 typedef struct WorkerRepository
 {
 	MemoryContext context;
@@ -193,7 +206,7 @@ typedef struct WorkerRepository
 	bool		stalled;		/* until retry_at; nothing is read */
 	int64		retry_at;
 	int			retry_ms;
-	char		database_trouble[STATUS_TEXT_LEN];
+	Condition	database_trouble;
 	bool		has_frame;		/* kept: in tree.in, which is not touched */
 	uint8		frame_type;
 	ProtoReader frame_body;
@@ -214,6 +227,8 @@ typedef struct WorkerRepository
 	List	   *flushes;		/* FlushWaiter * */
 	uint64		flushed;		/* see RepositoryStatus */
 	uint64		flush_refused;
+
+	HeldFiles	held;			/* worker_held.c */
 
 	/* verifications (worker_verify.c) */
 	Verification verification;
@@ -338,17 +353,49 @@ extern void flush_added(Barrier *barrier);
 /* Whether fsync-tree owes an answer to one. */
 extern bool flush_outstanding(const WorkerRepository *repository);
 
+/* Whether it is to be asked for one. */
+extern bool flush_wanted(const WorkerRepository *repository);
+
 /* The answer; false when it is to be called again for the same message. */
 extern bool flush_answered(WorkerRepository *repository, int64 token,
 						   ProtoFlushResult result);
 extern void flush_process_ended(WorkerRepository *repository);
 extern void flush_dismiss(WorkerRepository *repository);
 
-/* Asks fsync-tree, before the watchdog looks what it owes. */
-extern void flush_advance(WorkerRepository *repository);
+/*
+ * Asks fsync-tree, before the watchdog looks what it owes; deadline: when it is
+ * to be asked, if that is not now.
+ */
+extern void flush_advance(WorkerRepository *repository, int64 now, int64 *deadline);
 
 /* Answers who waits in vain, when the state is known. */
 extern void flush_give_up(WorkerRepository *repository);
+
+/* worker_held.c */
+
+/* Takes note of what a message could not write. */
+extern void held_add(WorkerRepository *repository, const ApplyResult *result);
+
+/* Looks if that is due. */
+extern void held_advance(WorkerRepository *repository, int64 now, int64 *deadline);
+
+/* Whether barriers may be sent, as they go behind a look. */
+extern bool held_lets_flush(WorkerRepository *repository, int64 now, int64 *deadline);
+
+/*
+ * A barrier has come back.  False when it is to be called again for the same
+ * message.
+ */
+extern bool held_flushed(WorkerRepository *repository, int64 token);
+
+/*
+ * Whether a barrier that came back is over; held_since: since when all is written
+ * but rows that others hold, 0 at first.
+ */
+extern bool held_lets_pass(WorkerRepository *repository, int64 *held_since);
+
+/* A scan that is to come finds them all. */
+extern void held_forget(WorkerRepository *repository);
 
 /* worker_verify.c */
 extern void verify_want_for_request(WorkerRepository *repository,

@@ -12,7 +12,8 @@
  *
  * A repository is given up where waiting is of no use: its directory is
  * unavailable, its fsync-tree does not answer, or it has none for want of a
- * place.  Everything else is waited for, until the session's time is over.
+ * place.  Everything else is waited for, until the session's time is over; but
+ * rows that other transactions hold, only for a moment (worker_held.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +37,7 @@ typedef struct FlushWaiter
 {
 	Barrier    *barrier;
 	int64		token;			/* 0: not sent to fsync-tree */
+	int64		held_since;		/* see held_lets_pass() */
 } FlushWaiter;
 
 Barrier *
@@ -87,6 +89,19 @@ flush_outstanding(const WorkerRepository *repository)
 	foreach(lc, repository->flushes)
 	{
 		if (((FlushWaiter *) lfirst(lc))->token != 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+flush_wanted(const WorkerRepository *repository)
+{
+	ListCell   *lc;
+
+	foreach(lc, repository->flushes)
+	{
+		if (((FlushWaiter *) lfirst(lc))->token == 0)
 			return true;
 	}
 	return false;
@@ -178,6 +193,21 @@ take_back(WorkerRepository *repository, int64 token)
 	}
 }
 
+/* The same of those that are to wait for who holds a row. */
+static void
+take_back_held(WorkerRepository *repository, int64 token)
+{
+	ListCell   *lc;
+
+	foreach(lc, repository->flushes)
+	{
+		FlushWaiter *waiter = lfirst(lc);
+
+		if (waiter->token == token && !held_lets_pass(repository, &waiter->held_since))
+			waiter->token = 0;
+	}
+}
+
 void
 flush_process_ended(WorkerRepository *repository)
 {
@@ -197,10 +227,20 @@ flush_answered(WorkerRepository *repository, int64 token, ProtoFlushResult resul
 	/* A barrier means durable, whatever synchronous_commit says. */
 	XLogFlush(XactLastCommitEnd);
 
+	/* The root is unavailable, and nothing was looked at. */
 	if (result == PROTO_FLUSH_IN_VAIN)
+	{
+		held_forget(repository);
 		answer(repository, token, OUTCOME_IN_VAIN);
-	else if (runs_is_healed(repository))
+		return true;
+	}
+	if (!held_flushed(repository, token))
+		return false;
+	if (runs_is_healed(repository))
+	{
+		take_back_held(repository, token);
 		answer(repository, token, OUTCOME_DONE);
+	}
 	else
 		take_back(repository, token);
 	return true;
@@ -214,9 +254,10 @@ flush_dismiss(WorkerRepository *repository)
 }
 
 void
-flush_advance(WorkerRepository *repository)
+flush_advance(WorkerRepository *repository, int64 now, int64 *deadline)
 {
-	if (!repository->stalled && !state_is_hopeless(repository))
+	if (!repository->stalled && !state_is_hopeless(repository) &&
+		held_lets_flush(repository, now, deadline))
 		send_flush(repository);
 }
 

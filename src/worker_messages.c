@@ -59,7 +59,8 @@ apply_work(WorkerRepository *repository, void *arg)
 
 	work->found = apply_observations(&worker_objects, &repository->row->id,
 									 repository->row->created_at, work->generation,
-									 work->body, &work->result);
+									 work->body, repository->held.paths,
+									 &work->result);
 }
 
 static void
@@ -106,6 +107,7 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 		proto_end(&repository->tree.out);
 		pfree(work.result.refused);
 	}
+	held_add(repository, &work.result);
 	proto_begin(&repository->tree.out, PROTO_APPLIED);
 	proto_put_i64(&repository->tree.out, session_cpu_lap());
 	proto_end(&repository->tree.out);
@@ -120,13 +122,22 @@ typedef struct BeliefsWork
 	bool		found;
 } BeliefsWork;
 
+/* Rows that a user wrote and no file can have are removed on the way. */
+
 static void
 beliefs_work(WorkerRepository *repository, void *arg)
 {
 	BeliefsWork *work = arg;
+	List	   *impossible = NIL;
 
 	work->found = beliefs_answer(&worker_objects, &repository->row->id,
-								 work->request, work->out);
+								 work->request, &impossible, work->out);
+	if (impossible == NIL)
+		return;
+	work->found = apply_remove_impossible(&worker_objects, &repository->row->id,
+										  impossible) &&
+		beliefs_answer(&worker_objects, &repository->row->id, work->request, NULL,
+					   work->out);
 }
 
 static FrameResult
@@ -470,7 +481,7 @@ static void
 resume(WorkerRepository *repository)
 {
 	repository->stalled = false;
-	repository->database_trouble[0] = '\0';
+	repository->database_trouble.reason[0] = '\0';
 	if (repository->run.phase == RUN_ENDING && !runs_finish(repository))
 		return;
 	repository->frames_left = true;

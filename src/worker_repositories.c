@@ -21,6 +21,7 @@
 
 #include "owner.h"
 #include "registry.h"
+#include "sequences.h"
 #include "worker.h"
 
 /* The database did not answer, and may answer later. */
@@ -221,6 +222,7 @@ reload_work(WorkerRepository *repository, void *arg)
 	worker_objects = fresh;
 	if (work->in_trouble)
 		return;
+	sequences_lift(&worker_objects);
 	if (!history_closed)
 		history_closed = operations_close_interrupted(&worker_objects);
 	work->rows = repository_load_all(&worker_objects, work->context, &work->nothing_to_do);

@@ -367,6 +367,7 @@ void
 runs_process_ended(WorkerRepository *repository)
 {
 	flush_process_ended(repository);
+	held_forget(repository);
 	verify_process_ended(repository);
 	if (repository->run.phase == RUN_RUNNING)
 	{

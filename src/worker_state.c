@@ -129,12 +129,11 @@ derive_state(const WorkerRepository *repository, State *state)
 		state->source = SOURCE_PROCESS;
 		worker_set_condition(&state->condition, PROCESS_SILENT, PROCESS_SILENT_HINT);
 	}
-	else if (repository->database_trouble[0] != '\0')
+	else if (repository->database_trouble.reason[0] != '\0')
 	{
 		state->name = "degraded";
 		state->source = SOURCE_DATABASE;
-		worker_set_condition(&state->condition, repository->database_trouble,
-							 "It is tried again; nothing is lost meanwhile.");
+		state->condition = repository->database_trouble;
 	}
 	else if (repository->tree_state == PROTO_STATE_UNAVAILABLE)
 	{

@@ -136,6 +136,7 @@ is_problem_of_worker(uint8_t problem)
 		case PROTO_PROBLEM_REJECTED:
 		case PROTO_PROBLEM_CORRUPT:
 		case PROTO_PROBLEM_UNREADABLE:
+		case PROTO_PROBLEM_LOCKED:
 			return true;
 		default:
 			return false;

@@ -388,6 +388,8 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 			return true;
 		case PROTO_REFUSED:
 			return refused_take(engine, body);
+		case PROTO_LOOK:
+			return refused_look(engine, body);
 		case PROTO_PING:
 			value = proto_get_i64(&body);
 			if (body.failed)

@@ -416,6 +416,9 @@ extern int64_t unwatched_due(const Engine *engine);
 /* A PROTO_REFUSED; false: it does not parse. */
 extern bool refused_take(Engine *engine, ProtoReader body);
 
+/* A PROTO_LOOK; false: it does not parse. */
+extern bool refused_look(Engine *engine, ProtoReader body);
+
 /* Whether there is no such file, in a root that was opened just now. */
 extern bool refused_has_gone(const Engine *engine, const char *path, size_t len);
 

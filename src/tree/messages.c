@@ -672,6 +672,8 @@ proto_problem_name(uint8_t problem)
 			return "content differs from its hash";
 		case PROTO_PROBLEM_UNREADABLE:
 			return "I/O error in verification";
+		case PROTO_PROBLEM_LOCKED:
+			return "row is locked";
 		default:
 			return "unknown problem";
 	}

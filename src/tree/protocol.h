@@ -87,6 +87,8 @@ typedef enum ProtoType
 	PROTO_REFUSED = 'R',		/* uint32 count, then a string each: files whose
 								 * rows in the frame that is APPLIED next the
 								 * database refused; they are problems */
+	PROTO_LOOK = 'L',			/* a string each: files to be looked at again,
+								 * though no event names them */
 
 	/* fsync-tree to worker */
 	PROTO_HELLO = 'h',			/* uint32 version */
@@ -270,6 +272,7 @@ typedef enum ProtoProblem
 	PROTO_PROBLEM_CORRUPT,		/* worker: other content than was hashed, while
 								 * stat says that nothing changed */
 	PROTO_PROBLEM_UNREADABLE,	/* worker: a verification could not read it */
+	PROTO_PROBLEM_LOCKED,		/* worker: another transaction holds the row */
 } ProtoProblem;
 
 /* Why there is no file at a path. */

@@ -6,6 +6,9 @@
  * Such a file is a row of fsync_problems that the worker made, and there is no
  * belief of it.  When it goes, nothing would be reported but that it has gone.
  *
+ * Where another transaction held the row, the database may take tomorrow what
+ * it refused today, and no event will say so: then the worker asks.
+ *
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
@@ -44,5 +47,25 @@ refused_take(Engine *engine, ProtoReader body)
 	}
 	if (engine->running)
 		spelling_forget(engine->spelling);
+	return !body.failed;
+}
+
+/*
+ * All at once, as half of them may be the old names of renames of which the
+ * others are the new ones.  A flush that comes next waits for them.
+ */
+bool
+refused_look(Engine *engine, ProtoReader body)
+{
+	while (!body.failed && body.p < body.end)
+	{
+		ProtoStr	path = proto_get_str(&body);
+
+		if (body.failed || path.len > PROTO_PATH_MAX)
+			return false;
+		if (engine->running)
+			(void) pending_retry(&engine->pending, 0, path.data, path.len, HINT_HALF, 1, 0,
+								 engine->epoch, 0);
+	}
 	return !body.failed;
 }

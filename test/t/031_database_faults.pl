@@ -119,7 +119,7 @@ CREATE ROLE nobody;
 my $superuser = $node->safe_psql($db, 'SELECT current_user');
 my $expected = join("\n", sort 'user|fsync_owner', 'transaction_read_only|off',
 	'transaction_isolation|read committed', 'session_replication_role|origin',
-	'row_security|off', 'search_path|pg_catalog, pg_temp', 'lock_timeout|2000',
+	'row_security|off', 'search_path|pg_catalog, pg_temp', 'lock_timeout|30',
 	'statement_timeout|0', 'idle_in_transaction_session_timeout|0', 'jit|off');
 
 sub pinned_ok

@@ -194,14 +194,15 @@ $node->safe_psql($db, 'VACUUM file_records');
 altered(
 	'block-range indexes',
 	alter => q(CREATE INDEX by_block ON file_records USING brin (file_size) WITH (pages_per_range = 1);
-		SELECT brin_summarize_new_values('file_records_updated_at_idx')),
+		CREATE INDEX by_change ON file_records USING brin (updated_at);
+		SELECT brin_summarize_new_values('by_change')),
 	between => q(SELECT brin_summarize_new_values('by_block')),
 	query => "SET enable_seqscan = off;
 		SELECT (SELECT count(*) FROM file_records f WHERE starts_with(file_path, :dir)
 				AND (SELECT count(*) FROM file_records WHERE file_size = f.file_size) > 0),
 			(SELECT count(*) FROM file_records WHERE updated_at >= (SELECT min(updated_at) $own))",
 	gives => '30|30',
-	undo => 'DROP INDEX by_block');
+	undo => 'DROP INDEX by_block, by_change');
 altered(
 	'no index on hashes',
 	alter => 'DROP INDEX file_records_content_hash_idx',

@@ -107,7 +107,7 @@ foreach my $shift (0 .. 2)
 	sql(qq(CREATE FUNCTION public.long() RETURNS trigger LANGUAGE plpgsql AS \$\$
 BEGIN
 	RAISE EXCEPTION '%', repeat('x', $shift) || repeat(U&'\\5199', 400)
-		USING ERRCODE = 'lock_not_available';
+		USING ERRCODE = 'object_in_use';
 END \$\$;
 CREATE TRIGGER long BEFORE INSERT ON file_records FOR EACH ROW EXECUTE FUNCTION public.long()));
 	write_file("$root/long $shift.txt", 'x');

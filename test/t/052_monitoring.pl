@@ -97,7 +97,7 @@ $node->safe_psql($db, "ALTER SYSTEM SET fsync.debounce_interval = '50ms'");
 $node->reload;
 $node->safe_psql($db, q(
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-	$$BEGIN RAISE lock_not_available; END$$;
+	$$BEGIN RAISE object_in_use; END$$;
 CREATE TRIGGER refuse BEFORE INSERT ON file_records FOR EACH ROW EXECUTE FUNCTION refuse()));
 write_file("$root/refused.txt", 'x');
 stat_becomes('errors > 0', 'errors of the database are counted');
@@ -211,6 +211,7 @@ INSERT INTO fsync_problems
 SELECT CASE WHEN n % 10 = 0 THEN '$large' ELSE gen_random_uuid() END, n::text::bytea, n, 'I/O error', NULL, now(), now()
 FROM generate_series(1, 20000) n;
 ));
+$node->safe_psql($db, 'CREATE INDEX ON file_records USING brin (updated_at)');
 $node->safe_psql($db, "VACUUM ANALYZE $_") foreach qw(file_records sync_operations fsync_problems);
 
 my %value = (

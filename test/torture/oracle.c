@@ -107,7 +107,7 @@ make_paths(void)
 {
 	for (int i = 0; i < PATHS; i++)
 	{
-		int			long_part = i % 10 == 9 ? 600 : 0;
+		int			long_part = i % 10 == 9 ? 200 : 0;
 
 		if (asprintf(&paths[i], "%s%s%d%0*d", i % 3 == 1 ? "d/" : i % 3 == 2 ? "d/d/" : "",
 					 i % 7 == 6 ? "\xC3\xBC'\"\\ " : "f", i, long_part, 0) < 0)

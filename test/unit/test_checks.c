@@ -259,7 +259,7 @@ test_observations(void)
 	for (uint8_t problem = 0; problem < 20; problem++)
 	{
 		bool		of_worker = problem >= PROTO_PROBLEM_REFERENCED &&
-			problem <= PROTO_PROBLEM_UNREADABLE;
+			problem <= PROTO_PROBLEM_LOCKED;
 
 		m = file();
 		m.op = PROTO_OP_PROBLEM;
