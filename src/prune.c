@@ -16,10 +16,27 @@
 #include "utils/array.h"
 #include "utils/resowner.h"
 
+#include "owner.h"
 #include "prune.h"
 
 /* The longest wait for a lock, in milliseconds. */
 #define LOCK_WAIT_MS		5
+
+/*
+ * A lack of privilege is that of a user's trigger, if the owner has all that it
+ * needs.
+ */
+static bool
+blames_no_row(const ExtensionObjects *objects, int sqlerrcode)
+{
+	OwnerTrouble trouble;
+
+	if (sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		return false;
+	if (sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		return owner_find_lack(objects, &trouble);
+	return session_error_is_transient(sqlerrcode);
+}
 
 /* False: the database refuses to delete one of them. */
 static bool
@@ -54,8 +71,7 @@ try_to_delete(const ExtensionObjects *objects, SessionPlan *plan, Datum *ids, in
 	CurrentResourceOwner = owner;
 	if (error == NULL)
 		return true;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		session_error_is_transient(error->sqlerrcode))
+	if (blames_no_row(objects, error->sqlerrcode))
 		ReThrowError(error);
 	FreeErrorData(error);
 	return false;

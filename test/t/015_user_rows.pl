@@ -175,27 +175,36 @@ INSERT INTO sync_operations (repository_id, operation_type, start_time, end_time
 SELECT '$other_id', 'realtime', now() - interval '2 years', now() - interval '2 years', 'completed'
 FROM generate_series(1, 3000);
 INSERT INTO notes SELECT min(id) + 1000 FROM sync_operations WHERE end_time < now() - interval '1 year';
+CREATE TABLE secret (operation_id bigint);
+INSERT INTO secret SELECT operation_id + 1 FROM notes;
+CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS
+	\$\$BEGIN PERFORM FROM public.secret; RETURN OLD; END\$\$;
 INSERT INTO file_changes (repository_id, file_id, operation, file_path, changed_at)
 SELECT '$other_id', 1, 'removed', 'old' || i, now() - interval '2 years' FROM generate_series(1, 3000) i;
 UPDATE file_changes SET changed_at = now() - interval '2 years';
 INSERT INTO change_notes SELECT change_id FROM file_changes WHERE file_path = 'old500'");
+
+# as the owner of the tables, who may not read it
+my $secret = $node->safe_psql($db, 'SELECT operation_id FROM secret');
+$node->safe_psql($db, "CREATE TRIGGER look BEFORE DELETE ON sync_operations FOR EACH ROW
+WHEN (OLD.id = $secret) EXECUTE FUNCTION look()");
 $node->reload;
 ok( $node->poll_query_until($db,
-		"SELECT count(*) = 1 FROM sync_operations WHERE end_time < now() - interval '1 year'"),
-	'old operations go, but for the one that is referenced');
+		"SELECT count(*) = 2 FROM sync_operations WHERE end_time < now() - interval '1 year'"),
+	'old operations go, but for one that is referenced and one that a trigger stumbles over');
 ok( $node->poll_query_until($db,
 		"SELECT count(*) = 1 FROM file_changes WHERE changed_at < now() - interval '1 year'"),
 	'old changes go, but for the one that is referenced');
 $node->append_conf('postgresql.conf', 'fsync.history_max_rows = 2');
 $node->reload;
 ok( $node->poll_query_until($db, "
-SELECT count(*) <= 4 FROM sync_operations WHERE repository_id = '$other_id'"),
+SELECT count(*) <= 5 FROM sync_operations WHERE repository_id = '$other_id'"),
 	'those beyond the number go, too');
 
 # ---- a row that is inactive is so at once ----
 
 my @states;
-$node->safe_psql($db, 'DROP TABLE notes, change_notes');
+$node->safe_psql($db, 'DROP TABLE notes, change_notes; DROP TRIGGER look ON sync_operations');
 for my $i (1 .. 30)
 {
 	push @states, $node->safe_psql($db, "
