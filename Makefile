@@ -48,6 +48,14 @@ TREE_HARDENING = $(or $(BUILDER_CPPFLAGS),-D_FORTIFY_SOURCE=2) \
 TREE_LDFLAGS = $(BUILDER_LDFLAGS) -pie -Wl,-z,relro -Wl,-z,now
 TREE_LIBS = -lcrypto -lpthread
 
+# The list of system calls that fsync-tree may make; without the library the
+# state of each repository says that there is none.
+SECCOMP_LIBS := $(shell pkg-config --libs libseccomp 2>/dev/null)
+ifneq ($(SECCOMP_LIBS),)
+TREE_CFLAGS += -DHAVE_LIBSECCOMP $(shell pkg-config --cflags libseccomp)
+TREE_LIBS += $(SECCOMP_LIBS)
+endif
+
 TREE_SOURCES = $(sort $(wildcard $(SRC)/src/tree/*.c))
 TREE_OBJS = $(TREE_SOURCES:$(SRC)/src/tree/%.c=build/tree/%.o)
 
@@ -101,11 +109,19 @@ build/torture/storm: $(SRC)/test/torture/storm.c
 
 build/torture/oracle: $(SRC)/test/torture/oracle.c build/unit/tree.a
 	@mkdir -p $(@D)
-	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $^ $(TREE_LIBS)
+	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $(filter %.c %.o %.a,$^) $(TREE_LIBS)
+
+build/bench/fsync-tree: $(filter-out build/tree/sandbox%.o,$(TREE_OBJS)) $(SRC)/test/bench/open.c
+	@mkdir -p $(@D)
+	$(TREE_CC) $(TREE_CFLAGS) $(TREE_HARDENING) -I$(SRC)/src/tree $(TREE_LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(TREE_LIBS)
+
+build/sandbox/%: $(SRC)/test/sandbox/%.c build/unit/tree.a
+	@mkdir -p $(@D)
+	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $(filter %.c %.o %.a,$^) $(TREE_LIBS)
 
 build/torture/liar: $(SRC)/test/torture/liar.c build/unit/tree.a
 	@mkdir -p $(@D)
-	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $^ $(TREE_LIBS)
+	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $(filter %.c %.o %.a,$^) $(TREE_LIBS)
 
 -include $(wildcard build/*/*.d)
 

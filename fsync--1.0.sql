@@ -108,7 +108,7 @@ COMMENT ON COLUMN @extschema@.fsync_repositories.database_oid IS 'The database i
 COMMENT ON COLUMN @extschema@.fsync_repositories.state IS 'State as the worker last wrote it; fsync_status() knows the present one';
 COMMENT ON COLUMN @extschema@.fsync_repositories.state_reason IS 'Why it is in this state, where that needs saying';
 COMMENT ON COLUMN @extschema@.fsync_repositories.state_hint IS 'What can be done about it';
-COMMENT ON COLUMN @extschema@.fsync_repositories.root_identity IS 'Identity of the root and its file system at the last complete scan: rows are removed only under this root';
+COMMENT ON COLUMN @extschema@.fsync_repositories.root_identity IS 'Identity of the root and its file system when it was registered, or at the last complete scan: rows are written and removed only under this root';
 COMMENT ON COLUMN @extschema@.fsync_repositories.mounts IS 'File systems mounted inside the tree at the last complete scan, in a form of the worker''s own';
 COMMENT ON COLUMN @extschema@.fsync_repositories.scan_generation IS 'Generation of the latest scan that was begun';
 COMMENT ON COLUMN @extschema@.fsync_repositories.last_complete_generation IS 'Generation of the last scan that ran to its end; 0: none yet';
@@ -625,12 +625,13 @@ RETURNS TABLE (
 	last_event timestamptz,
 	last_complete_scan timestamptz,
 	worker_pid integer,
-	tree_pid integer)
+	tree_pid integer,
+	sandbox text)
 AS 'MODULE_PATHNAME', 'fsync_status'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_status(uuid) IS
-'What each repository is doing now (one, or NULL for all): its state with reason and hint, totals, the running operation and its progress, the last one that ended, the time of the last event and of the last complete scan, and the processes at work.';
+'What each repository is doing now (one, or NULL for all): its state with reason and hint, totals, the running operation and its progress, the last one that ended, the time of the last event and of the last complete scan, the processes at work, and whether fsync-tree could give up all rights that it does not need, or what of that the system lacks.';
 
 CREATE FUNCTION @extschema@.fsync_sync_history(
 	repository_id uuid,

@@ -262,8 +262,10 @@ run_tap()
 		tests+=("t/${test##*/}")
 	done
 	mkdir -p "$work/run/tmp_check/log"
-	build build/torture/storm build/torture/oracle build/torture/liar
-	cp build/torture/storm build/torture/oracle build/torture/liar "$work/run/"
+	build build/torture/storm build/torture/oracle build/torture/liar build/sandbox/burglar \
+		build/sandbox/lacking
+	cp build/torture/storm build/torture/oracle build/torture/liar build/sandbox/burglar \
+		build/sandbox/lacking "$work/run/"
 
 	# For the test that serves a file system; /dev/fuse itself may be root's.
 	[ "$(id -u)" -ne 0 ] || mknod -m 600 "$work/run/fuse" c 10 229 2>/dev/null || :
@@ -283,6 +285,7 @@ run_tap()
 			PG_TEST_TIMEOUT_DEFAULT="${PG_TEST_TIMEOUT_DEFAULT:-400}" \
 			TORTURE_STORM="$work/run/storm" \
 			APPLY_ORACLE="$work/run/oracle" TREE_LIAR="$work/run/liar" \
+			SANDBOX_BURGLAR="$work/run/burglar" SANDBOX_LACKING="$work/run/lacking" \
 			perl run-tap.pl "$work/run/tap.counts" "${CHECK_JOBS:-4}" "${tests[@]}"
 	) </dev/null 2>&1 | tee "$work/run/tap.log" || ok=no
 	if [ ! -s "$work/run/tap.counts" ]; then

@@ -21,6 +21,7 @@
 #include "apply.h"
 #include "apply_problems.h"
 #include "compat.h"
+#include "shown.h"
 
 /* The longest rendering of a path, and of a message, in bytes. */
 #define MAX_RENDERED	2500
@@ -119,37 +120,15 @@ bytea_array(Datum *elements, int n)
 										   TYPALIGN_INT));
 }
 
-/*
- * Bytes as text that can be stored and read: what the encoding refuses,
- * control characters and backslashes are written as in bytea's escape format.
- */
+/* Bytes as text that can be stored and read. */
 static Datum
 render(ProtoStr s)
 {
 	StringInfoData out;
 	Datum		result;
-	const unsigned char *p = (const unsigned char *) s.data;
-	const unsigned char *end = p + s.len;
 
 	initStringInfo(&out);
-	while (p < end && out.len < MAX_RENDERED)
-	{
-		int			len = encoding_verifymbchar_compat(GetDatabaseEncoding(),
-													   (const char *) p, end - p);
-
-		if (*p == '\\')
-			appendStringInfoString(&out, "\\\\");
-		else if (len <= 0 || *p < ' ' || *p == 0x7f)
-		{
-			appendStringInfo(&out, "\\%03o", *p);
-			len = 1;
-		}
-		else
-			appendBinaryStringInfo(&out, (const char *) p, len);
-		p += len;
-	}
-	if (p < end)
-		appendStringInfoString(&out, "...");
+	shown_append(&out, s, true, MAX_RENDERED);
 	result = PointerGetDatum(cstring_to_text_with_len(out.data, out.len));
 	pfree(out.data);			/* there may be thousands */
 	return result;

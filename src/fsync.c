@@ -47,6 +47,7 @@ int			setting_change_retention_min = 7 * 24 * 60;
 int			setting_change_max_rows = 1000000;
 int			setting_max_repositories = 64;
 int			setting_helper_timeout_s = 20;
+bool		setting_require_sandbox = false;
 char	   *setting_helper_path = NULL;
 
 static const struct config_enum_entry io_priorities[] = {
@@ -161,6 +162,13 @@ define_settings(void)
 							&setting_helper_timeout_s,
 							20, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("fsync.require_sandbox",
+							 "Reads no file where fsync-tree cannot give up all rights but to read below the root.",
+							 "The column sandbox of fsync_status() says what is missing.",
+							 &setting_require_sandbox,
+							 false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("fsync.max_repositories",
 							"Most repositories that can be kept up to date at the same time in all databases.",

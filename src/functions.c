@@ -31,6 +31,7 @@
 #include "path_check.h"
 #include "registrations.h"
 #include "requests.h"
+#include "shown.h"
 
 PG_FUNCTION_INFO_V1(fsync_add_repository);
 PG_FUNCTION_INFO_V1(fsync_remove_repository);
@@ -309,7 +310,7 @@ insert_repository(const ExtensionObjects *objects, Datum *values, const char *nu
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("directory \"%s\" is already registered",
-						TextDatumGetCString(values[3])),
+						shown_path(TextDatumGetCString(values[3]))),
 				 errdetail("It is watched as repository \"%s\".",
 						   functions_uuid_text(DatumGetUUIDP(other)))));
 	}
@@ -329,6 +330,7 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	char	   *root;
 	Datum		values[5];
 	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	CheckedPath checked;
 
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_add_repository()");
@@ -349,13 +351,14 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	if (user_area == NULL)
 		nulls[2] = 'n';
 	path = join_user_area(path, user_area);
-	root = path_check(path);
+	path_check(path, &checked);
+	root = checked.root;
 	values[3] = CStringGetTextDatum(root);
 	values[4] = ObjectIdGetDatum(MyDatabaseId);
 
 	session_scope_enter(&scope, &objects);
 	insert_repository(&objects, values, nulls);
-	registration_store(&objects, DatumGetUUIDP(values[0]), root, path, NULL);
+	registration_store(&objects, DatumGetUUIDP(values[0]), root, path, checked.identity);
 	(void) settings_store(&objects, values[0], fcinfo, 3);
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
@@ -396,6 +399,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	char	   *given = NULL;
 	char	   *root;
 	char	   *identity = NULL;
+	CheckedPath checked;
 
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_activate_repository()");
@@ -423,7 +427,10 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	if (given == NULL)
 		functions_unknown_repository(PG_GETARG_UUID_P(0));
 
-	root = path_check(given);
+	path_check(given, &checked);
+	root = checked.root;
+	if (identity == NULL)
+		identity = checked.identity;
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
 	values[2] = CStringGetTextDatum(root);
 	session_scope_enter(&scope, &objects);

@@ -49,7 +49,8 @@ enum
 	COL_LAST_EVENT = 27,
 	COL_WORKER_PID = 29,
 	COL_TREE_PID = 30,
-	STATUS_COLUMNS = 31,
+	COL_SANDBOX = 31,
+	STATUS_COLUMNS = 32,
 	/* of the query only */
 	COL_ACTIVE = STATUS_COLUMNS,
 	COL_PAUSED,
@@ -65,7 +66,7 @@ static SessionPlan status_plan = {
 	" l.id, l.operation_type, l.start_time, l.end_time, l.status,"
 	" l.files_scanned, l.files_added, l.files_updated, l.files_moved,"
 	" l.files_removed, l.error_message,"
-	" NULL, r.last_complete_scan, NULL, NULL,"
+	" NULL, r.last_complete_scan, NULL, NULL, NULL,"
 	" r.active AND r.database_oid = $2, r.paused, r.watch_root"
 	" FROM %1$s.fsync_repositories r"
 	" CROSS JOIN LATERAL (SELECT count(*) AS total_files,"
@@ -166,6 +167,7 @@ set_columns_of_worker(Datum *values, bool *nulls, const RepositoryStatus *status
 	set_column(values, nulls, COL_WORKER_PID, Int32GetDatum(status->worker_pid));
 	if (status->tree_pid != 0)
 		set_column(values, nulls, COL_TREE_PID, Int32GetDatum(status->tree_pid));
+	set_text(values, nulls, COL_SANDBOX, status->sandbox);
 	if (status->last_event != 0)
 		set_column(values, nulls, COL_LAST_EVENT, TimestampTzGetDatum(status->last_event));
 	if (status->operation_id != 0)

@@ -19,6 +19,7 @@
 
 #include "functions.h"
 #include "repository.h"
+#include "shown.h"
 #include "tree_ask.h"
 #include "tree/protocol.h"
 
@@ -64,8 +65,9 @@ normal_path(const char *path, const RepositoryRow *row)
 		if (below == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("path \"%s\" does not lie below the repository's directory", path),
-					 errdetail("The directory is \"%s\".", row->root),
+					 errmsg("path \"%s\" does not lie below the repository's directory",
+							shown_path(path)),
+					 errdetail("The directory is \"%s\".", shown_path(row->root)),
 					 errhint("Name a path below it, or one that is relative to it.")));
 	}
 	initStringInfo(&normal);
@@ -76,7 +78,7 @@ normal_path(const char *path, const RepositoryRow *row)
 		if (len == 2 && below[0] == '.' && below[1] == '.')
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("path \"%s\" contains \"..\"", path)));
+					 errmsg("path \"%s\" contains \"..\"", shown_path(path))));
 		if (len > 0 && !(len == 1 && below[0] == '.'))
 		{
 			appendBinaryStringInfo(&normal, below, len);
@@ -88,12 +90,25 @@ normal_path(const char *path, const RepositoryRow *row)
 	if (normal.len == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("path \"%s\" names nothing in the repository's directory", path),
+				 errmsg("path \"%s\" names nothing in the repository's directory",
+						shown_path(path)),
 				 errhint("The directory itself is always looked at.")));
 	return normal.data;
 }
 
-/* Text of fsync-tree's: from file names, it may be anything. */
+/* A sentence or a rule of fsync-tree's, for people. */
+static Datum
+shown_datum(ProtoStr string, bool *isnull)
+{
+	StringInfoData out;
+
+	*isnull = string.len == 0;
+	initStringInfo(&out);
+	shown_append(&out, string, false, INT_MAX);
+	return CStringGetTextDatum(out.data);
+}
+
+/* A name: what is valid is kept as it is. */
 static Datum
 text_datum(ProtoStr string, bool *isnull)
 {
@@ -115,7 +130,7 @@ text_datum(ProtoStr string, bool *isnull)
 static void
 ask_why(const RepositoryRow *row, const char *path, ProtoWhy *why)
 {
-	const char *args[] = {"why", path, NULL};
+	const char *args[] = {"why", row->root, path, NULL};
 	ProtoConfig config = {.batch_size = 1, .max_concurrency = 1};	/* no matter here */
 	ProtoBuf	question;
 	ProtoBuf	answer;
@@ -125,7 +140,7 @@ ask_why(const RepositoryRow *row, const char *path, ProtoWhy *why)
 	uint8_t		type;
 
 	proto_buf_init(&question);
-	repository_put_init(row, &config, "", &question);
+	repository_put_init(row, &config, 0, NIL, &question);
 	if (question.failed)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -144,7 +159,7 @@ ask_why(const RepositoryRow *row, const char *path, ProtoWhy *why)
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("could not look at \"%s\": no answer within %d seconds",
-						path, TREE_ASK_TIMEOUT_S),
+						shown_path(path), TREE_ASK_TIMEOUT_S),
 				 errhint("Its file system may hang.")));
 
 	/* Not a buffer of its own: only read. */
@@ -155,7 +170,7 @@ ask_why(const RepositoryRow *row, const char *path, ProtoWhy *why)
 		!proto_get_why(&body, why))
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not look at \"%s\"", path),
+				 errmsg("could not look at \"%s\"", shown_path(path)),
 				 errdetail("fsync-tree did not answer as expected."),
 				 errhint("Check the installation, and fsync.helper_path if it is set.")));
 }
@@ -192,10 +207,10 @@ fsync_why(PG_FUNCTION_ARGS)
 
 	nulls[0] = !why.known;
 	values[0] = BoolGetDatum(why.tracked);
-	values[1] = text_datum(why.source, &nulls[1]);
-	values[2] = text_datum(why.rule, &nulls[2]);
-	values[3] = text_datum(why.rule_file, &nulls[3]);
+	values[1] = shown_datum(why.source, &nulls[1]);
+	values[2] = shown_datum(why.rule, &nulls[2]);
+	values[3] = shown_datum(why.rule_file, &nulls[3]);
 	values[4] = text_datum(why.decided, &nulls[4]);
-	values[5] = text_datum(why.detail, &nulls[5]);
+	values[5] = shown_datum(why.detail, &nulls[5]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

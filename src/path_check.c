@@ -13,18 +13,12 @@
 
 #include <limits.h>
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
-#include "catalog/pg_tablespace.h"
+#include "commands/tablespace.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/rel.h"
 
-#include "compat.h"
+#include "own_directories.h"
 #include "path_check.h"
+#include "shown.h"
 #include "tree_ask.h"
 #include "tree_client.h"
 
@@ -33,22 +27,21 @@
  * ---------------------------------------------------------------------
  */
 
-/* The one line that fsync-tree has to say, without its end. */
+/* What fsync-tree has to say. */
 static char *
-ask_fsync_tree(const char *path)
+ask_fsync_tree(const char *path, size_t *len)
 {
 	const char *args[] = {"check", path, NULL};
-	size_t		len;
-	char	   *answer = tree_ask(args, NULL, 0, &len);
+	char	   *answer = tree_ask(args, NULL, 0, len);
 
 	if (answer == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("could not check directory \"%s\": no answer within %d seconds",
-						path, TREE_ASK_TIMEOUT_S),
+						shown_path(path), TREE_ASK_TIMEOUT_S),
 				 errhint("Its file system may hang.")));
-	if (len > 0 && answer[len - 1] == '\n')
-		answer[len - 1] = '\0';
+	if (*len > 0 && answer[*len - 1] == '\n')
+		answer[--*len] = '\0';
 	return answer;
 }
 
@@ -67,19 +60,19 @@ report_bad_path(const char *path, char *answer)
 	if (strcmp(code, "missing") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
-				 errmsg("directory \"%s\" does not exist", path)));
+				 errmsg("directory \"%s\" does not exist", shown_path(path))));
 	if (strcmp(code, "not_directory") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a directory", path)));
+				 errmsg("\"%s\" is not a directory", shown_path(path))));
 	if (strcmp(code, "not_readable") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("directory \"%s\" cannot be read by the server", path),
+				 errmsg("directory \"%s\" cannot be read by the server", shown_path(path)),
 				 errhint("Give the operating system user that runs PostgreSQL permission to read and search it and the directories above it.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_IO_ERROR),
-			 errmsg("could not check directory \"%s\"", path),
+			 errmsg("could not check directory \"%s\"", shown_path(path)),
 			 message[0] != '\0' ? errdetail_internal("%s", message) : 0));
 }
 
@@ -88,64 +81,64 @@ report_bad_path(const char *path, char *answer)
  * ---------------------------------------------------------------------
  */
 
-/* path is directory, or below it; both real paths. */
+static void
+refuse(const char *root, const char *how, const OwnDirectory *own)
+{
+	const char *what = own->what;
+	char	   *name = OidIsValid(own->tablespace) ?
+		get_tablespace_name(own->tablespace) : NULL;
+
+	if (name != NULL)
+		what = psprintf("the tablespace \"%s\"", name);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("directory \"%s\" %s %s", shown_path(root), how, what),
+			 errhint("Register a directory that PostgreSQL does not use itself.")));
+}
+
+/*
+ * places: a line each for the directory and those above it, from the directory
+ * on, "device inode".
+ */
+static void
+check_clear_of_server(const char *root, const char *places)
+{
+	List	   *own = own_directories();
+	ListCell   *lc;
+
+	for (const char *line = places; line != NULL; line = strchr(line + 1, '\n'))
+	{
+		unsigned long long device;
+		unsigned long long inode;
+
+		if (sscanf(line, " %llu %llu", &device, &inode) != 2)
+			break;
+		foreach(lc, own)
+		{
+			OwnDirectory *directory = lfirst(lc);
+
+			if (directory->place.device != device || directory->place.inode != inode)
+				continue;
+			if (directory->place.whole)
+				refuse(root, "lies within", directory);
+			if (line == places)
+				refuse(root, "contains", directory);
+		}
+	}
+}
+
+/* The directory itself, the first of these lines; false where there is none. */
 static bool
-lies_within(const char *path, const char *directory)
+read_place(const char *places, CheckedPath *checked)
 {
-	size_t		len = strlen(directory);
+	unsigned long long device;
+	unsigned long long inode;
 
-	if (strcmp(directory, "/") == 0)
-		return true;
-	return strncmp(path, directory, len) == 0 && (path[len] == '\0' || path[len] == '/');
-}
-
-/* own is one of the server's directories, which exist; what names it. */
-static void
-check_clear_of(const char *root, const char *own, const char *what)
-{
-	char		real[PATH_MAX];
-
-	if (realpath(own, real) == NULL)
-	{
-		if (errno == ENOENT)
-			return;
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not resolve path \"%s\": %m", own)));
-	}
-	if (lies_within(root, real))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("directory \"%s\" lies within %s", root, what),
-				 errhint("Register a directory that PostgreSQL does not use itself.")));
-	if (lies_within(real, root))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("directory \"%s\" contains %s", root, what),
-				 errhint("Register a directory that PostgreSQL does not use itself.")));
-}
-
-static void
-check_clear_of_tablespaces(const char *root)
-{
-	Relation	rel = table_open(TableSpaceRelationId, AccessShareLock);
-	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
-	HeapTuple	tuple;
-
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_tablespace form = (Form_pg_tablespace) GETSTRUCT(tuple);
-		char	   *link;
-
-		/* Those in the data directory itself. */
-		if (form->oid == DEFAULTTABLESPACE_OID || form->oid == GLOBALTABLESPACE_OID)
-			continue;
-		link = psprintf("pg_tblspc/%u", form->oid);
-		check_clear_of(root, link,
-					   psprintf("the tablespace \"%s\"", NameStr(form->spcname)));
-	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
+	if (sscanf(places, " %llu %llu", &device, &inode) != 2)
+		return false;
+	checked->device = device;
+	checked->inode = inode;
+	return true;
 }
 
 /* The kernel would only say that a name is too long. */
@@ -159,39 +152,41 @@ check_components(const char *path)
 		if (component > NAME_MAX)
 			ereport(ERROR,
 					(errcode(ERRCODE_NAME_TOO_LONG),
-					 errmsg("path \"%s\" has a component that is too long", path),
+					 errmsg("path \"%s\" has a component that is too long", shown_path(path)),
 					 errdetail("\"%s\" has %zu bytes; the most are %d.",
-							   pnstrdup(p, component), component, NAME_MAX)));
+							   shown_path(pnstrdup(p, component)), component, NAME_MAX)));
 		p += component;
 		p += strspn(p, "/");
 	}
 }
 
-char *
-path_check(const char *path)
+void
+path_check(const char *path, CheckedPath *checked)
 {
+	size_t		len;
 	char	   *answer;
-	char	   *root;
+	char	   *identity;
+	char	   *places = NULL;
 
 	check_components(path);
-	answer = ask_fsync_tree(path);
+	answer = ask_fsync_tree(path, &len);
 	if (strncmp(answer, "error\t", 6) == 0)
 		report_bad_path(path, answer + 6);
-	if (strncmp(answer, "ok\t/", 4) != 0)
+	checked->root = answer + 3;
+	identity = answer + strlen(answer) + 1;
+	if (identity < answer + len)
+		places = strchr(identity, '\n');
+	if (strncmp(answer, "ok\t/", 4) != 0 || places == NULL || !read_place(places, checked))
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not check directory \"%s\"", path),
+				 errmsg("could not check directory \"%s\"", shown_path(path)),
 				 errdetail("\"%s\" did not answer as expected.", tree_client_program()),
 				 errhint("Check the installation, and fsync.helper_path if it is set.")));
-	root = answer + 3;
-	if (!pg_verify_mbstr(GetDatabaseEncoding(), root, strlen(root), true))
+	checked->identity = pnstrdup(identity, places - identity);
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), checked->root, strlen(checked->root), true))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("the real path of directory \"%s\" is not valid in the database's encoding",
-						path)));
-
-	check_clear_of(root, DataDir, "the data directory");
-	check_clear_of(root, "pg_wal", "the directory of the write-ahead log");
-	check_clear_of_tablespaces(root);
-	return root;
+						shown_path(path))));
+	check_clear_of_server(checked->root, places);
 }

@@ -10,10 +10,19 @@
 
 #include "fsync.h"
 
+typedef struct CheckedPath
+{
+	char	   *root;			/* the real path */
+	char	   *identity;		/* of the directory that was there, as
+								 * ProtoInit.identity */
+	uint64		device;
+	uint64		inode;
+} CheckedPath;
+
 /*
- * The real path of a directory that the server's user can read and that keeps
- * clear of the server's own files; otherwise an error that says why not.
+ * Looks at a directory that the server's user can read and that keeps clear of
+ * the server's own files; otherwise an error that says why not.
  */
-extern char *path_check(const char *path);
+extern void path_check(const char *path, CheckedPath *checked);
 
 #endif							/* FSYNC_PATH_CHECK_H */

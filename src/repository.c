@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "own_directories.h"
 #include "registrations.h"
 #include "repository.h"
 
@@ -110,6 +111,7 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	value = SPI_getbinval(tuple, desc, 7, &isnull);
 	row->identity = isnull ? pstrdup("") : TextDatumGetCString(value);
 	value = SPI_getbinval(tuple, desc, 8, &isnull);
+	row->fresh = isnull;
 	if (isnull)
 		row->mounts = pstrdup("");
 	else
@@ -228,12 +230,15 @@ pattern_list(ProtoBuf *buf, char **patterns, int n)
 
 void
 repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
-					const char *spool_dir, ProtoBuf *out)
+					int64 watches, List *own, ProtoBuf *out)
 {
 	ProtoInit	init = {0};
 	ProtoBuf	include;
 	ProtoBuf	exclude;
+	ProtoBuf	server;
+	ListCell   *lc;
 
+	proto_buf_init(&server);
 	proto_buf_init(&include);
 	proto_buf_init(&exclude);
 	init.version = PROTO_VERSION;
@@ -254,14 +259,19 @@ repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
 	init.use_ignore_files = row->use_ignore_files;
 	init.min_size = row->min_size;
 	init.max_size = row->max_size;
-	init.spool_dir.data = spool_dir;
-	init.spool_dir.len = strlen(spool_dir);
+	init.watches = watches;
+	init.fresh = row->fresh;
+	foreach(lc, own)
+		proto_put_place(&server, &((OwnDirectory *) lfirst(lc))->place);
+	init.server.data = server.data + server.start;
+	init.server.len = proto_buf_pending(&server);
 
 	proto_begin(out, PROTO_INIT);
 	proto_put_init(out, &init);
 	proto_end(out);
-	if (include.failed || exclude.failed)
+	if (include.failed || exclude.failed || server.failed)
 		out->failed = true;
+	proto_buf_free(&server);
 	proto_buf_free(&include);
 	proto_buf_free(&exclude);
 }

@@ -31,6 +31,7 @@ typedef struct RepositoryRow
 								 * this database, and it fits */
 	RegistrationFit fit;		/* to what was registered */
 	char	   *identity;		/* as registered; "" where none was accepted yet */
+	bool		fresh;			/* mounts were never accepted */
 	char	   *mounts;			/* list, mounts_len bytes */
 	int			mounts_len;
 	int64		generation;		/* scan_generation */
@@ -61,9 +62,9 @@ extern List *repository_load_all(const ExtensionObjects *objects,
 extern RepositoryRow *repository_load_one(const ExtensionObjects *objects,
 										  const pg_uuid_t *id);
 
-/* Puts PROTO_INIT into the buffer, which may fail. */
+/* Puts PROTO_INIT into the buffer, which may fail; own: see own_directories(). */
 extern void repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
-								const char *spool_dir, ProtoBuf *out);
+								int64 watches, List *own, ProtoBuf *out);
 extern void repository_free(RepositoryRow *row);
 
 /* True when fsync-tree must be started anew to follow the change. */

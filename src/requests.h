@@ -18,6 +18,7 @@
 #include "tree/lag.h"
 
 #define STATUS_TEXT_LEN		512
+#define STATUS_SANDBOX_LEN	176
 
 /* shared memory; called by fsync.c's hooks */
 extern Size requests_shmem_size(void);
@@ -51,6 +52,8 @@ typedef struct RepositoryStatus
 	TimestampTz last_event;		/* 0: none yet */
 	int			tree_pid;		/* 0: not running */
 	int			worker_pid;
+	int64		watches;		/* of inotify that fsync-tree may have */
+	char		sandbox[STATUS_SANDBOX_LEN + 4];	/* empty: not known */
 } RepositoryStatus;
 
 /* Copies the status of a repository of this database; false: none. */
@@ -58,6 +61,12 @@ extern bool status_get(const pg_uuid_t *id, RepositoryStatus *out);
 
 /* worker: publishes (by database and id), or withdraws */
 extern bool status_publish(const RepositoryStatus *status);
+/*
+ * worker: grants a repository, whose status is published, so many watches in
+ * all, or what is left of total when all others of the server have theirs;
+ * never fewer than it has.  Returns how many.
+ */
+extern int64 status_grant_watches(const pg_uuid_t *id, int64 wanted, int64 total);
 extern void status_withdraw(const pg_uuid_t *id);
 extern void status_withdraw_all(void);	/* of this worker */
 

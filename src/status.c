@@ -65,6 +65,26 @@ status_publish(const RepositoryStatus *status)
 	return slot != NULL;
 }
 
+int64
+status_grant_watches(const pg_uuid_t *id, int64 wanted, int64 total)
+{
+	RepositoryStatus *own;
+	int64		left = total;
+	int64		granted = 0;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	own = find_status(MyDatabaseId, id);
+	for (int i = 0; i < shared->n_repositories; i++)
+	{
+		if (shared->repositories[i].used && &shared->repositories[i] != own)
+			left -= shared->repositories[i].watches;
+	}
+	if (own != NULL)
+		granted = own->watches = Max(own->watches, Min(wanted, Max(left, 0)));
+	LWLockRelease(shared->lock);
+	return granted;
+}
+
 void
 status_withdraw(const pg_uuid_t *id)
 {

@@ -28,7 +28,7 @@
 #include "tree_ask.h"
 #include "tree_client.h"
 
-#define MAX_ARGS		4
+#define MAX_ARGS		5
 
 /* More than a path and a message can take; the rest is not read. */
 #define MAX_ANSWER		(128 * 1024)
@@ -83,12 +83,15 @@ start_program(const char *const *args, const void *input, size_t input_len, int 
 	int			pipe_fds[2];
 	pid_t		pid;
 	int			error;
+	int			n;
 
-	for (int i = 0; args[i] != NULL; i++)
+	for (n = 0; args[n] != NULL; n++)
 	{
-		Assert(i < MAX_ARGS);
-		argv[i + 1] = unconstify(char *, args[i]);
+		Assert(n + 1 < MAX_ARGS);
+		argv[n + 1] = unconstify(char *, args[n]);
 	}
+	if (setting_require_sandbox)
+		argv[n + 1] = "--sandbox";
 	if (input != NULL)
 		input_fd = make_input(input, input_len);
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
@@ -179,14 +182,17 @@ read_answer(int fd, StringInfo answer)
  * Ends the process.  One that sits in the kernel does not die of this; it is
  * not waited for, and reaped by whoever inherits it when the session ends.
  */
-static void
+static int
 end_program(pid_t pid, int fd, bool answered)
 {
+	int			status = 0;
+
 	close(fd);
 	if (!answered)
 		kill(pid, SIGKILL);
-	while (waitpid(pid, NULL, answered ? 0 : WNOHANG) < 0 && errno == EINTR)
+	while (waitpid(pid, &status, answered ? 0 : WNOHANG) < 0 && errno == EINTR)
 		;
+	return status;
 }
 
 char *
@@ -194,6 +200,7 @@ tree_ask(const char *const *args, const void *input, size_t input_len, size_t *l
 {
 	StringInfoData answer;
 	volatile bool answered = false;
+	volatile int status = 0;
 	int			fd;
 	pid_t		pid;
 
@@ -205,9 +212,14 @@ tree_ask(const char *const *args, const void *input, size_t input_len, size_t *l
 	}
 	PG_FINALLY();
 	{
-		end_program(pid, fd, answered);
+		status = end_program(pid, fd, answered);
 	}
 	PG_END_TRY();
+	if (answered && WIFEXITED(status) && WEXITSTATUS(status) == PROTO_EXIT_UNCONFINED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("fsync-tree cannot confine itself"),
+				 errhint("fsync.require_sandbox is on. Run a kernel and a build that have a complete sandbox, or turn the setting off.")));
 
 	*len = answer.len;
 	return answered ? answer.data : NULL;

@@ -4,8 +4,8 @@
  *		The worker's end of one fsync-tree: the process and its socket.
  *
  * The child must be able to hang or crash without PostgreSQL noticing: it
- * holds no descriptor of ours but its end of the socket, it is in a process
- * group of its own (the postmaster and pg_cancel_backend() signal whole
+ * holds no descriptor of ours but its end of the socket and what is made for
+ * it alone, it is in a process group of its own (the postmaster and pg_cancel_backend() signal whole
  * groups), and it starts with default signals.  It is never waited for.
  *
  *-------------------------------------------------------------------------
@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 
+#include "spool_files.h"
 #include "tree_client.h"
 
 #define KILL_AFTER_MS		5000
@@ -87,11 +88,28 @@ environment_entry(const char *name)
 	return NULL;
 }
 
-/* posix_spawn of the program with its socket; an errno, or 0. */
+/*
+ * What the child finds from PROTO_SOCKET_FD on is put there one by one, so none
+ * of it may be where another is to go.
+ */
 static int
-spawn_program(int socket, pid_t *pid)
+out_of_the_way(int fd)
 {
-	char	   *argv[] = {"fsync-tree", "worker", NULL};
+	int			copy = fcntl(fd, F_DUPFD_CLOEXEC, PROTO_SPOOL_FD + PROTO_SPOOLS);
+	int			save_errno = errno;
+
+	close(fd);
+	errno = save_errno;
+	return copy;
+}
+
+/*
+ * posix_spawn of the program, with descriptors of its own for standard error,
+ * the socket, and what follows it; an errno, or 0.
+ */
+static int
+spawn_program(char *const argv[], int errors, const int *fds, int n, pid_t *pid)
+{
 	char	   *env[] = {"LC_ALL=C", NULL, NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
@@ -113,13 +131,15 @@ spawn_program(int socket, pid_t *pid)
 		return error;
 	}
 
-	/* dup2 also clears close-on-exec, even onto the same number. */
 	if ((error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null",
 												  O_RDONLY, 0)) == 0 &&
 		(error = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
-												  O_WRONLY, 0)) == 0 &&
-		(error = posix_spawn_file_actions_adddup2(&actions, socket, PROTO_SOCKET_FD)) == 0 &&
-		(error = posix_spawn_file_actions_addclosefrom_np(&actions, PROTO_SOCKET_FD + 1)) == 0 &&
+												  O_WRONLY, 0)) == 0)
+		error = posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
+	for (int i = 0; i < n && error == 0; i++)
+		error = posix_spawn_file_actions_adddup2(&actions, fds[i], PROTO_SOCKET_FD + i);
+	if (error == 0 &&
+		(error = posix_spawn_file_actions_addclosefrom_np(&actions, PROTO_SOCKET_FD + n)) == 0 &&
 		(error = posix_spawnattr_setsigmask(&attributes, &none)) == 0 &&
 		(error = posix_spawnattr_setsigdefault(&attributes, &all)) == 0 &&
 		(error = posix_spawnattr_setpgroup(&attributes, 0)) == 0 &&
@@ -133,30 +153,71 @@ spawn_program(int socket, pid_t *pid)
 	return error;
 }
 
-bool
-tree_client_start(TreeClient *tree)
+/* The same, with the descriptors moved to where they can be taken from. */
+static int
+spawn_with(char *const argv[], int errors, int *fds, int n, pid_t *pid)
 {
+	int			error = 0;
+
+	errors = out_of_the_way(errors);
+	if (errors < 0)
+		error = errno;
+	for (int i = 0; i < n; i++)
+	{
+		fds[i] = out_of_the_way(fds[i]);
+		if (fds[i] < 0)
+			error = errno;
+	}
+	if (error == 0)
+		error = spawn_program(argv, errors, fds, n, pid);
+	if (errors >= 0)
+		close(errors);
+	for (int i = 0; i < n; i++)
+	{
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	return error;
+}
+
+bool
+tree_client_start(TreeClient *tree, const char *root, bool must_be_confined, int *errors)
+{
+	char	   *argv[] = {"fsync-tree", "worker", unconstify(char *, root),
+	must_be_confined ? "--sandbox" : NULL, NULL};
+	int			fds[1 + PROTO_SPOOLS];
 	int			ends[2];
+	int			pipe_ends[2];
 	int			error;
 
 	if (!AcquireExternalFD())
 		return false;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+	if (!AcquireExternalFD())
+	{
+		error = errno;
+		goto no_pipe;
+	}
+
+	/* A full pipe keeps nobody waiting. */
+	if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) < 0)
 	{
 		error = errno;
 		ReleaseExternalFD();
-		errno = error;
-		return false;
+		goto no_pipe;
 	}
-	error = spawn_program(ends[1], &tree->pid);
-	close(ends[1]);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+	{
+		error = errno;
+		close(pipe_ends[1]);
+		goto no_socket;
+	}
+	fds[0] = ends[1];
+	error = spawn_with(argv, pipe_ends[1], fds, 1 + spool_files_open(&fds[1]), &tree->pid);
 	if (error != 0)
 	{
 		close(ends[0]);
-		ReleaseExternalFD();
 		tree->pid = 0;
-		errno = error;
-		return false;
+		goto no_socket;
 	}
 	proto_buf_free(&tree->in);
 	proto_buf_free(&tree->out);
@@ -165,7 +226,16 @@ tree_client_start(TreeClient *tree)
 	tree->last_byte = tree->last_taken = clock_ms();
 	talk_free(&tree->talk);
 	talk_init(&tree->talk, tree->last_byte * 1000);
+	*errors = pipe_ends[0];
 	return true;
+
+no_socket:
+	close(pipe_ends[0]);
+	ReleaseExternalFD();
+no_pipe:
+	ReleaseExternalFD();
+	errno = error;
+	return false;
 }
 
 int

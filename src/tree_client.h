@@ -34,8 +34,13 @@ extern const char *tree_client_program(void);
 
 extern void tree_client_init(TreeClient *tree);
 
-/* Starts a process; false with errno. */
-extern bool tree_client_start(TreeClient *tree);
+/*
+ * Starts a process for the directory at this path; false with errno.  *errors
+ * becomes the end to read of its standard error, which does not block and is
+ * an external descriptor of PostgreSQL's count, as the socket is.
+ */
+extern bool tree_client_start(TreeClient *tree, const char *root, bool must_be_confined,
+							  int *errors);
 
 /*
  * Reads what is there.  Returns false at the end of the stream; what was read

@@ -30,6 +30,7 @@
 #include "utils/memutils.h"
 
 #include "registry.h"
+#include "shown.h"
 #include "worker.h"
 
 /* The database did not take something, and may take it later. */
@@ -422,7 +423,7 @@ purge_missing(WorkerRepository *repository, int64 now, int64 *deadline)
 			ereport(LOG,
 					(errcode(error->sqlerrcode),
 					 errmsg("could not purge rows of missing files of repository \"%s\": %s",
-							repository->row->root, error->message)));
+							shown_path(repository->row->root), error->message)));
 		}
 		else
 			repository->purge_at = work.next < 0 ? NEVER : now + work.next;

@@ -37,6 +37,7 @@
 #include "repository.h"
 #include "requests.h"
 #include "tree_client.h"
+#include "tree_errors.h"
 #include "verification.h"
 
 #define NEVER				INT64_MAX
@@ -97,6 +98,7 @@ typedef struct Run
 	RunPhase	phase;
 	bool		heals;
 	bool		cancelled;		/* somebody called fsync_cancel() */
+	uint32		flags;			/* PROTO_SCAN_* */
 	char		reason[STATUS_TEXT_LEN];
 	List	   *waiters;
 	int64		operation_id;	/* also its scan_id */
@@ -161,6 +163,7 @@ typedef struct WorkerRepository
 
 	/* the process (worker_process.c) */
 	TreeClient	tree;
+	TreeErrors	errors;
 	ProcessPhase process;
 	int64		next_start;
 	int64		started_at;
@@ -184,6 +187,9 @@ typedef struct WorkerRepository
 								 * reason: none */
 
 	/* what fsync-tree said (worker_messages.c) */
+	int64		watches;		/* of inotify that were granted to it */
+	bool		greeted;		/* this process: the text below is of it */
+	char		missing[STATUS_SANDBOX_LEN];	/* of its sandbox; empty: nothing */
 	uint8		tree_state;		/* ProtoTreeState, 0: nothing yet */
 	Condition	tree_condition;
 	bool		polled;
@@ -309,6 +315,7 @@ extern void process_ended(WorkerRepository *repository);
 extern void process_fail(WorkerRepository *repository, const char *reason, const char *hint);
 extern void process_restart(WorkerRepository *repository, const char *reason);
 extern void process_send_config(WorkerRepository *repository);
+extern void process_grant_watches(WorkerRepository *repository, int64 wanted);
 extern void process_ping(WorkerRepository *repository);
 extern bool process_can_talk(const WorkerRepository *repository);
 
@@ -330,7 +337,7 @@ extern void runs_want(WorkerRepository *repository, bool startup, bool heals, bo
 extern void runs_want_for_request(WorkerRepository *repository, const TakenRequest *request);
 extern void runs_events_lost(WorkerRepository *repository, const char *reason);
 extern void runs_process_started(WorkerRepository *repository);
-extern void runs_process_ended(WorkerRepository *repository);
+extern void runs_process_ended(WorkerRepository *repository, bool keep_run);
 extern bool runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done);
 extern bool runs_finish(WorkerRepository *repository);
 extern bool runs_is_healed(const WorkerRepository *repository);

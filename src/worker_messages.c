@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 
 #include "beliefs.h"
+#include "shown.h"
 #include "worker.h"
 
 /* Answers that wait to be sent from which on no frame is taken. */
@@ -161,16 +162,39 @@ take_beliefs_request(WorkerRepository *repository, ProtoReader body)
  * ---------------------------------------------------------------------
  */
 
+/* Once in a worker's life, for it is the same for all its processes. */
+static void
+log_missing(const char *missing)
+{
+	static char logged[STATUS_SANDBOX_LEN];
+
+	if (strcmp(missing, logged) == 0)
+		return;
+	strlcpy(logged, missing, sizeof(logged));
+	if (missing[0] != '\0')
+		ereport(LOG,
+				(errmsg("the sandbox of fsync-tree is not complete: there is no %s", missing),
+				 errhint("fsync.require_sandbox = on refuses to go on without.")));
+}
+
 static FrameResult
 take_hello(WorkerRepository *repository, ProtoReader body)
 {
 	uint32		version = proto_get_u32(&body);
+	ProtoStr	missing;
 
-	if (body.failed)
-		return FRAME_BAD;
 	if (version != PROTO_VERSION)
+	{
 		process_fail(repository, "fsync-tree is of another version than the library",
 					 "Install both from one package, and restart the server.");
+		return FRAME_DONE;
+	}
+	missing = proto_get_str(&body);
+	if (body.failed)
+		return FRAME_BAD;
+	worker_copy_text(repository->missing, sizeof(repository->missing), missing);
+	repository->greeted = true;
+	log_missing(repository->missing);
 	return FRAME_DONE;
 }
 
@@ -280,7 +304,7 @@ take_log(WorkerRepository *repository, ProtoReader body)
 		return FRAME_DONE;
 	worker_copy_text(text, sizeof(text), message);
 	ereport(level == 'W' ? WARNING : level == 'L' ? LOG : DEBUG1,
-			(errmsg("repository \"%s\": %s", repository->row->root, text),
+			(errmsg("repository \"%s\": %s", shown_path(repository->row->root), text),
 			 left_out > 0 ?
 			 errdetail("Messages of its fsync-tree that were left out before: " INT64_FORMAT ".",
 					   left_out) : 0));
@@ -302,6 +326,21 @@ take_scan_wanted(WorkerRepository *repository, ProtoReader body)
 		return FRAME_BAD;
 	worker_copy_text(text, sizeof(text), reason);
 	runs_events_lost(repository, text);
+	return FRAME_DONE;
+}
+
+static FrameResult
+take_watches_wanted(WorkerRepository *repository, ProtoReader body)
+{
+	int64		wanted = proto_get_i64(&body);
+
+	if (body.failed)
+		return FRAME_BAD;
+	process_grant_watches(repository, wanted);
+	proto_begin(&repository->tree.out, PROTO_WATCHES);
+	proto_put_i64(&repository->tree.out, repository->watches);
+	proto_end(&repository->tree.out);
+	process_send(repository);
 	return FRAME_DONE;
 }
 
@@ -359,6 +398,8 @@ take_frame(WorkerRepository *repository, uint8 type, ProtoReader body)
 			return take_statistics(repository, body);
 		case PROTO_SCAN_WANTED:
 			return take_scan_wanted(repository, body);
+		case PROTO_WATCHES_WANTED:
+			return take_watches_wanted(repository, body);
 		case PROTO_SCAN_DONE:
 			return take_scan_done(repository, body);
 		case PROTO_VERIFIED:

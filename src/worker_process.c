@@ -17,11 +17,11 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "common/file_perm.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 
 #include "compat.h"
+#include "own_directories.h"
 #include "worker.h"
 
 #define START_BACKOFF_MIN_MS	100
@@ -32,6 +32,9 @@
 #define END_GRACE_MS			2000
 #define REAP_MIN_MS				10
 #define REAP_MAX_MS				30000
+
+/* Directories that fsync-tree may watch without asking. */
+#define FIRST_WATCHES			128
 
 #define IDLE_PING_MS			(5 * 60 * 1000)
 
@@ -75,27 +78,28 @@ fill_config(ProtoConfig *config, const RepositoryRow *row)
 }
 
 /*
- * A place for temporary files that PostgreSQL cleans as well, and that lies
- * outside of every watched tree; "" where it cannot be made.
+ * The limit is the user's, and so are the watches of all fsync-trees of the
+ * server; the user's other programs need some, too.
  */
-static const char *
-spool_directory(void)
+void
+process_grant_watches(WorkerRepository *repository, int64 wanted)
 {
-	static char path[MAXPGPATH];
+	FILE	   *f = AllocateFile("/proc/sys/fs/inotify/max_user_watches", "r");
+	long long	limit = 8192;
 
-	snprintf(path, sizeof(path), "%s/base/%s", DataDir, PG_TEMP_FILES_DIR);
-	if (MakePGDirectory(path) < 0 && errno != EEXIST)
-		return "";
-	return path;
+	if (f != NULL)
+	{
+		if (fscanf(f, "%lld", &limit) != 1)
+			limit = 8192;
+		FreeFile(f);
+	}
+	repository->watches = status_grant_watches(&repository->row->id, wanted, limit / 5 * 4);
 }
 
 static void
-send_init(WorkerRepository *repository)
+own_directories_work(WorkerRepository *repository, void *arg)
 {
-	ProtoConfig config;
-
-	fill_config(&config, repository->row);
-	repository_put_init(repository->row, &config, spool_directory(), &repository->tree.out);
+	*(List **) arg = own_directories();
 }
 
 void
@@ -103,6 +107,16 @@ process_send_config(WorkerRepository *repository)
 {
 	ProtoConfig config;
 
+	/* The setting may be on now, or off, that decides which process may run. */
+	if (repository->missing[0] != '\0')
+	{
+		repository->next_start = 0;
+		if (setting_require_sandbox && repository->process == PROCESS_RUNNING)
+		{
+			worker_renew_wait_set();
+			process_restart(repository, "fsync.require_sandbox was turned on");
+		}
+	}
 	if (!process_can_talk(repository))
 		return;
 	fill_config(&config, repository->row);
@@ -130,14 +144,21 @@ cannot_start(WorkerRepository *repository, int64 now, const char *reason, const 
 	worker_set_condition(&repository->trouble, reason, hint);
 	repository->planned = false;
 	repository->hung = false;
+	runs_process_ended(repository, false);
 	grow_start_backoff(repository, now);
 }
 
 static void
 start_process(WorkerRepository *repository, int64 now)
 {
+	ProtoConfig config;
+	List	   *own = NIL;
+	ErrorData  *error;
+	int			errors;
+
 	repository->at_end = false;
 	repository->reported = false;
+	repository->greeted = false;
 	repository->busy_since = 0;
 	repository->ping_sent = 0;
 	repository->polled = false;
@@ -159,7 +180,14 @@ start_process(WorkerRepository *repository, int64 now)
 					 "Increase fsync.max_repositories and restart the server.");
 		return;
 	}
-	if (!tree_client_start(&repository->tree))
+	error = worker_try(repository, own_directories_work, &own);
+	if (error != NULL)
+	{
+		cannot_start(repository, now, error->message, NULL);
+		return;
+	}
+	if (!tree_client_start(&repository->tree, repository->row->root,
+						   setting_require_sandbox, &errors))
 	{
 		char		reason[STATUS_TEXT_LEN];
 
@@ -169,7 +197,11 @@ start_process(WorkerRepository *repository, int64 now)
 		return;
 	}
 	repository->process = PROCESS_RUNNING;
-	send_init(repository);
+	tree_errors_begin(&repository->errors, errors);
+	fill_config(&config, repository->row);
+	process_grant_watches(repository, FIRST_WATCHES);
+	repository_put_init(repository->row, &config, repository->watches, own,
+						&repository->tree.out);
 	runs_process_started(repository);
 	repository->started_before = true;
 	memset(&repository->statistics, 0, sizeof(repository->statistics));
@@ -198,6 +230,7 @@ begin_end(WorkerRepository *repository)
 	repository->hung = false;
 	repository->silent = false;
 	repository->planned = false;
+	repository->watches = 0;
 	repository->ended_at = now;
 	repository->reap_ms = REAP_MIN_MS;
 	repository->reap_at = now;
@@ -223,7 +256,7 @@ process_fail(WorkerRepository *repository, const char *reason, const char *hint)
 	begin_end(repository);
 	repository->killed = true;
 	repository->given_up = true;
-	runs_process_ended(repository);
+	runs_process_ended(repository, false);
 }
 
 /* Starts anew, to follow a change of the repository's settings. */
@@ -233,13 +266,15 @@ process_restart(WorkerRepository *repository, const char *reason)
 	worker_set_condition(&repository->trouble, reason, NULL);
 	repository->planned = true;
 	tree_client_abandon(&repository->tree);
+	tree_errors_end(&repository->errors);
 	repository->event_position = -1;
 	repository->at_end = false;
 	repository->has_frame = false;
 	repository->frames_left = false;
 	repository->process = PROCESS_NONE;
+	repository->watches = 0;
 	repository->next_start = 0;
-	runs_process_ended(repository);
+	runs_process_ended(repository, false);
 }
 
 /*
@@ -250,20 +285,28 @@ static void
 note_end(WorkerRepository *repository, int status, int64 now)
 {
 	char		reason[STATUS_TEXT_LEN];
+	int			code = status != -1 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 
-	if (status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == PROTO_EXIT_RESTART)
+	if (code == PROTO_EXIT_RESTART || code == PROTO_EXIT_OTHER_ROOT)
 	{
 		repository->trouble = repository->tree_condition;
 		if (repository->trouble.reason[0] == '\0')
 			worker_set_condition(&repository->trouble, "the root was lost or replaced", NULL);
 		repository->planned = true;
 	}
+	else if (code == PROTO_EXIT_UNCONFINED)
+	{
+		snprintf(reason, sizeof(reason), "fsync-tree cannot confine itself: there is no %s",
+				 repository->missing);
+		worker_set_condition(&repository->trouble, reason,
+							 "fsync.require_sandbox is on. Run a kernel and a build that have it, or turn the setting off.");
+	}
 	else
 	{
 		tree_client_describe_end(status, reason, sizeof(reason));
 		worker_set_condition(&repository->trouble, reason, NULL);
 	}
-	runs_process_ended(repository);
+	runs_process_ended(repository, code == PROTO_EXIT_OTHER_ROOT);
 	if (repository->planned && now - repository->started_at >= START_BACKOFF_MIN_MS)
 		repository->next_start = now;
 	else
@@ -279,6 +322,8 @@ reap_process(WorkerRepository *repository, int64 now, int64 *deadline)
 
 		if (tree_client_reap(&repository->tree, &status))
 		{
+			tree_errors_log(&repository->errors, repository->row->root, now);
+			tree_errors_end(&repository->errors);
 			if (repository->given_up)
 				grow_start_backoff(repository, now);
 			else
@@ -346,6 +391,7 @@ process_watch(WorkerRepository *repository, int64 now, int64 *deadline)
 	bool		blocked = messages_are_blocked(repository);
 	int64		silence;
 
+	tree_errors_log(&repository->errors, repository->row->root, now);
 	if (repository->process != PROCESS_RUNNING)
 		return;
 	repository->silent = false;

@@ -81,6 +81,7 @@ add_repository(RepositoryRow *row)
 	repository->context = context;
 	own_row(repository, row);
 	tree_client_init(&repository->tree);
+	tree_errors_init(&repository->errors);
 	initStringInfo(&repository->identity);
 	initStringInfo(&repository->mounts);
 	repository->event_position = -1;
@@ -100,6 +101,7 @@ remove_repository(WorkerRepository *repository)
 	status_withdraw(&repository->row->id);
 	runs_dismiss(repository);
 	tree_client_abandon(&repository->tree);
+	tree_errors_end(&repository->errors);
 	worker_renew_wait_set();
 	worker_repositories = list_delete_ptr(worker_repositories, repository);
 	MemoryContextDelete(repository->context);

@@ -115,6 +115,20 @@ runs_events_lost(WorkerRepository *repository, const char *reason)
 	runs_want(repository, false, true, false, reason, next_loss_due(repository));
 }
 
+static void
+send_scan(WorkerRepository *repository)
+{
+	ProtoScan	scan = {0};
+
+	scan.scan_id = repository->run.operation_id;
+	scan.flags = repository->run.flags;
+	scan.mass_delete_threshold = setting_mass_delete_threshold;
+	proto_begin(&repository->tree.out, PROTO_SCAN);
+	proto_put_scan(&repository->tree.out, &scan);
+	proto_end(&repository->tree.out);
+	process_send(repository);
+}
+
 /* A new process is there, and has seen nothing of what went before. */
 void
 runs_process_started(WorkerRepository *repository)
@@ -122,6 +136,15 @@ runs_process_started(WorkerRepository *repository)
 	const char *reason;
 
 	repository->losses++;
+
+	/* Its forerunner had not begun with this run. */
+	if (repository->run.phase == RUN_RUNNING)
+	{
+		repository->run.losses = repository->losses;
+		repository->run.heals = true;
+		send_scan(repository);
+		return;
+	}
 	if (repository->started_before)
 		reason = repository->trouble.reason[0] != '\0' ?
 			repository->trouble.reason : "fsync-tree was started again";
@@ -178,6 +201,8 @@ begin_run(WorkerRepository *repository)
 	strlcpy(run.reason, queued->reason, sizeof(run.reason));
 	run.heals = queued->heals || !runs_is_healed(repository);
 	run.losses = repository->losses;
+	run.flags = (queued->startup ? PROTO_SCAN_STARTUP : 0) |
+		(queued->force ? PROTO_SCAN_FORCE : 0);
 	if (worker_database_work(repository, begin_work, &run) != 0)
 		return false;
 	if (run.operation_id == 0)
@@ -200,20 +225,8 @@ begin_run(WorkerRepository *repository)
 static void
 start_scan(WorkerRepository *repository)
 {
-	ProtoScan	scan = {0};
-
-	if (repository->queued.startup)
-		scan.flags |= PROTO_SCAN_STARTUP;
-	if (repository->queued.force)
-		scan.flags |= PROTO_SCAN_FORCE;
-	scan.mass_delete_threshold = setting_mass_delete_threshold;
-	if (!begin_run(repository))
-		return;
-	scan.scan_id = repository->run.operation_id;
-	proto_begin(&repository->tree.out, PROTO_SCAN);
-	proto_put_scan(&repository->tree.out, &scan);
-	proto_end(&repository->tree.out);
-	process_send(repository);
+	if (begin_run(repository))
+		send_scan(repository);
 }
 
 /* Says that the run is over; what follows from it is done by runs_finish(). */
@@ -362,14 +375,17 @@ runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done)
 	return runs_finish(repository);
 }
 
-/* The process is gone, and with it the scan and the barriers it worked on. */
+/*
+ * The process is gone, and with it the barriers it worked on, and the scan;
+ * unless the next process is to begin with it.
+ */
 void
-runs_process_ended(WorkerRepository *repository)
+runs_process_ended(WorkerRepository *repository, bool keep_run)
 {
 	flush_process_ended(repository);
 	held_forget(repository);
 	verify_process_ended(repository);
-	if (repository->run.phase == RUN_RUNNING)
+	if (repository->run.phase == RUN_RUNNING && (!keep_run || repository->run.cancelled))
 	{
 		end_run(repository, PROTO_SCAN_FAILED, &repository->trouble);
 		(void) runs_finish(repository);

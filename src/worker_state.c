@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 
 #include "compat.h"
+#include "shown.h"
 #include "worker.h"
 
 /* Lines that the log takes at once, and how long until it takes another. */
@@ -72,31 +73,15 @@ worker_may_log(LogAllowance *allowance, int64 *left_out)
 void
 worker_copy_text(char *to, size_t size, ProtoStr from)
 {
-	const unsigned char *p = (const unsigned char *) from.data;
-	const unsigned char *end = p + from.len;
-	char	   *stop = to + size - 1;
+	StringInfoData shown;
+	int			len;
 
-	while (p < end)
-	{
-		int			len = encoding_verifymbchar_compat(GetDatabaseEncoding(),
-													   (const char *) p, end - p);
-		bool		plain = len > 0 && *p >= ' ' && *p != 0x7f;
-
-		if (stop - to < (plain ? len : 4))
-			break;
-		if (plain)
-			memcpy(to, p, len);
-		else
-		{
-			to[0] = '\\';
-			to[1] = '0' + (*p >> 6);
-			to[2] = '0' + ((*p >> 3) & 7);
-			to[3] = '0' + (*p & 7);
-		}
-		to += plain ? len : 4;
-		p += plain ? len : 1;
-	}
-	*to = '\0';
+	initStringInfo(&shown);
+	shown_append(&shown, from, false, (int) size);
+	len = pg_mbcliplen(shown.data, shown.len, size - 1);
+	memcpy(to, shown.data, len);
+	to[len] = '\0';
+	pfree(shown.data);
 }
 
 /* The rest of both texts is zeroed, so that conditions compare as bytes. */
@@ -179,7 +164,7 @@ log_condition(WorkerRepository *repository, const State *state)
 	{
 		if (worker_may_log(&repository->log_condition, &left_out))
 			ereport(WARNING,
-					(errmsg("repository \"%s\" is %s: %s", repository->row->root,
+					(errmsg("repository \"%s\" is %s: %s", shown_path(repository->row->root),
 							state->name, state->condition.reason),
 					 state->condition.hint[0] != '\0' ?
 					 errhint("%s", state->condition.hint) : 0));
@@ -191,7 +176,7 @@ log_condition(WorkerRepository *repository, const State *state)
 		if (worker_may_log(&repository->log_condition, &left_out))
 			ereport(LOG,
 					(errmsg("repository \"%s\" is watched again",
-							repository->row->root)));
+							shown_path(repository->row->root))));
 		repository->logged_source = SOURCE_NONE;
 	}
 }
@@ -232,6 +217,11 @@ publish(WorkerRepository *repository, const State *state)
 	status.given_up = repository->flush_refused;
 	status.last_event = repository->last_event;
 	status.tree_pid = repository->tree.pid;
+	status.watches = repository->watches;
+	if (repository->greeted && repository->missing[0] == '\0')
+		strlcpy(status.sandbox, "complete", sizeof(status.sandbox));
+	else if (repository->greeted)
+		snprintf(status.sandbox, sizeof(status.sandbox), "no %s", repository->missing);
 	status.worker_pid = MyProcPid;
 
 	/* Both were zeroed before they were filled, padding included. */

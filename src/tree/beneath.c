@@ -231,6 +231,32 @@ beneath_open_directory(int rootfd, const char *path, size_t len, int flags)
 	return fd;
 }
 
+/*
+ * Below the directory "/", where also openat2() may be missing: then a link in
+ * the place of a directory is told by ENOTDIR, as at one step's end.
+ */
+int
+beneath_open_root(const char *path)
+{
+	int			top;
+	int			fd;
+	int			save_errno;
+
+	if (path[0] != '/')
+	{
+		errno = ENOENT;
+		return -1;
+	}
+	top = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0)
+		return -1;
+	fd = beneath_open_directory(top, path + 1, strlen(path + 1), O_PATH);
+	save_errno = errno;
+	close(top);
+	errno = save_errno;
+	return fd;
+}
+
 int64_t
 beneath_ns(int64_t sec, int64_t nsec)
 {

@@ -36,6 +36,12 @@ typedef struct FileInfo
  */
 extern int	beneath_open_directory(int rootfd, const char *path, size_t len, int flags);
 
+/*
+ * The descriptor (O_PATH) of the directory at an absolute path without symbolic
+ * links, or -1 with errno: ELOOP where there is one in it now, or at its end.
+ */
+extern int	beneath_open_root(const char *path);
+
 /* statx of name (no '/') in dirfd, not following; 0, or -1 with errno. */
 extern int	beneath_stat_at(int dirfd, const char *name, FileInfo *info);
 

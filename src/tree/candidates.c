@@ -21,8 +21,6 @@
 #include "grow.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -84,14 +82,15 @@ typedef enum KindCode
 
 struct Candidates
 {
-	char	   *spool_dir;
+	Spools	   *spools;
 	size_t		memory_limit;
 	uint64_t	seed;
 
 	char	   *buffer;			/* the stream from byte spooled on */
 	size_t		used;
 	size_t		cap;
-	int			fd;				/* the stream's beginning, or -1 */
+	int			fd;				/* for the stream's beginning; -1: it is all in
+								 * memory */
 	uint64_t	spooled;		/* bytes in the file */
 
 	IndexEntry *index;
@@ -104,25 +103,17 @@ struct Candidates
 };
 
 Candidates *
-candidates_create(const char *spool_dir, size_t memory_limit)
+candidates_create(Spools *spools, size_t memory_limit)
 {
 	Candidates *c = calloc(1, sizeof(Candidates));
 
 	if (c == NULL)
 		return NULL;
-	c->fd = -1;
+	c->spools = spools;
+	c->fd = spools_take(spools);
 	c->memory_limit = memory_limit;
 	if (getrandom(&c->seed, sizeof(c->seed), GRND_NONBLOCK) != (ssize_t) sizeof(c->seed))
 		c->seed = (uint64_t) clock_ns(CLOCK_MONOTONIC) * UINT64_C(0x9E3779B97F4A7C15);
-	if (spool_dir != NULL)
-	{
-		c->spool_dir = strdup(spool_dir);
-		if (c->spool_dir == NULL)
-		{
-			free(c);
-			return NULL;
-		}
-	}
 	return c;
 }
 
@@ -132,8 +123,7 @@ candidates_free(Candidates *c)
 	if (c == NULL)
 		return;
 	if (c->fd >= 0)
-		close(c->fd);
-	free(c->spool_dir);
+		spools_give(c->spools, c->fd);
 	free(c->buffer);
 	free(c->index);
 	free(c->windows[0].data);
@@ -167,40 +157,12 @@ candidates_count(const Candidates *c, CandidateKind kind)
  * ---------------------------------------------------------------------
  */
 
-/*
- * Creates the temporary file without a name, or takes its name away at once:
- * nothing is left behind, however the process ends.
- */
-static int
-open_spool(Candidates *c)
-{
-	char	   *name;
-
-	c->fd = open(c->spool_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (c->fd >= 0)
-		return 0;
-	if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)
-		return -1;
-	if (asprintf(&name, "%s/fsync-tree-XXXXXX", c->spool_dir) < 0)
-	{
-		errno = ENOMEM;
-		return -1;
-	}
-	c->fd = mkostemp(name, O_CLOEXEC);
-	if (c->fd >= 0)
-		unlink(name);
-	free(name);
-	return c->fd >= 0 ? 0 : -1;
-}
-
 /* Moves the stream's end from memory to the file. */
 static int
 spool(Candidates *c)
 {
 	size_t		written = 0;
 
-	if (c->fd < 0 && open_spool(c) < 0)
-		return -1;
 	while (written < c->used)
 	{
 		ssize_t		n = pwrite(c->fd, c->buffer + written, c->used - written,
@@ -228,7 +190,7 @@ reserve(Candidates *c, size_t need)
 	size_t		cap = c->cap ? c->cap : 4096;
 	char	   *p;
 
-	if (c->spool_dir != NULL && c->used > 0 && c->used + need > c->memory_limit &&
+	if (c->fd >= 0 && c->used > 0 && c->used + need > c->memory_limit &&
 		spool(c) < 0)
 		return -1;
 	if (c->used + need <= c->cap)
@@ -236,7 +198,7 @@ reserve(Candidates *c, size_t need)
 	while (cap < c->used + need)
 		cap *= 2;
 	/* no more than the limit, but a single record always fits */
-	if (c->spool_dir != NULL && cap > c->memory_limit)
+	if (c->fd >= 0 && cap > c->memory_limit)
 		cap = c->memory_limit > RECORD_MAX ? c->memory_limit : RECORD_MAX;
 	p = realloc(c->buffer, cap);
 	if (p == NULL)

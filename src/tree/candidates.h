@@ -14,7 +14,7 @@
 #ifndef FSYNC_CANDIDATES_H
 #define FSYNC_CANDIDATES_H
 
-#include "protocol.h"
+#include "spools.h"
 
 typedef enum CandidateKind
 {
@@ -36,8 +36,11 @@ typedef struct Candidate
 
 typedef struct Candidates Candidates;
 
-/* spool_dir may be NULL: then everything stays in memory. */
-extern Candidates *candidates_create(const char *spool_dir, size_t memory_limit);
+/*
+ * spools may be NULL, or have no file left: then everything stays in memory.
+ * Created and freed by the thread that spools belongs to.
+ */
+extern Candidates *candidates_create(Spools *spools, size_t memory_limit);
 extern void candidates_free(Candidates *c);
 
 /* 0, or -1 with errno (memory, or the temporary file). */

@@ -25,6 +25,9 @@
 /* Between two attempts to have what cannot be watched watched. */
 #define CHANGES_RETRY_US	30000000
 
+/* Watches that are asked for at least. */
+#define WATCHES_STEP		64
+
 /* One look at the disk for touched directories, between other work. */
 #define CHANGES_RESOLVE_US	50000
 
@@ -279,21 +282,42 @@ changes_closed(Engine *engine, const char *path, size_t len)
 
 /* ---- watching ---- */
 
-/* Watches that may be used; where it cannot be read now, as it was before. */
-uint64_t
-changes_watch_budget(Engine *engine)
+/*
+ * The watches of all fsync-trees of the server together are bounded, so they are
+ * handed out by the worker, little by little.
+ */
+void
+changes_want_watches(Engine *engine)
 {
-	FILE	   *f = fopen("/proc/sys/fs/inotify/max_user_watches", "re");
-	unsigned long long limit;
+	const WatchTreeStatus *status;
+	int64_t		more = WATCHES_STEP;
 
-	if (f != NULL)
-	{
-		if (fscanf(f, "%llu", &limit) == 1)
-			engine->watch_limit = limit;
-		fclose(f);
-	}
-	limit = engine->watch_limit > 0 ? engine->watch_limit : 8192;
-	return limit / 5 * 4;		/* the user's other programs need some */
+	if (engine->watches == NULL || engine->resolving || engine->watches_wanted != 0 ||
+		engine->watches_refused)
+		return;
+	status = watch_tree_status(engine->watches);
+	if (status->unwatched == 0 || (int64_t) status->watched < engine->watches_granted)
+		return;
+	if (more < (int64_t) status->watched / 8)
+		more = (int64_t) status->watched / 8;
+	if (more < 2 * (int64_t) status->unwatched)
+		more = 2 * (int64_t) status->unwatched;
+	engine->watches_wanted = (int64_t) status->watched + more;
+	report_end_frame(engine);
+	proto_begin(&engine->out, PROTO_WATCHES_WANTED);
+	proto_put_i64(&engine->out, engine->watches_wanted);
+	proto_end(&engine->out);
+}
+
+void
+changes_watches_granted(Engine *engine, int64_t granted)
+{
+	engine->watches_refused = granted < engine->watches_wanted;
+	engine->watches_wanted = 0;
+	if (engine->watches != NULL && granted > engine->watches_granted)
+		watch_tree_retry(engine->watches, (uint64_t) granted);
+	engine->watches_granted = granted;
+	changes_must_resolve(engine);
 }
 
 /*
@@ -310,7 +334,8 @@ changes_start_watching(Engine *engine)
 	engine->reader = events_start(engine->wake_fd);
 	if (engine->reader != NULL)
 		engine->watches = watch_tree_create(events_fd(engine->reader), engine->filter,
-											engine->utf8, changes_watch_budget(engine), &callbacks);
+											engine->utf8, (uint64_t) engine->watches_granted,
+											&callbacks);
 	if (engine->watches == NULL ||
 		watch_tree_start(engine->watches, engine->root.fd) < 0)
 	{
@@ -526,7 +551,8 @@ changes_resolve(Engine *engine)
 		engine->resolve_due_us = shortage_note(&engine->shortage, status->lacking);
 	if (status->rebuild)
 		changes_heal(engine, "the directories changed faster than they could be followed");
-	if (!engine->resolving && engine->building)
+	changes_want_watches(engine);
+	if (!engine->resolving && engine->building && engine->watches_wanted == 0)
 	{
 		engine->building = false;
 		engine->state_changed = true;

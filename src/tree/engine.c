@@ -15,7 +15,6 @@
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
-#include "sandbox.h"
 #include "settings.h"
 
 #include <errno.h>
@@ -48,6 +47,20 @@ root_state(Engine *engine, RootTrouble trouble, int error)
 				 "directory \"%.400s\" is not the one that was registered: another file system or directory is in its place",
 				 engine->root.path);
 		hint = "Mount the right one; or, if the change is meant, call fsync_reconcile(repository_id, force => true).";
+	}
+	else if (trouble == ROOT_OF_SERVER)
+	{
+		snprintf(reason, sizeof(reason),
+				 "directory \"%.400s\" is one that PostgreSQL uses itself, or contains one",
+				 engine->root.path);
+		hint = "It is not read. Put the right directory in its place, or remove the repository.";
+	}
+	else if (error == ELOOP || error == ENOTDIR)
+	{
+		snprintf(reason, sizeof(reason), "could not open directory \"%.400s\": %s", engine->root.path,
+				 error == ELOOP ? "there is a symbolic link in this path, which is not followed" :
+				 "Not a directory, or a symbolic link, which is not followed");
+		hint = "Rows are kept until the directory is back. If the change is meant, remove the repository and add the directory again.";
 	}
 	else
 	{
@@ -107,7 +120,7 @@ engine_check_path(Engine *engine)
 static void
 start(Engine *engine, bool accept)
 {
-	bool		first = engine->root.identity[0] == '\0';
+	bool		first = engine->root.identity[0] == '\0' || engine->fresh;
 	RootTrouble trouble = root_open(&engine->root, accept);
 	int			error = errno;
 
@@ -126,11 +139,14 @@ start(Engine *engine, bool accept)
 		engine->retry_us = monotonic_us() + ENGINE_ROOT_POLL_US;
 		return;
 	}
+	if (!engine_may_read(engine->start, engine->root.fd))
+	{
+		engine->exit_status = PROTO_EXIT_OTHER_ROOT;
+		return;
+	}
 	(void) root_path_follow(&engine->root_path);
 	if (first || accept)
 		root_accept_mounts(&engine->root);
-	if (sandbox_confine(engine->root.fd, engine->spool_dir) < 0)
-		engine_log(engine, 'D', "no Landlock: %s", strerror(errno));
 	engine->pool = hash_pool_create(engine->config.max_concurrency, engine->wake_fd);
 	engine->links = links_create();
 	engine->spelling = spelling_create(NULL);
@@ -206,6 +222,8 @@ update_state(Engine *engine)
 				 strerror(engine->watch_error));
 		hint = unwatched_hint(engine, true, engine->watch_error);
 	}
+	else if (engine->watches_wanted != 0)
+		return;					/* it is not known yet */
 	else if (watched->unwatched > 0)
 	{
 		snprintf(reason, sizeof(reason), "%llu directories and what is below them are not watched",
@@ -241,13 +259,13 @@ on_init(Engine *engine, ProtoReader body)
 	engine->initialized = true;
 	engine->config = m.config;
 	engine->utf8 = m.utf8;
-	if (m.spool_dir.len > 0)
-		engine->spool_dir = strndup(m.spool_dir.data, m.spool_dir.len);
+	engine->watches_granted = m.watches;
+	engine->fresh = m.fresh;
 	engine->filter = settings_filter(&m);
 	if (engine->filter != NULL && m.use_ignore_files &&
 		(engine->rules = rules_create(engine->filter)) == NULL)
 		return false;
-	if (engine->filter == NULL || root_init(&engine->root, m.root, m.identity, m.mounts) < 0 ||
+	if (engine->filter == NULL || root_init(&engine->root, &m, engine->start->mountinfo_fd) < 0 ||
 		root_path_init(&engine->root_path, m.root, m.given) < 0)
 		return false;
 	start(engine, false);
@@ -286,6 +304,8 @@ on_scan(Engine *engine, ProtoReader body)
 		if (trouble != ROOT_OK)
 			engine_root_trouble(engine, trouble);
 	}
+	if (!engine->running && engine->exit_status >= 0)
+		return true;			/* OTHER_ROOT: the next one is asked */
 	if (!engine->running || engine->exit_status >= 0)
 	{
 		ScanRun		run = {.id = scan.scan_id, .result = PROTO_SCAN_FAILED};
@@ -386,6 +406,12 @@ on_frame(Engine *engine, uint8_t type, ProtoReader body)
 				return false;
 			report_applied(engine, value);
 			return true;
+		case PROTO_WATCHES:
+			value = proto_get_i64(&body);
+			if (body.failed || engine->watches_wanted == 0)
+				return false;
+			changes_watches_granted(engine, value);
+			return true;
 		case PROTO_REFUSED:
 			return refused_take(engine, body);
 		case PROTO_LOOK:
@@ -457,7 +483,8 @@ answer_flushes(Engine *engine)
 	FlushWait **p = &engine->flushes;
 	uint64_t	min;
 
-	if (*p == NULL || !engine->running || engine->building || !path_is_known(engine))
+	if (*p == NULL || !engine->running || engine->building || engine->watches_wanted != 0 ||
+		!path_is_known(engine))
 		return;
 	min = runs_min_epoch(engine);
 	while (*p != NULL)
@@ -514,7 +541,8 @@ retry(Engine *engine)
 	}
 	else if (watch_tree_status(engine->watches)->unwatched > 0)
 	{
-		watch_tree_retry(engine->watches, changes_watch_budget(engine));
+		engine->watches_refused = false;
+		watch_tree_retry(engine->watches, (uint64_t) engine->watches_granted);
 		changes_must_resolve(engine);
 	}
 }
@@ -563,7 +591,7 @@ step(Engine *engine)
 		update_state(engine);
 		if (engine->retry_us == 0 && engine->root_path.astray)
 			engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
-		if (engine->retry_us == 0 &&
+		if (engine->retry_us == 0 && engine->watches_wanted == 0 &&
 			(engine->watches == NULL || watch_tree_status(engine->watches)->unwatched > 0))
 		{
 			engine->retry_us = monotonic_us() + ENGINE_RETRY_US;
@@ -682,7 +710,7 @@ loop(Engine *engine)
  * Returns the process's exit status.
  */
 int
-engine_run(int socket)
+engine_run(int socket, const EngineStart *start)
 {
 	Engine	   *engine = calloc(1, sizeof(Engine));
 	int			status;
@@ -690,6 +718,8 @@ engine_run(int socket)
 	if (engine == NULL)
 		return EXIT_FAILURE;
 	engine->socket = socket;
+	engine->start = start;
+	engine->spools = start->spools;
 	engine->exit_status = -1;
 	engine->blind_since_ns = INT64_MAX;
 	engine->epoch = 1;
@@ -712,7 +742,10 @@ engine_run(int socket)
 		return EXIT_FAILURE;
 	proto_begin(&engine->out, PROTO_HELLO);
 	proto_put_u32(&engine->out, PROTO_VERSION);
+	proto_put_str(&engine->out, start->sandbox.missing, strlen(start->sandbox.missing));
 	proto_end(&engine->out);
+	if (start->must_be_complete && !start->sandbox.complete)
+		engine->exit_status = PROTO_EXIT_UNCONFINED;
 
 	loop(engine);
 

@@ -4,6 +4,7 @@
  *		The one thread that brings everything together, and what its parts
  *		share.
  *
+ *		start.c		what comes before: what is opened, and then the sandbox
  *		engine.c	the loop: socket, state, flushes
  *		changes.c	from events to names and places that changed
  *		mounted_files.c	files that are mounted over files
@@ -44,9 +45,11 @@
 #include "root.h"
 #include "root_path.h"
 #include "rules.h"
+#include "sandbox.h"
 #include "scan.h"
 #include "shortage.h"
 #include "spelling.h"
+#include "spools.h"
 #include "statistics.h"
 #include "throttle.h"
 #include "watch_tree.h"
@@ -166,6 +169,18 @@ typedef struct ScanRun
 	char		hint[256];
 } ScanRun;
 
+/* What is open, and what is allowed, when the engine begins. */
+typedef struct EngineStart
+{
+	int			mountinfo_fd;	/* -1: it could not be opened */
+	bool		has_root;		/* files can be read below this directory */
+	dev_t		root_device;
+	ino_t		root_inode;
+	bool		must_be_complete;	/* else it does not begin */
+	Sandbox		sandbox;
+	Spools		spools;
+} EngineStart;
+
 typedef struct Engine
 {
 	int			socket;
@@ -179,8 +194,12 @@ typedef struct Engine
 	Rules	   *rules;			/* of the tree; NULL: they do not count */
 	Spelling   *spelling;		/* where names fold */
 	bool		utf8;
-	char	   *spool_dir;
+	bool		fresh;			/* the mounts were never accepted */
 	bool		initialized;	/* PROTO_INIT was received */
+
+	/* what it was started with */
+	const EngineStart *start;
+	Spools		spools;
 
 	/* state */
 	Root		root;
@@ -201,6 +220,10 @@ typedef struct Engine
 	uint64_t	resolve_epoch;	/* since when */
 	uint64_t	resolve_news;	/* the same, also while some cannot be looked at */
 	int64_t		left_due_us;	/* the next look at these */
+	int64_t		watches_granted;	/* directories that may be watched ... */
+	int64_t		watches_wanted; /* ... and that were asked for; 0: nothing is
+								 * outstanding */
+	bool		watches_refused;	/* there are no more for the time being */
 	bool		building;		/* the watches are put up; a scan follows */
 	bool		healing;		/* events were lost, the scan has not ended */
 	bool		heal_scan_runs;
@@ -225,7 +248,6 @@ typedef struct Engine
 
 	Shortage	shortage;		/* what is lacking, and puts off the rest */
 	int			watch_error;	/* why there is no watch tree */
-	uint64_t	watch_limit;	/* of the user's watches, as it was read last */
 	int64_t		path_due_us;	/* the root's path could not be looked at, for want
 								 * of something: once more then; 0: it could */
 	int			mounts_error;	/* they could not be read; 0: they could */
@@ -308,8 +330,18 @@ typedef struct Engine
 	bool		progress_due;
 } Engine;
 
+/*
+ * start.c: opens what is needed for the root at this path, and enters the
+ * sandbox.  Without such a directory the engine says so, and ends when there
+ * is one.  The spools are left to the caller.
+ */
+extern void engine_prepare(EngineStart *start, const char *path);
+
+/* Whether an open root is the one below which files can be read. */
+extern bool engine_may_read(const EngineStart *start, int rootfd);
+
 /* engine.c */
-extern int	engine_run(int socket);
+extern int	engine_run(int socket, const EngineStart *start);
 
 /* Sends PROTO_LOG; a condition is logged when it begins and when it ends. */
 extern void engine_log(Engine *engine, char level, const char *format,...)
@@ -358,7 +390,12 @@ extern bool changes_spare_place(Engine *engine);
 extern bool changes_covers(Engine *engine, const char *path, size_t len);
 extern bool changes_closed(Engine *engine, const char *path, size_t len);
 extern bool changes_start_watching(Engine *engine);
-extern uint64_t changes_watch_budget(Engine *engine);
+
+/* PROTO_WATCHES: what was asked for is granted, or a part of it. */
+extern void changes_watches_granted(Engine *engine, int64_t granted);
+
+/* Asks for more, if there are too few and it may help. */
+extern void changes_want_watches(Engine *engine);
 extern void changes_stop_watching(Engine *engine);
 extern void changes_read_mounts(Engine *engine);
 extern void changes_look_at_mounts(Engine *engine);

@@ -35,6 +35,14 @@ struct Filter
 	bool		use_rules;
 	int64_t		min_size;
 	int64_t		max_size;
+	atomic_size_t *rules_memory;	/* of all rules that are kept; bytes */
+};
+
+/* What the files of a directory and all above it may hold together. */
+static const PatternCost rules_most = {
+	.count = FILTER_RULES_MAX_PATTERNS,
+	.memory = FILTER_RULES_MAX_MEMORY,
+	.steps = FILTER_RULES_MAX_STEPS,
 };
 
 struct FilterRules
@@ -42,6 +50,10 @@ struct FilterRules
 	atomic_uint users;
 	FilterRules *above;
 	PatternList list;
+	PatternCost cost;			/* of this list and those above */
+	size_t		text;			/* bytes, of this file and those above */
+	size_t		memory;			/* of this list alone */
+	atomic_size_t *in_use;		/* the filter's */
 	int			error;			/* the list is not known */
 	size_t		directory_len;
 	char		directory[];	/* terminated */
@@ -61,6 +73,13 @@ filter_create(const FilterSettings *settings, const char **error)
 	if (filter == NULL)
 	{
 		*error = "out of memory";
+		return NULL;
+	}
+	filter->rules_memory = calloc(1, sizeof(*filter->rules_memory));
+	if (filter->rules_memory == NULL)
+	{
+		*error = "out of memory";
+		filter_free(filter);
 		return NULL;
 	}
 	filter->ignore_case = settings->ignore_case;
@@ -86,6 +105,7 @@ filter_free(Filter *filter)
 		return;
 	patterns_free(&filter->include);
 	patterns_free(&filter->exclude);
+	free(filter->rules_memory);
 	free(filter);
 }
 
@@ -147,16 +167,50 @@ filter_rules_add(const Filter *filter, FilterRules *above,
 	if (rules == NULL)
 		return NULL;
 	rules->users = 1;
-	rules->error = error;
+	rules->in_use = filter->rules_memory;
 	rules->directory_len = directory_len;
 	memcpy(rules->directory, directory, directory_len);
-	if (error == 0 && !patterns_add_lines(&rules->list, text, text + len, filter->ignore_case))
+	if (above != NULL)
+	{
+		rules->cost = above->cost;
+		rules->text = above->text;
+	}
+	if (error == 0 && len > filter_rules_room(above))
+		error = EFBIG;
+	if (error == 0)
+		error = patterns_add_lines(&rules->list, text, text + len, filter->ignore_case,
+								   &rules->cost, &rules_most);
+	if (error == ENOMEM)
 	{
 		filter_rules_release(rules);
 		return NULL;
 	}
+	rules->error = error;
+	if (error == 0)
+		rules->text += len;
+	else
+	{
+		patterns_free(&rules->list);
+		memset(&rules->list, 0, sizeof(rules->list));
+		rules->cost = above != NULL ? above->cost : (PatternCost) {0};
+	}
+	rules->memory = sizeof(*rules) + directory_len + rules->cost.memory -
+		(above != NULL ? above->cost.memory : 0);
+	atomic_fetch_add(rules->in_use, rules->memory);
 	rules->above = filter_rules_keep(above);
 	return rules;
+}
+
+size_t
+filter_rules_room(const FilterRules *rules)
+{
+	return FILTER_RULES_MAX_TEXT - (rules != NULL ? rules->text : 0);
+}
+
+size_t
+filter_rules_memory(const Filter *filter)
+{
+	return atomic_load(filter->rules_memory);
 }
 
 FilterRules *
@@ -174,6 +228,7 @@ filter_rules_release(FilterRules *rules)
 	{
 		FilterRules *above = rules->above;
 
+		atomic_fetch_sub(rules->in_use, rules->memory);
 		patterns_free(&rules->list);
 		free(rules);
 		rules = above;

@@ -32,6 +32,17 @@
 
 #define FILTER_RULES_NAME	".fsyncignore"
 
+/*
+ * Who can write to the tree writes these files, so they are bounded: all those
+ * that hold for a directory together.  What is beyond is not known, as a file
+ * that cannot be read is not.  Steps are of about a nanosecond, in the worst
+ * case, for one name.
+ */
+#define FILTER_RULES_MAX_TEXT		(1024 * 1024)
+#define FILTER_RULES_MAX_PATTERNS	10000
+#define FILTER_RULES_MAX_MEMORY		(4 * 1024 * 1024)
+#define FILTER_RULES_MAX_STEPS		(8 * 1000 * 1000)
+
 typedef struct Filter Filter;
 typedef struct FilterRules FilterRules;
 
@@ -91,11 +102,18 @@ extern bool filter_depends_on_place(const Filter *filter);
 /*
  * The text of the file in directory, below which above holds; bad lines are
  * left out, as git does.  With an error (an errno) instead of a text nobody
- * knows what it says.  NULL when out of memory.  The result keeps above.
+ * knows what it says; so it is with EFBIG where it is too much.  NULL when out
+ * of memory.  The result keeps above.
  */
 extern FilterRules *filter_rules_add(const Filter *filter, FilterRules *above,
 									 const char *directory, size_t directory_len,
 									 const char *text, size_t len, int error);
+
+/* The bytes that a file may have below these (NULL: in the uppermost). */
+extern size_t filter_rules_room(const FilterRules *rules);
+
+/* The bytes that all rules take which somebody keeps. */
+extern size_t filter_rules_memory(const Filter *filter);
 
 /* One more user, and one less (NULL is nothing). */
 extern FilterRules *filter_rules_keep(FilterRules *rules);

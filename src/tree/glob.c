@@ -48,10 +48,21 @@ struct Glob
 	uint16_t	n_tokens;
 	uint16_t	n_components;
 	uint16_t	n_classes;
-	uint16_t   *tokens;
+	uint16_t   *tokens;			/* these lie behind it */
 	Component  *components;
 	CharClass  *classes;
 };
+
+/* What a pattern may have at most: a slash ends a component, three bytes make a class. */
+#define MAX_COMPONENTS	(GLOB_MAX_LEN / 2 + 2)
+#define MAX_CLASSES		(GLOB_MAX_LEN / 3 + 1)
+
+/* The longest name, and the longest path that is asked about, in bytes. */
+#define LONGEST_NAME	255
+#define LONGEST_PATH	4096
+
+/* What a name costs besides its bytes. */
+#define COMPONENT_STEPS	100
 
 /* ---------------------------------------------------------------------
  * Compiling
@@ -282,6 +293,7 @@ compile_components(Glob *glob, const char *p, const char *end,
 		{
 			CharClass  *class = &glob->classes[glob->n_classes];
 
+			memset(class, 0, sizeof(*class));
 			p = compile_class(class, p, end, glob->ignore_case, error);
 			if (p == NULL)
 				return false;
@@ -306,12 +318,35 @@ compile_components(Glob *glob, const char *p, const char *end,
 	return end_component(glob, stars, error);
 }
 
+/* A copy that is as large as it need be. */
+static Glob *
+shrink(const Glob *glob)
+{
+	size_t		tokens = glob->n_tokens * sizeof(*glob->tokens);
+	size_t		components = glob->n_components * sizeof(*glob->components);
+	size_t		classes = glob->n_classes * sizeof(*glob->classes);
+	Glob	   *copy = malloc(sizeof(Glob) + tokens + components + classes);
+	char	   *behind = (char *) (copy + 1);
+
+	if (copy == NULL)
+		return NULL;
+	*copy = *glob;
+	copy->components = memcpy(behind, glob->components, components);
+	copy->tokens = memcpy(behind + components, glob->tokens, tokens);
+	copy->classes = memcpy(behind + components + tokens, glob->classes, classes);
+	return copy;
+}
+
 Glob *
 glob_compile(const char *pattern, size_t len, bool ignore_case, const char **error)
 {
 	const char *p = pattern;
 	const char *end = pattern + len;
-	Glob	   *glob;
+	uint16_t	tokens[GLOB_MAX_LEN];
+	Component	components[MAX_COMPONENTS];
+	CharClass	classes[MAX_CLASSES];
+	Glob		glob = {.tokens = tokens, .components = components, .classes = classes};
+	Glob	   *result;
 
 	*error = NULL;
 	if (len == 0)
@@ -323,60 +358,70 @@ glob_compile(const char *pattern, size_t len, bool ignore_case, const char **err
 	if (*error != NULL)
 		return NULL;
 
-	/* Every array has an element for each byte: a pattern is short. */
-	glob = calloc(1, sizeof(*glob));
-	if (glob != NULL)
-	{
-		glob->tokens = calloc(len, sizeof(*glob->tokens));
-		glob->components = calloc(len, sizeof(*glob->components));
-		glob->classes = calloc(len, sizeof(*glob->classes));
-	}
-	if (glob == NULL || glob->tokens == NULL || glob->components == NULL ||
-		glob->classes == NULL)
-	{
-		*error = "out of memory";
-		glob_free(glob);
-		return NULL;
-	}
-
-	glob->ignore_case = ignore_case;
+	glob.ignore_case = ignore_case;
 	if (*p == '!')
 	{
-		glob->negated = true;
+		glob.negated = true;
 		p++;
 	}
 	if (p < end && end[-1] == '/')
 	{
-		glob->directory_only = true;
+		glob.directory_only = true;
 		end--;
 	}
-	glob->basename = true;
+	glob.basename = true;
 	for (const char *c = p; c < end; c++)
 	{
 		if (*c == '/')
-			glob->basename = false;
+			glob.basename = false;
 	}
 	if (p < end && *p == '/')
 		p++;
 	if (p >= end)
 		*error = "pattern names nothing";
-	if (*error != NULL || !compile_components(glob, p, end, error))
-	{
-		glob_free(glob);
+	if (*error != NULL || !compile_components(&glob, p, end, error))
 		return NULL;
-	}
-	return glob;
+	result = shrink(&glob);
+	if (result == NULL)
+		*error = "out of memory";
+	return result;
 }
 
 void
 glob_free(Glob *glob)
 {
-	if (glob == NULL)
-		return;
-	free(glob->tokens);
-	free(glob->components);
-	free(glob->classes);
 	free(glob);
+}
+
+size_t
+glob_memory(const Glob *glob)
+{
+	return sizeof(Glob) + glob->n_tokens * sizeof(*glob->tokens) +
+		glob->n_components * sizeof(*glob->components) +
+		glob->n_classes * sizeof(*glob->classes);
+}
+
+/*
+ * A star makes each byte of a name a place to begin anew, "**" each name of a
+ * path; without them each token is looked at once.
+ */
+uint64_t
+glob_cost(const Glob *glob)
+{
+	uint64_t	cost = 0;
+
+	for (size_t i = 0; i < glob->n_components; i++)
+	{
+		const Component *component = &glob->components[i];
+		bool		star = false;
+
+		if (component->any_depth)
+			return (uint64_t) LONGEST_PATH * glob->n_tokens;
+		for (size_t t = 0; t < component->count; t++)
+			star |= glob->tokens[component->first + t] == TOKEN_STAR;
+		cost += COMPONENT_STEPS + (uint64_t) component->count * (star ? LONGEST_NAME : 1);
+	}
+	return cost;
 }
 
 bool

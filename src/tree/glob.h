@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define GLOB_MAX_LEN	1024
 
@@ -38,6 +39,12 @@ extern bool glob_negated(const Glob *glob);
  */
 extern bool glob_matches(const Glob *glob, const char *path, size_t len,
 						 bool is_directory);
+
+/* The bytes that it takes. */
+extern size_t glob_memory(const Glob *glob);
+
+/* The most steps, of about a nanosecond each, that glob_matches() takes. */
+extern uint64_t glob_cost(const Glob *glob);
 
 /* Its answer depends on where in the tree a name is, not on the name alone. */
 extern bool glob_depends_on_place(const Glob *glob);

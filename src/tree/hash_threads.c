@@ -288,7 +288,7 @@ worker_main(void *arg)
 	 * each thread; failing, it is only less polite.
 	 */
 	if (worker->polite)
-		(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), POLITE_NICE);
+		(void) setpriority(PRIO_PROCESS, 0, POLITE_NICE);
 
 	pthread_mutex_lock(&pool->lock);
 	lane->idle--;

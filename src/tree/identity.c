@@ -24,6 +24,7 @@
  */
 #include "identity.h"
 
+#include "beneath.h"
 #include "shortage.h"
 
 #include <errno.h>
@@ -49,6 +50,8 @@ typedef struct FsUuid
 
 #define FS_IOC_GETFSUUID	_IOR(0x15, 0, FsUuid)
 #endif
+
+const unsigned long identity_uuid_call = FS_IOC_GETFSUUID;
 
 /*
  * Writes the file system's UUID as hex digits, or "-"; one of zeros only was
@@ -135,7 +138,7 @@ identity_of(int dirfd, char out[IDENTITY_MAX])
 int
 identity_open_root(const char *root, char out[IDENTITY_MAX])
 {
-	int			fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int			fd = beneath_open_root(root);
 
 	if (fd >= 0 && identity_of(fd, out) < 0)
 	{

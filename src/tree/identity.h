@@ -28,10 +28,9 @@
 extern int	identity_of(int dirfd, char out[IDENTITY_MAX]);
 
 /*
- * Opens the root O_PATH | O_DIRECTORY and writes its identity.  Returns the
- * descriptor, which the caller closes soon (an open one keeps the file system
- * from being unmounted), or -1 with errno.  The root's own path is the
- * administrator's: symbolic links in it are followed.
+ * Opens the root, as beneath_open_root() does, and writes its identity.
+ * Returns the descriptor, which the caller closes soon (an open one keeps the
+ * file system from being unmounted), or -1 with errno.
  */
 extern int	identity_open_root(const char *root, char out[IDENTITY_MAX]);
 
@@ -41,6 +40,9 @@ extern int	identity_open_root(const char *root, char out[IDENTITY_MAX]);
  * same as nothing.
  */
 extern bool identity_same(ProtoStr a, ProtoStr b);
+
+/* The ioctl(2) that is made for it. */
+extern const unsigned long identity_uuid_call;
 
 /* A mount below the root. */
 typedef struct Mount

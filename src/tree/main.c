@@ -3,34 +3,32 @@
  * main.c
  *		The program fsync-tree.
  *
- *		fsync-tree worker		serves the PostgreSQL worker on descriptor 3
+ *		fsync-tree worker ROOT	serves the PostgreSQL worker on descriptor 3
  *		fsync-tree check DIR	says whether DIR can be registered
- *		fsync-tree why PATH		says which rule decides about a path, for the
+ *		fsync-tree why ROOT PATH
+ *								says which rule decides about a path, for the
  *								settings on its standard input
  *		fsync-tree scan DIR		prints the files below DIR, with their hashes
  *		fsync-tree watch DIR [DEBOUNCE_MS]
  *								prints what changes below DIR
  *
- * The last two are for people: they show what the extension would see.
+ * The last two are for people: they show what the extension would see.  The
+ * others end with PROTO_EXIT_UNCONFINED where their last argument is --sandbox
+ * and the kernel has no complete sandbox for them.
  *
  *-------------------------------------------------------------------------
  */
+#include "check.h"
 #include "engine.h"
-#include "sandbox.h"
 #include "standalone.h"
 #include "why.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static int
 usage(void)
@@ -43,9 +41,11 @@ usage(void)
 	return 2;
 }
 
+/* The worker's: its socket is open, and files to write to where it could make some. */
 static int
-serve(void)
+serve(const char *root, bool must_be_complete)
 {
+	EngineStart start;
 	int			fd = PROTO_SOCKET_FD;
 
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
@@ -53,64 +53,34 @@ serve(void)
 		fprintf(stderr, "fsync-tree: descriptor %d is not a socket of the worker\n", fd);
 		return 2;
 	}
-	sandbox_process();
 	signal(SIGPIPE, SIG_IGN);
 
 	/* One arena: with several, memory that a scan used stays with threads. */
 	mallopt(M_ARENA_MAX, 1);
-
-	/* Loads libcrypto's configuration before the file system is closed off. */
-	EVP_MD_free(EVP_MD_fetch(NULL, "SHA256", NULL));
-	return engine_run(fd);
-}
-
-/*
- * One line for the server, which does not touch the directory itself: "ok",
- * a tab and the path without symbolic links; or "error", a tab, a word, a tab
- * and a message.
- */
-static int
-check(const char *path)
-{
-	struct stat st;
-	char	   *real = realpath(path, NULL);
-	const char *word = NULL;
-	int			fd;
-
-	if (real == NULL || stat(real, &st) < 0)
-	{
-		word = errno == ENOENT || errno == ENOTDIR ? "missing" :
-			errno == EACCES ? "not_readable" : "other";
-	}
-	else if (!S_ISDIR(st.st_mode))
-	{
-		word = "not_directory";
-		errno = ENOTDIR;
-	}
-	else if ((fd = open(real, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-			 faccessat(fd, ".", R_OK | X_OK, AT_EACCESS) < 0)
-		word = errno == EACCES || errno == EPERM ? "not_readable" : "other";
-	if (word != NULL)
-		printf("error\t%s\t%s\n", word, strerror(errno));
-	else
-		printf("ok\t%s\n", real);
-	free(real);
-	return word != NULL;
+	sandbox_process();
+	engine_prepare(&start, root);
+	start.must_be_complete = must_be_complete;
+	for (int i = 0; i < PROTO_SPOOLS; i++)
+		spools_add(&start.spools, PROTO_SPOOL_FD + i);
+	return engine_run(fd, &start);
 }
 
 int
 main(int argc, char **argv)
 {
-	if (argc == 2 && strcmp(argv[1], "worker") == 0)
-		return serve();
-	if (argc == 4 && strcmp(argv[1], "watch") == 0)
+	bool		strict = argc > 2 && strcmp(argv[argc - 1], "--sandbox") == 0;
+
+	argc -= strict;
+	if (argc == 3 && strcmp(argv[1], "worker") == 0)
+		return serve(argv[2], strict);
+	if (argc == 3 && strcmp(argv[1], "check") == 0)
+		return check_answer(argv[2], strict);
+	if (argc == 4 && strcmp(argv[1], "why") == 0)
+		return why_answer(argv[2], argv[3], strict);
+	if (argc == 4 && !strict && strcmp(argv[1], "watch") == 0)
 		return standalone_watch(argv[2], atoi(argv[3]));
-	if (argc != 3)
+	if (argc != 3 || strict)
 		return usage();
-	if (strcmp(argv[1], "check") == 0)
-		return check(argv[2]);
-	if (strcmp(argv[1], "why") == 0)
-		return why_answer(argv[2]);
 	if (strcmp(argv[1], "scan") == 0)
 		return standalone_scan(argv[2]);
 	if (strcmp(argv[1], "watch") == 0)

@@ -24,6 +24,9 @@
 /* The bytes of a belief with an empty path and no hash. */
 #define BELIEF_MIN_SIZE	(8 + 4 + 6 * 8 + 1)
 
+/* The bytes of a place. */
+#define PLACE_SIZE		(8 + 8 + 1)
+
 #define VERIFIED_SIZE	(8 + 1 + 8 + 4 + 2 * PROTO_HASH_LEN)
 
 /* ---------------------------------------------------------------------
@@ -195,7 +198,9 @@ proto_put_init(ProtoBuf *buf, const ProtoInit *m)
 	put_bool(buf, m->use_ignore_files);
 	proto_put_i64(buf, m->min_size);
 	proto_put_i64(buf, m->max_size);
-	put_str(buf, m->spool_dir);
+	proto_put_i64(buf, m->watches);
+	put_bool(buf, m->fresh);
+	put_str(buf, m->server);
 }
 
 bool
@@ -217,8 +222,36 @@ proto_get_init(ProtoReader *r, ProtoInit *m)
 	m->max_size = proto_get_i64(r);
 	if (m->min_size < 0 || m->max_size < 0)
 		return false;
-	m->spool_dir = get_path(r, 0, LONG_PATH_MAX);
+	m->watches = proto_get_i64(r);
+	m->fresh = get_bool(r);
+	m->server = get_list(r);
 	return reader_done(r);
+}
+
+/* An element of a list. */
+void
+proto_put_place(ProtoBuf *list, const ProtoPlace *place)
+{
+	proto_put_u32(list, PLACE_SIZE);
+	put_u64(list, place->device);
+	put_u64(list, place->inode);
+	put_bool(list, place->whole);
+}
+
+/* Steps through such a list; false at its end, or at what is no place. */
+bool
+proto_next_place(ProtoStr *list, ProtoPlace *place)
+{
+	ProtoStr	element;
+	ProtoReader r;
+
+	if (!proto_list_next(list, &element))
+		return false;
+	r = proto_reader(element.data, element.len);
+	place->device = get_u64(&r);
+	place->inode = get_u64(&r);
+	place->whole = get_bool(&r);
+	return reader_done(&r);
 }
 
 void

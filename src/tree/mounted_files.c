@@ -126,7 +126,7 @@ mounted_files_watch(Engine *engine)
 
 	if (engine->root.fd < 0 || (engine->root.now.count == 0 && n_before == 0))
 		return;
-	if (mounts_read(engine->root.mountinfo_fd, engine->root.real, &mounts) < 0)
+	if (mounts_read(engine->root.mountinfo_fd, engine->root.path, &mounts) < 0)
 	{
 		engine->root.polled = true;
 		return;

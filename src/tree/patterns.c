@@ -9,6 +9,7 @@
 
 #include "grow.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,10 +111,25 @@ trimmed_len(const char *line, size_t len)
 	return end;
 }
 
-bool
-patterns_add_lines(PatternList *list, const char *p, const char *end, bool ignore_case)
+static void
+add_cost(PatternCost *cost, const Pattern *pattern)
+{
+	cost->count++;
+	cost->memory += sizeof(Pattern) + strlen(pattern->text) + 1;
+	if (pattern->glob != NULL)
+	{
+		cost->memory += glob_memory(pattern->glob);
+		cost->steps += glob_cost(pattern->glob);
+	}
+}
+
+int
+patterns_add_lines(PatternList *list, const char *p, const char *end, bool ignore_case,
+				   PatternCost *cost, const PatternCost *most)
 {
 	static const char byte_order_mark[] = "\xef\xbb\xbf";
+	const char *last = NULL;
+	size_t		last_len = 0;
 	size_t		capacity = 0;
 
 	if (end - p >= 3 && memcmp(p, byte_order_mark, 3) == 0)
@@ -123,21 +139,29 @@ patterns_add_lines(PatternList *list, const char *p, const char *end, bool ignor
 		const char *newline = memchr(p, '\n', (size_t) (end - p));
 		const char *line_end = newline != NULL ? newline : end;
 		size_t		len = trimmed_len(p, (size_t) (line_end - p));
+		bool		repeated = last != NULL && last_len == len && memcmp(last, p, len) == 0;
 		const char *error = NULL;
 
-		if (len > 0 && *p != '#')
+		if (len > 0 && *p != '#' && !repeated)
 		{
 			Pattern    *more = grow(list->patterns, &capacity, list->count + 1, sizeof(Pattern));
 
 			if (more == NULL)
-				return false;
+				return ENOMEM;
 			list->patterns = more;
+			last = p;
+			last_len = len;
 			if (pattern_compile(&list->patterns[list->count], p, len, ignore_case, &error))
-				list->count++;
+			{
+				add_cost(cost, &list->patterns[list->count++]);
+				if (cost->count > most->count || cost->memory > most->memory ||
+					cost->steps > most->steps)
+					return EFBIG;
+			}
 		}
 		p = line_end + 1;
 	}
-	return true;
+	return 0;
 }
 
 static bool

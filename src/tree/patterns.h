@@ -29,6 +29,14 @@ typedef struct PatternList
 	size_t		count;
 } PatternList;
 
+/* What patterns take, or may take. */
+typedef struct PatternCost
+{
+	size_t		count;
+	size_t		memory;			/* bytes */
+	uint64_t	steps;			/* of a decision; see glob_cost() */
+} PatternCost;
+
 /*
  * Compiles a pattern, for which pattern_free() is to be called.  False, with an
  * error, for one that is bad, or when out of memory.
@@ -46,10 +54,11 @@ extern bool patterns_create(PatternList *list, const FilterPattern *patterns, si
 
 /*
  * Adds the patterns of a text's lines, as gitignore(5) has them, to an empty
- * list; bad ones are left out.  False when out of memory.
+ * list, and to *cost what they take; bad ones are left out, and those that the
+ * next line only repeats.  0, or ENOMEM, or EFBIG when they take more than most.
  */
-extern bool patterns_add_lines(PatternList *list, const char *text, const char *end,
-							   bool ignore_case);
+extern int	patterns_add_lines(PatternList *list, const char *text, const char *end,
+							   bool ignore_case, PatternCost *cost, const PatternCost *most);
 extern void patterns_free(PatternList *list);
 
 /*

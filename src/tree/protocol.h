@@ -66,8 +66,23 @@
  */
 #define PROTO_EXIT_RESTART	3
 
-/* The descriptor on which fsync-tree finds its socket. */
+/*
+ * ... and with this one when it has found the directory that it is not allowed
+ * to read: the next one is, and is told again what to do.
+ */
+#define PROTO_EXIT_OTHER_ROOT	5
+
+/* ... and with this one, at once, when it was told to begin in a complete
+ * sandbox only, and the kernel has none for it. */
+#define PROTO_EXIT_UNCONFINED	4
+
+/*
+ * The descriptors on which fsync-tree finds its socket and, behind it, files
+ * without a name for what does not fit into memory.
+ */
 #define PROTO_SOCKET_FD		3
+#define PROTO_SPOOL_FD		4
+#define PROTO_SPOOLS		3
 
 typedef enum ProtoType
 {
@@ -84,6 +99,8 @@ typedef enum ProtoType
 	PROTO_APPLIED = 'A',		/* int64 cpu_us: one more OBSERVATIONS frame
 								 * has been committed, which cost the worker
 								 * so much CPU time */
+	PROTO_WATCHES = 'W',		/* int64: so many directories may be watched;
+								 * answers a PROTO_WATCHES_WANTED */
 	PROTO_REFUSED = 'R',		/* uint32 count, then a string each: files whose
 								 * rows in the frame that is APPLIED next the
 								 * database refused; they are problems */
@@ -91,12 +108,15 @@ typedef enum ProtoType
 								 * though no event names them */
 
 	/* fsync-tree to worker */
-	PROTO_HELLO = 'h',			/* uint32 version */
+	PROTO_HELLO = 'h',			/* uint32 version, string: what is missing of
+								 * the sandbox, and why; empty: nothing */
 	PROTO_STATE = 's',			/* ProtoState */
 	PROTO_BELIEFS_REQUEST = 'b',	/* ProtoBeliefsRequest */
 	PROTO_OBSERVATIONS = 'o',	/* uint32 count, then ProtoObservation each */
 	PROTO_PROGRESS = 'g',		/* ProtoProgress */
 	PROTO_STATISTICS = 't',		/* ProtoStatistics */
+	PROTO_WATCHES_WANTED = 'n', /* int64: so many directories in all are to be
+								 * watched; one at a time */
 	PROTO_SCAN_WANTED = 'w',	/* string reason: events were lost; the
 								 * worker answers with a PROTO_SCAN */
 	PROTO_SCAN_DONE = 'd',		/* ProtoScanDone */
@@ -160,8 +180,20 @@ typedef struct ProtoInit
 	bool		use_ignore_files;	/* the tree's .fsyncignore files count */
 	int64_t		min_size;		/* bytes, >= 0 */
 	int64_t		max_size;		/* bytes, >= 0; INT64_MAX: no limit */
-	ProtoStr	spool_dir;		/* where an unnamed temporary file may go */
+	int64_t		watches;		/* so many directories may be watched */
+	bool		fresh;			/* no scan was complete: mounts are accepted as
+								 * they are */
+	ProtoStr	server;			/* list: ProtoPlace, of the server's directories
+								 * and those above them, which are no root */
 } ProtoInit;
+
+/* A directory, by what stat says of it. */
+typedef struct ProtoPlace
+{
+	uint64_t	device;
+	uint64_t	inode;
+	bool		whole;			/* nothing below it is a root either */
+} ProtoPlace;
 
 /* Flags of a scan. */
 #define PROTO_SCAN_FORCE		0x01	/* accept a new root, new mounts and a
@@ -521,6 +553,8 @@ extern void proto_put_config(ProtoBuf *buf, const ProtoConfig *m);
 extern bool proto_get_config(ProtoReader *r, ProtoConfig *m);
 extern void proto_put_init(ProtoBuf *buf, const ProtoInit *m);
 extern bool proto_get_init(ProtoReader *r, ProtoInit *m);
+extern void proto_put_place(ProtoBuf *list, const ProtoPlace *place);
+extern bool proto_next_place(ProtoStr *list, ProtoPlace *place);
 extern void proto_put_why(ProtoBuf *buf, const ProtoWhy *m);
 extern bool proto_get_why(ProtoReader *r, ProtoWhy *m);
 extern void proto_put_scan(ProtoBuf *buf, const ProtoScan *m);

@@ -6,12 +6,18 @@
  * Renaming an ancestor of the root, or mounting something over it, is
  * reported by no event.  So the path is opened anew whenever a row might be
  * removed, and its identity compared with the one that was accepted when the
- * repository was last read completely.
+ * repository was registered, or last read completely.
+ *
+ * Who can write above the root can put a symbolic link in its place, or move
+ * another directory there.  So no link is followed, and whatever is opened is
+ * looked up among the server's own directories by device and inode, which no
+ * name can hide.
  *
  *-------------------------------------------------------------------------
  */
 #include "root.h"
 
+#include "beneath.h"
 #include "shortage.h"
 
 #include <errno.h>
@@ -23,30 +29,104 @@
 #include <unistd.h>
 
 int
-root_init(Root *root, ProtoStr path, ProtoStr identity, ProtoStr mounts)
+root_init(Root *root, const ProtoInit *init, int mountinfo_fd)
 {
 	memset(root, 0, sizeof(*root));
 	root->fd = -1;
-	root->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-	root->path = strndup(path.data, path.len);
-	if (root->path == NULL)
+	root->mountinfo_fd = mountinfo_fd;
+	root->path = strndup(init->root.data, init->root.len);
+	root->server = malloc(init->server.len + 1);
+	if (root->path == NULL || root->server == NULL)
 		return -1;
-	if (identity.len < sizeof(root->identity))
-		memcpy(root->identity, identity.data, identity.len);
-	return mounts_decode(mounts, &root->accepted);
+	memcpy(root->server, init->server.data, init->server.len);
+	root->server_len = init->server.len;
+	if (init->identity.len < sizeof(root->identity))
+		memcpy(root->identity, init->identity.data, init->identity.len);
+	return mounts_decode(init->mounts, &root->accepted);
 }
 
 void
 root_free(Root *root)
 {
 	root_close(root);
-	if (root->mountinfo_fd >= 0)
-		close(root->mountinfo_fd);
 	mounts_free(&root->accepted);
 	mounts_free(&root->now);
 	free(root->guarded.mounts);
 	free(root->path);
-	free(root->real);
+	free(root->server);
+}
+
+/* Whether this is one of the places; below: the directory that lies above a root. */
+static bool
+is_of_server(const Root *root, dev_t device, ino_t inode, bool below)
+{
+	ProtoStr	list = {root->server, (uint32_t) root->server_len};
+	ProtoPlace	place;
+
+	while (proto_next_place(&list, &place))
+	{
+		if (place.inode == inode && place.device == device && (place.whole || !below))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Looks at the open root and at all directories above it: ROOT_OK where none is
+ * one of the server's, ROOT_MISSING with errno where that cannot be told.
+ */
+static RootTrouble
+check_places(Root *root, int rootfd)
+{
+	FileInfo	top;
+	FileInfo	info;
+	RootTrouble trouble = ROOT_MISSING;
+	int			fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	bool		good = fd >= 0 && beneath_stat_fd(fd, &top) == 0 &&
+		beneath_stat_fd(rootfd, &info) == 0;
+	int			error;
+
+	if (fd >= 0)
+		close(fd);
+	fd = rootfd;
+	if (good && root->clear_inode != 0 && info.dev == root->clear_device &&
+		(ino_t) info.stat.inode == root->clear_inode)
+		return ROOT_OK;
+	root->clear_inode = 0;
+	if (good)
+	{
+		root->clear_device = info.dev;
+		root->clear_inode = (ino_t) info.stat.inode;
+	}
+	while (good)
+	{
+		int			above;
+
+		if (is_of_server(root, info.dev, (ino_t) info.stat.inode, fd != rootfd))
+		{
+			trouble = ROOT_OF_SERVER;
+			break;
+		}
+		if (info.dev == top.dev && info.stat.inode == top.stat.inode)
+		{
+			trouble = ROOT_OK;
+			break;
+		}
+		above = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		error = errno;
+		if (fd != rootfd)
+			close(fd);
+		fd = above;
+		errno = error;
+		good = fd >= 0 && beneath_stat_fd(fd, &info) == 0;
+	}
+	error = errno;
+	if (fd >= 0 && fd != rootfd)
+		close(fd);
+	if (trouble != ROOT_OK)
+		root->clear_inode = 0;
+	errno = error;
+	return trouble;
 }
 
 static RootTrouble
@@ -55,10 +135,21 @@ open_checked(Root *root, bool accept, int *fd)
 	char		identity[IDENTITY_MAX];
 	ProtoStr	accepted;
 	ProtoStr	now;
+	RootTrouble trouble;
 
 	*fd = identity_open_root(root->path, identity);
 	if (*fd < 0)
 		return shortage_is(errno) ? ROOT_STARVED : ROOT_MISSING;
+	trouble = check_places(root, *fd);
+	if (trouble != ROOT_OK)
+	{
+		int			error = errno;
+
+		close(*fd);
+		*fd = -1;
+		errno = error;
+		return trouble == ROOT_MISSING && shortage_is(error) ? ROOT_STARVED : trouble;
+	}
 	now.data = identity;
 	now.len = strlen(identity);
 	accepted.data = root->identity;
@@ -105,8 +196,6 @@ root_open(Root *root, bool accept)
 	trouble = open_checked(root, accept, &root->fd);
 	if (trouble != ROOT_OK)
 		return trouble;
-	free(root->real);
-	root->real = realpath(root->path, NULL);
 	if (fstatfs(root->fd, &fs) == 0)
 		root->volatile_times = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
 	return ROOT_OK;
@@ -160,9 +249,9 @@ root_read_mounts(Root *root)
 {
 	MountSet	set = {0};
 
-	if (root->mountinfo_fd < 0 || root->real == NULL)
+	if (root->mountinfo_fd < 0)
 		return 0;
-	if (mounts_read(root->mountinfo_fd, root->real, &set) < 0)
+	if (mounts_read(root->mountinfo_fd, root->path, &set) < 0)
 		return shortage_is(errno) ? errno : 0;
 	mounts_free(&root->now);
 	root->now = set;

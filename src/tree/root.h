@@ -16,9 +16,12 @@
 typedef struct Root
 {
 	char	   *path;
-	char	   *real;			/* without symbolic links; NULL until opened */
 	int			fd;				/* O_PATH, -1 when closed */
-	int			mountinfo_fd;
+	int			mountinfo_fd;	/* not its own */
+	char	   *server;			/* list of ProtoPlace, server_len bytes */
+	size_t		server_len;
+	dev_t		clear_device;	/* the directory that was found to be none of */
+	ino_t		clear_inode;	/* these; inode 0: none was looked at yet */
 	char		identity[IDENTITY_MAX]; /* accepted; "" until the first time */
 	bool		replaced;		/* it was accepted in place of another: the
 								 * rows are of other inodes until a scan of
@@ -32,8 +35,11 @@ typedef struct Root
 	bool		volatile_times; /* tmpfs and the like: equal times say little */
 } Root;
 
-/* Keeps copies.  0, or -1 with errno. */
-extern int	root_init(Root *root, ProtoStr path, ProtoStr identity, ProtoStr mounts);
+/*
+ * Keeps copies of what PROTO_INIT says.  mountinfo_fd is an open
+ * /proc/self/mountinfo, or -1.  0, or -1 with errno.
+ */
+extern int	root_init(Root *root, const ProtoInit *init, int mountinfo_fd);
 extern void root_free(Root *root);
 
 typedef enum RootTrouble
@@ -43,11 +49,12 @@ typedef enum RootTrouble
 	ROOT_REPLACED,				/* another directory than the accepted one */
 	ROOT_STARVED,				/* nothing is known: no descriptor or memory to
 								 * look; errno */
+	ROOT_OF_SERVER,				/* one that PostgreSQL uses, or above one */
 } RootTrouble;
 
 /*
  * Makes root->fd valid, if it is the accepted root; accepts it if none was
- * yet, or if told to.
+ * yet, or if told to.  One of the server's directories is never accepted.
  */
 extern RootTrouble root_open(Root *root, bool accept);
 

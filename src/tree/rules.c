@@ -36,24 +36,31 @@ struct Rules
 	size_t		levels_cap;
 };
 
-/* Reads it whole; 0, or an errno.  *text is to be freed. */
+/* Reads it whole, if it has at most so many bytes; 0, or an errno.  *text is to be freed. */
 static int
-read_text(int dirfd, char **text, size_t *len)
+read_text(int dirfd, size_t most, char **text, size_t *len)
 {
 	FileInfo	info;
 	int			fd = beneath_open_file(dirfd, FILTER_RULES_NAME, strlen(FILTER_RULES_NAME), &info);
 	int			error = 0;
+	size_t		room = 0;
 
 	*text = NULL;
 	*len = 0;
 	if (fd < 0)
 		return errno;
-	*text = malloc(RULES_MAX_SIZE + 1);
-	if (*text == NULL)
-		error = ENOMEM;
+	if (info.stat.size > (int64_t) most)
+		error = EFBIG;
+	else
+	{
+		room = (size_t) info.stat.size + 1;
+		*text = malloc(room);
+		if (*text == NULL)
+			error = ENOMEM;
+	}
 	while (error == 0)
 	{
-		ssize_t		n = read(fd, *text + *len, RULES_MAX_SIZE + 1 - *len);
+		ssize_t		n = read(fd, *text + *len, room - *len);
 
 		if (n == 0)
 			break;
@@ -61,8 +68,18 @@ read_text(int dirfd, char **text, size_t *len)
 			*len += (size_t) n;
 		else if (errno != EINTR)
 			error = errno;
-		if (*len > RULES_MAX_SIZE)
+		if (*len > most)
 			error = EFBIG;
+		else if (*len == room)
+		{
+			/* it grows */
+			char	   *more = realloc(*text, room = 2 * room < most ? 2 * room : most + 1);
+
+			if (more == NULL)
+				error = ENOMEM;
+			else
+				*text = more;
+		}
 	}
 	close(fd);
 	return error;
@@ -74,7 +91,7 @@ rules_read(const Filter *filter, FilterRules *above, int dirfd,
 {
 	char	   *text = NULL;
 	size_t		text_len = 0;
-	int			error = read_text(dirfd, &text, &text_len);
+	int			error = read_text(dirfd, filter_rules_room(above), &text, &text_len);
 	bool		good = true;
 
 	*rules = NULL;

@@ -4,7 +4,7 @@
  *		Reading the .fsyncignore files of a tree.
  *
  * A file that is no regular one is no such file.  What cannot be read, or is
- * larger than RULES_MAX_SIZE, is unknown: see FILTER_UNSURE.
+ * too much (see filter.h), is unknown: see FILTER_UNSURE.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,8 +13,6 @@
 
 #include "beneath.h"
 #include "filter.h"
-
-#define RULES_MAX_SIZE	(1024 * 1024)
 
 /*
  * The rules of the directory whose descriptor (O_PATH will do) and path these

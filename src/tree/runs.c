@@ -45,7 +45,7 @@ runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 		.mounts = &engine->root.now,
 		.calculate_hashes = engine->config.calculate_hashes,
 		.doubt_since_ns = changes_doubt_since(engine),
-		.spool_dir = engine->spool_dir,
+		.spools = &engine->spools,
 		.links = engine->links,
 		.folding = *spelling_devices(engine->spelling),
 		.throttle = run->id != 0 ? &engine->throttle : NULL,
@@ -266,7 +266,7 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 	if (run->id == 0 || (run->flags & PROTO_SCAN_FORCE) ||
 		candidates_count(from, CANDIDATE_REMOVED) <= run->threshold * believed)
 		return false;
-	run->checked = candidates_create(engine->spool_dir, 4 * 1024 * 1024);
+	run->checked = candidates_create(&engine->spools, 4 * 1024 * 1024);
 	if (run->checked == NULL)
 		return true;
 	inspect_forget_rules(engine);

@@ -3,9 +3,14 @@
  * sandbox.c
  *		What fsync-tree takes from itself before it looks at a user's files.
  *
- * Landlock (landlock(7), Linux 5.13) has no wrapper in the C library; the
- * system calls are made directly.  It is a second line: paths are confined by
- * openat2 already (beneath.c), and nothing here opens a watched file to write.
+ * Each measure stands where the others may fail: Landlock (landlock(7)) knows
+ * files, and on newer kernels networks and signals; the allow-list of system
+ * calls (sandbox_calls.c) closes all that Landlock does not know, on any kernel
+ * of ten years; resource limits and flags of the process do the rest.
+ *
+ * Landlock has no wrapper in the C library, and the headers of a distribution
+ * are older than the kernel that runs: so the calls are made directly, and
+ * rights that came later are named here by number.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,28 +19,51 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <openssl/evp.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* All rights of the first version of Landlock. */
-#define SANDBOX_ALL \
-	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | \
-	 LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | \
-	 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | \
-	 LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | \
-	 LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK | \
-	 LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK | \
-	 LANDLOCK_ACCESS_FS_MAKE_SYM)
+/* What a temporary file may grow to: ten times the need of a hundred million files. */
+#define SANDBOX_FILE_SIZE	(UINT64_C(128) << 30)
+
+/*
+ * The rules of Landlock by its version, as the kernel's documentation has them.
+ * A file system's rights of a version are those of the versions before and
+ * these.
+ */
+static const struct
+{
+	uint64_t	files;
+	uint64_t	networks;
+	uint64_t	scopes;
+}			landlock_rights[] = {
+	[1] = {.files = 0x1fff},	/* read, write, execute, make, remove */
+	[2] = {.files = 1 << 13},	/* link or rename to another directory */
+	[3] = {.files = 1 << 14},	/* truncate */
+	[4] = {.networks = 3},		/* bind and connect TCP */
+	[5] = {.files = 1 << 15},	/* ioctl of a device */
+	[6] = {.scopes = 3},		/* abstract sockets and signals of others */
+};
+
+#define LANDLOCK_VERSIONS	(sizeof(landlock_rights) / sizeof(landlock_rights[0]))
+
+/* landlock_ruleset_attr as it is since version 6. */
+typedef struct Ruleset
+{
+	uint64_t	files;
+	uint64_t	networks;
+	uint64_t	scopes;
+} Ruleset;
 
 #define SANDBOX_READ \
 	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-
-#define SANDBOX_SPOOL \
-	(SANDBOX_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | \
-	 LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE)
 
 void
 sandbox_process(void)
@@ -45,8 +73,6 @@ sandbox_process(void)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() == 1)
 		exit(0);				/* it was too late for the signal */
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	prctl(PR_SET_DUMPABLE, 0);
 
 	/* rather this process than the server */
 	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -60,53 +86,102 @@ sandbox_process(void)
 	}
 }
 
-static int
-allow(int ruleset, int dirfd, unsigned long long access)
+static void
+limit(int resource, uint64_t most)
 {
-	struct landlock_path_beneath_attr rule = {
-		.allowed_access = access, .parent_fd = dirfd
-	};
+	struct rlimit limits;
 
-	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+	if (getrlimit(resource, &limits) < 0)
+		return;
+	if (limits.rlim_max > most)
+		limits.rlim_max = most;
+	if (limits.rlim_cur > limits.rlim_max)
+		limits.rlim_cur = limits.rlim_max;
+	(void) setrlimit(resource, &limits);
 }
 
-int
-sandbox_confine(int rootfd, const char *spool_dir)
+/* 0, or an errno. */
+static int
+confine_files(int rootfd)
 {
-	struct landlock_ruleset_attr attr = {.handled_access_fs = SANDBOX_ALL};
-	int			ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-	int			result;
+	Ruleset		attr = {0};
+	long		version = syscall(SYS_landlock_create_ruleset, NULL, 0,
+								  LANDLOCK_CREATE_RULESET_VERSION);
+	int			ruleset;
+	long		result = 0;
 	int			error;
 
-	if (ruleset < 0)
-		return -1;
-	result = allow(ruleset, rootfd, SANDBOX_READ);
-
-	/* The limits of inotify are read again whenever watches are wanted. */
-	if (result == 0)
+	if (version < 0)
+		return errno;
+	for (size_t v = 1; v < LANDLOCK_VERSIONS && v <= (size_t) version; v++)
 	{
-		int			fd = open("/proc/sys/fs/inotify", O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-		if (fd >= 0)
-		{
-			result = allow(ruleset, fd, SANDBOX_READ);
-			close(fd);
-		}
+		attr.files |= landlock_rights[v].files;
+		attr.networks |= landlock_rights[v].networks;
+		attr.scopes |= landlock_rights[v].scopes;
 	}
-	if (result == 0 && spool_dir != NULL)
-	{
-		int			fd = open(spool_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-		if (fd >= 0)
-		{
-			result = allow(ruleset, fd, SANDBOX_SPOOL);
-			close(fd);
-		}
+	/* an older kernel takes what is longer, where the rest is zero */
+	ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	if (ruleset < 0)
+		return errno;
+	if (rootfd >= 0)
+	{
+		struct landlock_path_beneath_attr rule = {
+			.allowed_access = SANDBOX_READ, .parent_fd = rootfd
+		};
+
+		result = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 	}
 	if (result == 0)
 		result = syscall(SYS_landlock_restrict_self, ruleset, 0);
-	error = errno;
+	error = result == 0 ? 0 : errno;
 	close(ruleset);
-	errno = error;
-	return result;
+	return error;
+}
+
+static void
+note_missing(Sandbox *sandbox, const char *what, const char *why)
+{
+	size_t		len = strlen(sandbox->missing);
+
+	sandbox->complete = false;
+	snprintf(sandbox->missing + len, sizeof(sandbox->missing) - len, "%s%s (%s)",
+			 len > 0 ? ", " : "", what, why);
+}
+
+void
+sandbox_enter(int rootfd, Sandbox *sandbox)
+{
+	const char *refused;
+	int			error;
+
+	memset(sandbox, 0, sizeof(*sandbox));
+	sandbox->complete = true;
+
+	/* libcrypto reads its configuration when it is first used */
+	EVP_MD_free(EVP_MD_fetch(NULL, "SHA256", NULL));
+
+	signal(SIGXFSZ, SIG_IGN);
+	limit(RLIMIT_CORE, 0);
+	limit(RLIMIT_FSIZE, SANDBOX_FILE_SIZE);
+	limit(RLIMIT_MEMLOCK, 0);
+	limit(RLIMIT_MSGQUEUE, 0);
+	limit(RLIMIT_RTPRIO, 0);
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		note_missing(sandbox, "no_new_privs", strerror(errno));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	/* A leak check traces its own process. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		note_missing(sandbox, "undumpable", strerror(errno));
+#endif
+	error = confine_files(rootfd);
+	if (error != 0)
+		note_missing(sandbox, "Landlock", error == EOPNOTSUPP ? "not enabled in the kernel" :
+					 strerror(error));
+
+	/* Comes last: the calls above are not on the list. */
+	refused = sandbox_allow_calls();
+	if (refused != NULL)
+		note_missing(sandbox, "seccomp", refused);
 }

@@ -553,7 +553,7 @@ scan_start(ScanPlace *places, size_t *n_places, const ScanOptions *options)
 	proto_buf_init(&scan->request_text);
 	pthread_mutex_init(&scan->lock, NULL);
 	pthread_cond_init(&scan->changed, NULL);
-	scan->candidates = candidates_create(options->spool_dir, SCAN_SPOOL_MEMORY);
+	scan->candidates = candidates_create(options->spools, SCAN_SPOOL_MEMORY);
 	scan->spelling = spelling_create(&options->folding);
 	if (scan->candidates != NULL && scan->spelling != NULL &&
 		copy_mounts(&scan->guarded, options->guarded) &&

@@ -47,7 +47,7 @@ typedef struct ScanOptions
 	bool		calculate_hashes;	/* a row without a hash differs */
 	int64_t		doubt_since_ns; /* so does one that scan_doubts() since then */
 	SpellingDevices folding;	/* devices that are known to fold names */
-	const char *spool_dir;
+	Spools	   *spools;
 	Links	   *links;
 	Throttle   *throttle;		/* of what the scan's threads do; NULL: none */
 	Shortage   *shortage;		/* where they wait for descriptors or memory;

@@ -111,6 +111,7 @@ standalone_scan(const char *directory)
 	const char *error;
 	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
 	WalkOptions options = {.filter = filter_create(&settings, &error), .utf8 = true};
+	Sandbox		sandbox;
 	Walk	   *walk;
 	WalkEntry	entry;
 	int			rootfd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -123,6 +124,7 @@ standalone_scan(const char *directory)
 				directory, strerror(errno));
 		return 1;
 	}
+	sandbox_enter(rootfd, &sandbox);
 	walk = walk_open(rootfd, "", 0, &options);
 	if (options.filter == NULL || walk == NULL)
 		return 1;
@@ -487,7 +489,8 @@ static int
 watch(Watcher *w, const char *directory)
 {
 	ProtoInit	init = {
-		.version = PROTO_VERSION, .config = w->config, .utf8 = true, .max_size = INT64_MAX
+		.version = PROTO_VERSION, .config = w->config, .utf8 = true, .max_size = INT64_MAX,
+		.watches = INT64_MAX
 	};
 
 	init.root.data = directory;
@@ -562,8 +565,11 @@ standalone_watch(const char *directory, int debounce_ms)
 	}
 	if (pid == 0)
 	{
+		EngineStart start;
+
 		close(sockets[0]);
-		_exit(engine_run(sockets[1]));
+		engine_prepare(&start, real);
+		_exit(engine_run(sockets[1], &start));
 	}
 	close(sockets[1]);
 	w.socket = sockets[0];

@@ -13,6 +13,8 @@
  *-------------------------------------------------------------------------
  */
 #include "talk.h"
+
+#include "sandbox.h"
 #include "grow.h"
 #include "path_order.h"
 
@@ -500,13 +502,21 @@ hear_sentence(ProtoReader body, bool has_level)
 static const char *
 hear_hello(Talk *talk, ProtoReader body)
 {
-	(void) proto_get_u32(&body);
+	if (proto_get_u32(&body) == PROTO_VERSION && proto_get_str(&body).len >= SANDBOX_TEXT)
+		return "a greeting that is too long";
 	if (body.failed)
 		return NOT_A_MESSAGE;
 	if (talk->greeted)
 		return "its greeting once more";
 	talk->greeted = true;
 	return NULL;
+}
+
+/* What is asked for is a number; whatever it is, no more is granted than there is. */
+static const char *
+hear_watches_wanted(ProtoReader body)
+{
+	return proto_get_i64(&body) >= 0 && !body.failed && body.p == body.end ? NULL : NOT_A_MESSAGE;
 }
 
 const char *
@@ -532,6 +542,8 @@ talk_hear(Talk *talk, uint8_t type, ProtoReader body, int64_t now_us)
 			return hear_statistics(talk, body, elapsed_us);
 		case PROTO_SCAN_WANTED:
 			return hear_sentence(body, false);
+		case PROTO_WATCHES_WANTED:
+			return hear_watches_wanted(body);
 		case PROTO_SCAN_DONE:
 			return hear_scan_done(talk, body, elapsed_us);
 		case PROTO_VERIFIED:

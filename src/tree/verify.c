@@ -173,7 +173,7 @@ verify_main(void *arg)
 {
 	Verify	   *verify = arg;
 
-	(void) setpriority(PRIO_PROCESS, (id_t) syscall(SYS_gettid), VERIFY_NICE);
+	(void) setpriority(PRIO_PROCESS, 0, VERIFY_NICE);
 	(void) syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
 				   IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
 	pthread_mutex_lock(&verify->lock);

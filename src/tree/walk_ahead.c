@@ -24,6 +24,7 @@
 /* Pieces, and names in them, that may be ready before they are needed. */
 #define AHEAD_PIECES		64
 #define AHEAD_NAMES			8192
+#define AHEAD_RULES			(16 * 1024 * 1024)
 
 /* Pieces that the walk reads before it starts threads. */
 #define AHEAD_ALONE			16
@@ -245,6 +246,10 @@ choose(Ahead *ahead)
 	{
 		Piece	   *next = piece->next;
 
+		/* the rules of what is read ahead are kept until it is taken */
+		if (piece != ahead->first &&
+			filter_rules_memory(ahead->context.options.filter) > AHEAD_RULES)
+			return NULL;
 		if (piece->state == PIECE_REST)
 			piece = cut(ahead, piece);
 		if (piece != NULL && piece->state == PIECE_WAITING)

@@ -14,10 +14,10 @@
 #include "beneath.h"
 #include "protocol.h"
 #include "rules.h"
+#include "sandbox.h"
 #include "settings.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -215,24 +215,29 @@ judge(Answer *answer, const Filter *filter, const ProtoInit *init, int rootfd,
 }
 
 int
-why_answer(const char *path)
+why_answer(const char *root, const char *path, bool must_be_complete)
 {
+	Sandbox		sandbox;
+	int			rootfd = beneath_open_root(root);
+	int			error = errno;
 	Answer		answer = {.source = "none"};
 	size_t		len = strlen(path);
 	bool		is_directory = len > 0 && path[len - 1] == '/';
 	ProtoBuf	in;
 	ProtoInit	init;
 	Filter	   *filter;
-	char	   *root;
 
+	sandbox_process();
+	sandbox_enter(rootfd, &sandbox);
+	if (must_be_complete && !sandbox.complete)
+		return PROTO_EXIT_UNCONFINED;
 	proto_buf_init(&in);
 	if (!read_init(&in, &init))
 		return EXIT_FAILURE;
 	filter = settings_filter(&init);
-	root = strndup(init.root.data, init.root.len);
-	if (filter == NULL || root == NULL)
+	if (filter == NULL)
 		return EXIT_FAILURE;
-	judge(&answer, filter, &init, open(root, O_PATH | O_DIRECTORY | O_CLOEXEC),
-		  path, len - is_directory, is_directory);
+	errno = error;
+	judge(&answer, filter, &init, rootfd, path, len - is_directory, is_directory);
 	return write_answer(&answer, path) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -19,11 +19,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bench=$PWD/test/bench
+root=$PWD
 . scripts/lib.sh
 . test/bench/lib.sh
 . test/bench/lines.sh
 . test/bench/watching.sh
 . test/bench/links.sh
+. test/bench/confined.sh
 
 FILES=${FILES:-200000}
 PHOTOS=${PHOTOS:-400}
@@ -79,7 +81,7 @@ say "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 say ""
 head_row
 
-for part in ${PARTS:-small photos large arrivals rename links latency idle gentle watchman}; do
+for part in ${PARTS:-small photos large arrivals rename links latency idle gentle confined watchman}; do
 	"lines_$part"
 done
 

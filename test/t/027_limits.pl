@@ -145,5 +145,44 @@ cmp_ok($watches, '<=', 80, "a limit of 100: $watches watches, the others are lef
 cmp_ok($watches, '>=', 60, 'a limit of 100: not less than needed');
 reconcile_finds_nothing($node, $id, 'in the end');
 
+# ---- all repositories together, also of another database ----
+
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other', 'CREATE EXTENSION fsync');
+write_file($fake, "300\n");
+$node->restart;
+my %watched;
+foreach my $n (1 .. 3)
+{
+	my $more = new_root("more$n");
+	my $db = $n == 3 ? 'other' : 'postgres';
+
+	make_path(map { "$more/$_/below" } 1 .. 50);
+	$watched{ add_repository($node, $more, db => $db) } = [ $more, $db ];
+}
+foreach my $one (sort keys %watched)
+{
+	my ($dir, $db) = @{ $watched{$one} };
+
+	$node->poll_query_until($db, "SELECT state IN ('watching', 'degraded') FROM fsync_status('$one')");
+	wait_equal($node, $one, $dir, 'together', db => $db);
+}
+my @trees = map { $node->safe_psql($_, 'SELECT tree_pid FROM fsync_status()') } qw(postgres other);
+my $sum = 0;
+$sum += watches_of($_) foreach split(' ', join(' ', @trees));
+cmp_ok($sum, '<=', 240, "together: $sum watches of 300, the others are left a fifth");
+cmp_ok($sum, '>=', 200, 'together: not less than there are');
+
+# What one gives back the others get.
+my ($first) = grep { $watched{$_}[1] eq 'postgres' } sort keys %watched;
+$node->safe_psql('postgres', "SELECT fsync_remove_repository('$_')")
+  foreach $id, grep { $watched{$_}[1] eq 'postgres' && $_ ne $first } keys %watched;
+foreach my $one ($first, grep { $watched{$_}[1] eq 'other' } keys %watched)
+{
+	ok( $node->poll_query_until($watched{$one}[1],
+			"SELECT state = 'watching' FROM fsync_status('$one')"),
+		'together: what is given back goes to the others');
+}
+
 $node->stop;
 done_testing();

@@ -121,6 +121,7 @@ hello(uint32_t version)
 {
 	proto_begin(&out, PROTO_HELLO);
 	proto_put_u32(&out, version);
+	proto_put_str(&out, NULL, 0);
 	proto_end(&out);
 }
 

@@ -537,8 +537,8 @@ int
 main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
-		return printf("ok\t%s\n", argv[2]) < 0;
-	if (argc != 2 || strcmp(argv[1], "worker") != 0)
+		return printf("ok\t%s%c-\n0 0\n", argv[2], '\0') < 0;
+	if (argc != 3 || strcmp(argv[1], "worker") != 0)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);
 	proto_buf_init(&in);
@@ -546,6 +546,7 @@ main(int argc, char **argv)
 	make_paths();
 	proto_begin(&out, PROTO_HELLO);
 	proto_put_u32(&out, PROTO_VERSION);
+	proto_put_str(&out, NULL, 0);
 	proto_end(&out);
 	for (;;)
 	{

@@ -9,9 +9,9 @@
 #include "candidates.h"
 #include "files.h"
 
-#include <dirent.h>
+#include <sys/stat.h>
 
-static char *dir;
+static Spools spools;
 
 static void
 add(Candidates *c, CandidateKind kind, const char *path, int64_t inode, int64_t btime_ns,
@@ -53,7 +53,7 @@ static Candidates *
 make(int variant)
 {
 	static const size_t limits[] = {0, 0, 100, 5000};
-	Candidates *c = candidates_create(variant == 0 ? NULL : dir, limits[variant]);
+	Candidates *c = candidates_create(variant == 0 ? NULL : &spools, limits[variant]);
 
 	FILES_MUST(c != NULL);
 	return c;
@@ -213,39 +213,81 @@ test_many(int variant)
 	candidates_free(c);
 }
 
-/* Fails if the temporary file has a name, or its absence is not noticed. */
+/* Bytes in the files that are not taken. */
+static off_t
+spooled(void)
+{
+	off_t		bytes = 0;
+
+	for (int i = 0; i < PROTO_SPOOLS; i++)
+	{
+		struct stat st;
+
+		if (spools.fds[i] < 0)
+			continue;
+		FILES_MUST(fstat(spools.fds[i], &st) == 0);
+		bytes += st.st_size;
+	}
+	return bytes;
+}
+
+/*
+ * Fails if a file is given to two at once, is not emptied for the next, or its
+ * absence is not noticed, or ends anything.
+ */
 static void
 test_spool(void)
 {
-	Candidates *c = make(1);
 	Candidate	candidate = {CANDIDATE_ADDED, "x", 1, 1, 1, 1, 1};
-	DIR		   *d;
-	struct dirent *entry;
-	int			entries = 0;
+	Candidates *c[PROTO_SPOOLS + 1];
+	FILE	   *read_only;
 
-	add(c, CANDIDATE_ADDED, "a", 1, 1, 1, 1);
-	add(c, CANDIDATE_ADDED, "b", 1, 1, 1, 1);
-	d = opendir(dir);
-	FILES_MUST(d != NULL);
-	while ((entry = readdir(d)) != NULL)
-		entries += entry->d_name[0] != '.';
-	closedir(d);
-	EQUALS(entries, 0);
-	candidates_free(c);
+	for (int i = 0; i <= PROTO_SPOOLS; i++)
+	{
+		c[i] = make(1);
+		add(c[i], CANDIDATE_ADDED, i == 0 ? "first" : "later", i, 1, 1, 1);
+		add(c[i], CANDIDATE_ADDED, "b", 1, 1, 1, 1);
+	}
+	EQUALS(spools_take(&spools), -1);
+	for (int i = 0; i <= PROTO_SPOOLS; i++)
+	{
+		char	   *text;
 
-	c = candidates_create("/nonexistent/spool", 10);
-	FILES_MUST(c != NULL);
-	EQUALS(candidates_add(c, &candidate), 0);
-	HOLDS(candidates_add(c, &candidate) == -1 && errno == ENOENT);
-	candidates_free(c);
+		EQUALS(candidates_match(c[i]), 0);
+		text = output(c[i]);
+		HOLDS(strcmp(text, i == 0 ? "+first +b " : "+later +b ") == 0);
+		free(text);
+		candidates_free(c[i]);
+	}
+	EQUALS(spooled(), 0);
+
+	/* what cannot be written to is told */
+	read_only = fopen("/dev/null", "r");
+	FILES_MUST(read_only != NULL);
+	while (spools_take(&spools) >= 0)
+		;
+	spools_give(&spools, fileno(read_only));
+	c[0] = candidates_create(&spools, 10);
+	FILES_MUST(c[0] != NULL);
+	EQUALS(candidates_add(c[0], &candidate), 0);
+	HOLDS(candidates_add(c[0], &candidate) == -1 && errno == EBADF);
+	candidates_free(c[0]);
+	fclose(read_only);
 }
 
 int
 main(void)
 {
+	FILE	   *files[PROTO_SPOOLS];
 	int			variant;
 
-	dir = files_temp_dir();
+	spools_init(&spools);
+	for (int i = 0; i < PROTO_SPOOLS; i++)
+	{
+		files[i] = tmpfile();
+		FILES_MUST(files[i] != NULL);
+		spools_add(&spools, fileno(files[i]));
+	}
 	for (variant = 0; variant < VARIANTS; variant++)
 	{
 		test_order(variant);
@@ -255,7 +297,7 @@ main(void)
 		test_many(variant);
 	}
 	test_spool();
-	files_remove_tree(dir);
-	free(dir);
+	for (int i = 0; i < PROTO_SPOOLS; i++)
+		fclose(files[i]);
 	return unit_done();
 }

@@ -97,6 +97,7 @@ hear_hello(void)
 {
 	proto_begin(&to_worker, PROTO_HELLO);
 	proto_put_u32(&to_worker, PROTO_VERSION);
+	proto_put_str(&to_worker, NULL, 0);
 	return heard();
 }
 

@@ -106,8 +106,7 @@ test_directories(void)
 	if (symlink("b", path) == 0)
 	{
 		fd = identity_open_root(path, second);
-		CHECK(fd >= 0 && same(first, second), "a link is followed to the directory");
-		close(fd);
+		CHECK(fd < 0 && (errno == ELOOP || errno == ENOTDIR), "a link is not followed");
 	}
 	snprintf(path, sizeof(path), "%s/file", top);
 	close(open(path, O_CREAT | O_WRONLY, 0600));

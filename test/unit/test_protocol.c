@@ -138,7 +138,9 @@ random_init(Message *m)
 	m->init.use_ignore_files = random_bool();
 	m->init.min_size = (int64_t) (unit_random() >> 1);
 	m->init.max_size = (int64_t) (unit_random() >> 1);
-	m->init.spool_dir = random_str(0, 50, false);
+	m->init.watches = (int64_t) unit_random();
+	m->init.fresh = random_bool();
+	m->init.server = random_list();
 }
 
 static void
@@ -416,7 +418,8 @@ same(const Kind *kind, const Message *a, const Message *b)
 			EQ(init.utf8) && EQ_STR(init.root) && EQ_STR(init.given) && EQ_STR(init.identity) &&
 			EQ_STR(init.mounts) && EQ_STR(init.include) && EQ_STR(init.exclude) &&
 			EQ(init.ignore_case) && EQ(init.include_hidden) && EQ(init.use_ignore_files) &&
-			EQ(init.min_size) && EQ(init.max_size) && EQ_STR(init.spool_dir);
+			EQ(init.min_size) && EQ(init.max_size) && EQ(init.watches) && EQ(init.fresh) &&
+			EQ_STR(init.server);
 	if (kind->get == get_why)
 		return EQ(why.known) && EQ(why.tracked) && EQ_STR(why.source) && EQ_STR(why.rule) &&
 			EQ_STR(why.rule_file) && EQ_STR(why.decided) && EQ_STR(why.detail);

@@ -500,7 +500,7 @@ test_scan(void)
 	enum { files = 1000 };
 	Throttle	throttle;
 	ScanOptions options = {
-		.rootfd = rootfd, .spool_dir = root, .throttle = &throttle, .doubt_since_ns = INT64_MAX
+		.rootfd = rootfd, .throttle = &throttle, .doubt_since_ns = INT64_MAX
 	};
 	FilterSettings settings = FILTER_SETTINGS_DEFAULT;
 	const char *error;
