@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "functions.h"
 #include "requests.h"
+#include "shown.h"
 
 PG_FUNCTION_INFO_V1(fsync_reconcile);
 PG_FUNCTION_INFO_V1(fsync_reconcile_all);
@@ -566,7 +567,7 @@ warn_of_outstanding(const RepositoryRun *run, const RepositoryStatus *status)
 	if (hint == NULL && reads && status->reading_size >= LARGE_FILE)
 		hint = "Files that are not worth the time can be left out, by max_size or exclude.";
 	ereport(WARNING_CLIENT_ONLY,
-			(errmsg("changes of repository \"%s\" are outstanding", run->root),
+			(errmsg("changes of repository \"%s\" are outstanding", shown_path(run->root)),
 			 errdetail_internal("%s", detail.data),
 			 hint != NULL ? errhint("%s", hint) : 0));
 }
@@ -586,7 +587,7 @@ has_passed(const ExtensionObjects *objects, const RepositoryRun *run, uint64 tic
 		if (!is_tracked(objects, &run->id))
 			return true;
 		ereport(WARNING_CLIENT_ONLY,
-				(errmsg("repository \"%s\" is not watched", run->root),
+				(errmsg("repository \"%s\" is not watched", shown_path(run->root)),
 				 errdetail("No fsync worker takes care of it."),
 				 errhint("The server's log says why; fsync.max_repositories and max_worker_processes limit what can run.")));
 		return false;
@@ -595,7 +596,7 @@ has_passed(const ExtensionObjects *objects, const RepositoryRun *run, uint64 tic
 		return true;
 	if (status.given_up >= ticket)
 		ereport(WARNING_CLIENT_ONLY,
-				(errmsg("repository \"%s\" is %s and was not waited for", run->root,
+				(errmsg("repository \"%s\" is %s and was not waited for", shown_path(run->root),
 						status.state),
 				 status.reason[0] != '\0' ? errdetail("%s.", status.reason) : 0,
 				 status.hint[0] != '\0' ? errhint("%s", status.hint) : 0));

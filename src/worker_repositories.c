@@ -22,6 +22,7 @@
 #include "owner.h"
 #include "registry.h"
 #include "sequences.h"
+#include "shown.h"
 #include "worker.h"
 
 /* The database did not answer, and may answer later. */
@@ -142,7 +143,7 @@ follow_rows(List *rows)
 			if (row->fit == REGISTRATION_OTHER_ROOT &&
 				memcmp(&row->id, &repository->row->id, sizeof(row->id)) == 0)
 				ereport(WARNING,
-						(errmsg("repository \"%s\" is degraded: %s", repository->row->root,
+						(errmsg("repository \"%s\" is degraded: %s", shown_path(repository->row->root),
 								REGISTRATION_OTHER_ROOT_REASON),
 						 errhint("%s", REGISTRATION_OTHER_ROOT_HINT)));
 			if (!row->active || memcmp(&row->id, &repository->row->id, sizeof(row->id)) != 0)

@@ -60,7 +60,7 @@ write_file("$root/burglar", join("\n",
 # ---- it is robbed ----
 
 my $id = add_repository($node, $root);
-wait_for_state($node, $id, 'degraded', 'the burglar says that it is through');
+wait_for_status($node, $id, 'reason', qr/^robbed$/, 'the burglar says that it is through');
 $node->psql('postgres', "SELECT * FROM fsync_why('$id', 'decoy')");
 
 foreach my $mode (qw(worker check why))
