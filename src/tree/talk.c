@@ -75,6 +75,10 @@ note_init(Talk *talk, ProtoReader body)
 	memcpy(talk->identity, m.identity.data, m.identity.len);
 	talk->identity_len = m.identity.len;
 	keep_mounts(talk, m.mounts);
+
+	/* known by its identity, but nobody has said yet what is mounted in it */
+	if (m.fresh)
+		talk->any_mounts = true;
 }
 
 static void

@@ -52,9 +52,9 @@ heard(void)
 }
 
 static void
-send_init(const char *identity, ProtoStr mounts, int32_t batch_size)
+send_init(const char *identity, ProtoStr mounts, int32_t batch_size, bool fresh)
 {
-	ProtoInit	m = {.version = PROTO_VERSION, .max_size = INT64_MAX};
+	ProtoInit	m = {.version = PROTO_VERSION, .max_size = INT64_MAX, .fresh = fresh};
 
 	m.config.batch_size = batch_size;
 	m.config.max_concurrency = 1;
@@ -168,15 +168,21 @@ answer_range(int64_t id, uint32_t count)
 }
 
 static void
-begin(const char *identity, ProtoStr mounts)
+begin_with(const char *identity, ProtoStr mounts, bool fresh)
 {
 	talk_free(&talk);
 	proto_buf_free(&to_tree);
 	proto_buf_free(&to_worker);
 	now_us = 1000;
 	talk_init(&talk, now_us);
-	send_init(identity, mounts, 1);
+	send_init(identity, mounts, 1, fresh);
 	CHECK(hear_hello() == NULL, "a greeting");
+}
+
+static void
+begin(const char *identity, ProtoStr mounts)
+{
+	begin_with(identity, mounts, false);
 }
 
 /* ---- one value ---- */
@@ -469,6 +475,10 @@ test_mounts(void)
 	CHECK(hear_state("type:1", two) == NULL && mounts_are(one), "nor beside those that were given");
 	send_scan(1, PROTO_SCAN_FORCE);
 	CHECK(hear_state("type:1", two) == NULL && mounts_are(two), "but by force");
+
+	begin_with("type:1", str(""), true);
+	CHECK(hear_state("type:1", str("")) == NULL, "a root that was registered just now");
+	CHECK(hear_state("type:1", one) == NULL && mounts_are(one), "may have any mounts");
 
 	begin("type:1", one);
 	for (int i = 1; i <= TALK_EMPTY_RANGES + 10; i++)
