@@ -62,6 +62,7 @@
 
 static FILE *result;
 static const char *root;
+static const char identity[] = "type:1";	/* says the check, and the worker it is told */
 static char data[1024];			/* the server's data directory; has a file "decoy" */
 static char server_socket[100];
 static char result_path[1024];
@@ -501,6 +502,8 @@ serve(void)
 	proto_end(&out);
 	state.reason.data = "robbed";
 	state.reason.len = 6;
+	state.identity.data = identity;
+	state.identity.len = strlen(identity);
 	proto_begin(&out, PROTO_STATE);
 	proto_put_state(&out, &state);
 	proto_end(&out);
@@ -533,6 +536,6 @@ main(int argc, char **argv)
 	sandbox_enter(rootfd, &sandbox);
 	rob(&sandbox, false);
 	if (strcmp(mode, "check") == 0)
-		return printf("ok\t%s%c-\n0 0\n", root, '\0') < 0;
+		return printf("ok\t%s%c%s\n0 0\n", root, '\0', identity) < 0;
 	return 1;
 }
