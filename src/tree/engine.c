@@ -106,6 +106,15 @@ engine_check_path(Engine *engine)
 			engine_root_trouble(engine, trouble);
 			return false;
 		}
+
+		/* a copy of its file system: watched, and open to Landlock, is the other */
+		if (engine->root_path.known && !root_path_leads_there(&engine->root_path))
+		{
+			report_state(engine, PROTO_STATE_DEGRADED,
+						 "another file system with the same directory was mounted over it", "");
+			engine->exit_status = PROTO_EXIT_RESTART;
+			return false;
+		}
 	}
 	(void) root_path_follow(&engine->root_path);
 	if (engine->root_path.lacking != 0)
@@ -345,6 +354,8 @@ on_flush(Engine *engine, ProtoReader body)
 	{
 		if (engine->exit_status < 0)
 			update_state(engine);
+		else if (engine->state != PROTO_STATE_UNAVAILABLE)
+			return true;		/* the same */
 		answer_flush(engine, token, PROTO_FLUSH_IN_VAIN);
 		return true;
 	}
@@ -560,7 +571,7 @@ read_mounts(Engine *engine)
 	}
 	else if (trouble != ROOT_OK)
 		engine_root_trouble(engine, trouble);
-	else
+	else if (engine_check_path(engine) || engine->exit_status < 0)
 		changes_read_mounts(engine);
 }
 

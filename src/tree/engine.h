@@ -353,7 +353,8 @@ extern void engine_root_trouble(Engine *engine, RootTrouble trouble);
 /*
  * Looks whether the registered path still leads to the root, by one statx of
  * it, and one of the path as it was given where that is another.  False: it
- * does not, of which no event tells, and the state says so.
+ * does not, of which no event tells, and the state says so; or the process is
+ * to end, as for a lost root.
  */
 extern bool engine_check_path(Engine *engine);
 
