@@ -469,6 +469,8 @@ inspect_examine(Engine *engine)
 	int			error = trouble == ROOT_STARVED ? errno : 0;
 
 	engine->inspections++;
+	if (engine->watches != NULL)
+		watch_tree_examined(engine->watches);
 	inspect_forget_rules(engine);
 	beneath_begin(&last);
 	for (size_t i = 0; trouble == ROOT_OK && error == 0 && i < engine->n_points; i++)

@@ -93,6 +93,8 @@ report_congested(const Engine *engine)
 static void
 put(Engine *engine, const ProtoObservation *o)
 {
+	if (engine->watches != NULL)
+		watch_tree_examined(engine->watches);
 	if (!engine->frame_open)
 	{
 		proto_begin(&engine->out, PROTO_OBSERVATIONS);

@@ -100,7 +100,7 @@ watch_alias_ended(WatchTree *tree, int wd)
 	{
 		watch_alias_set(tree, node, -1);
 		if (node->parent != NULL)
-			watch_touch(tree, node->parent, node->name, node->name_len);
+			watch_touch(tree, node->parent, node->name, node->name_len, false);
 	}
 }
 

@@ -319,7 +319,7 @@ watch_node_queue_recheck(WatchTree *tree, WatchNode *top)
 }
 
 void
-watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len)
+watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len, bool moved)
 {
 	uint64_t	hash = table_hash(name, len, node->id);
 	Touch	   *t;
@@ -328,7 +328,10 @@ watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len
 	{
 		t = table_container(link, Touch, link);
 		if (t->node == node->id && t->name_len == len && memcmp(t->name, name, len) == 0)
+		{
+			t->moved |= moved;
 			return;
+		}
 	}
 	t = malloc(sizeof(Touch) + len + 1);
 	if (t == NULL || !table_insert(&tree->touches, &t->link, hash))
@@ -339,6 +342,7 @@ watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len
 	}
 	t->next = NULL;
 	t->node = node->id;
+	t->moved = moved;
 	t->name_len = len;
 	memcpy(t->name, name, len);
 	t->name[len] = '\0';

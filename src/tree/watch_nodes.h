@@ -52,6 +52,7 @@ typedef struct Touch
 	TableLink	link;
 	struct Touch *next;
 	uint64_t	node;
+	bool		moved;			/* a directory of that name came or left */
 	size_t		name_len;
 	char		name[];
 } Touch;
@@ -85,6 +86,7 @@ struct WatchTree
 	bool		any_unread;		/* a node is unread and not queued */
 	bool		left;			/* a directory is not where the tree has it */
 	bool		missed;			/* a touched name was not there */
+	bool		examined;		/* see watch_tree_examined() */
 
 	/* the directory that was opened last, of many touched names in one */
 	uint64_t	open_node;
@@ -154,7 +156,11 @@ extern void watch_node_queue_rescan(WatchTree *tree, WatchNode *node);
 /* The same of all below it: which of them are accepted may have changed. */
 extern void watch_node_queue_recheck(WatchTree *tree, WatchNode *top);
 
-/* A name in the node's directory is to be looked at. */
-extern void watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len);
+/*
+ * A name in the node's directory is to be looked at; moved: a directory of that
+ * name is said to have come or left.
+ */
+extern void watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len,
+						bool moved);
 
 #endif							/* FSYNC_WATCH_NODES_H */

@@ -320,7 +320,7 @@ look_for_other_spellings(WatchTree *tree, int rootfd, const WatchNode *parent)
 		!spelling_folds(tree->spelling, rootfd, path, len))
 		return;
 	for (const WatchNode *child = parent->children; child != NULL; child = child->next)
-		watch_touch(tree, parent, child->name, child->name_len);
+		watch_touch(tree, parent, child->name, child->name_len, false);
 }
 
 /*
@@ -506,6 +506,25 @@ queue_unread(WatchTree *tree)
 }
 
 /*
+ * A directory that was moved may be back by now, so that the tree does not see
+ * that it was away.  What was said of paths meanwhile may be of where it was, so
+ * they are compared.
+ */
+static void
+report_moved(WatchTree *tree, const WatchNode *parent, const Touch *t)
+{
+	char		path[PROTO_PATH_MAX + 1];
+	ssize_t		len = watch_node_path(tree, parent, path);
+
+	if (!t->moved || !tree->examined || len < 0 || len + t->name_len + 1 > PROTO_PATH_MAX)
+		return;
+	if (len > 0)
+		path[len++] = '/';
+	memcpy(path + len, t->name, t->name_len);
+	tree->callbacks.subtree(tree->callbacks.arg, path, len + t->name_len);
+}
+
+/*
  * Looks at all touched names, as often as one of them makes way for another.
  * False when time is up.
  */
@@ -528,6 +547,8 @@ resolve_touches(WatchTree *tree, int rootfd, int64_t stop)
 				p = &t->next;
 				continue;
 			}
+			if (parent != NULL)
+				report_moved(tree, parent, t);
 			progress = true;
 			*p = t->next;
 			if (tree->last_touch == &t->next)
@@ -590,5 +611,7 @@ watch_tree_resolve(WatchTree *tree, int rootfd, int64_t budget_us)
 	 */
 	while (tree->limbo != NULL)
 		watch_node_drop(tree, tree->limbo);
+	if (tree->first_touch == NULL)
+		tree->examined = false;
 	return true;
 }

@@ -114,7 +114,7 @@ event_at(WatchTree *tree, WatchNode *node, const Event *event, const char *name)
 		if (node == tree->root)
 			tree->root_changed = true;
 		else if (node->parent != NULL && !(event->mask & IN_ATTRIB))
-			watch_touch(tree, node->parent, node->name, node->name_len);
+			watch_touch(tree, node->parent, node->name, node->name_len, false);
 		return true;
 	}
 	if (tree->rules != NULL && strcmp(name, FILTER_RULES_NAME) == 0)
@@ -131,7 +131,8 @@ event_at(WatchTree *tree, WatchNode *node, const Event *event, const char *name)
 	}
 	if (event->mask & IN_ISDIR)
 	{
-		watch_touch(tree, node, name, event->name_len);
+		watch_touch(tree, node, name, event->name_len,
+					(event->mask & (IN_MOVED_FROM | IN_MOVED_TO)) != 0);
 		return true;
 	}
 	tree->callbacks.name(tree->callbacks.arg, node->id, name, event->name_len,
@@ -141,8 +142,14 @@ event_at(WatchTree *tree, WatchNode *node, const Event *event, const char *name)
 	if (!(event->mask & (IN_CREATE | IN_MOVED_TO)) ||
 		watch_node_child(tree, node, name, event->name_len) == NULL)
 		return resolve;
-	watch_touch(tree, node, name, event->name_len);
+	watch_touch(tree, node, name, event->name_len, false);
 	return true;
+}
+
+void
+watch_tree_examined(WatchTree *tree)
+{
+	tree->examined = true;
 }
 
 bool
@@ -198,10 +205,10 @@ watch_tree_touch(WatchTree *tree, const char *path, size_t len)
 		const char *slash = memchr(path + rest, '/', len - rest);
 
 		watch_touch(tree, node, path + rest,
-			  slash ? (size_t) (slash - (path + rest)) : len - rest);
+			  slash ? (size_t) (slash - (path + rest)) : len - rest, false);
 	}
 	else if (node->parent != NULL)
-		watch_touch(tree, node->parent, node->name, node->name_len);
+		watch_touch(tree, node->parent, node->name, node->name_len, false);
 	else
 		watch_node_queue_rescan(tree, node);
 }
@@ -217,7 +224,7 @@ watch_tree_retry(WatchTree *tree, uint64_t max_watches)
 			WatchNode  *node = table_container(link, WatchNode, by_id);
 
 			if (node->starved && node->parent != NULL)
-				watch_touch(tree, node->parent, node->name, node->name_len);
+				watch_touch(tree, node->parent, node->name, node->name_len, false);
 		}
 	}
 }

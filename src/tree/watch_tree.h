@@ -62,6 +62,13 @@ extern int	watch_tree_start(WatchTree *tree, int rootfd);
 /* Takes note of one event; true if there is something to be resolved now. */
 extern bool watch_tree_event(WatchTree *tree, const Event *event, const char *name);
 
+/*
+ * Something is said of a path, or was looked at: if a directory above it is
+ * touched by a move, then what is below that one's names is reported when it is
+ * looked at (subtree), even where it is back by then and nothing else tells.
+ */
+extern void watch_tree_examined(WatchTree *tree);
+
 /* The directory at path (or where one may be now) is to be looked at. */
 extern void watch_tree_touch(WatchTree *tree, const char *path, size_t len);
 

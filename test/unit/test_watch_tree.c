@@ -425,6 +425,32 @@ test_rename(void)
 	end();
 }
 
+/* Moved, and back before anybody looks: what was said of it may be of there. */
+static void
+test_back_again(void)
+{
+	begin(1000);
+	mkdirs("a/b/c");
+	mkdirs("other");
+	settle();
+	forget_reports();
+	rename_in("a/b", "other/new");
+	rename_in("other/new", "a/b");
+	settle();
+	CHECK_EQ_STR(subtrees, "", "nothing was said meanwhile");
+	rename_in("a/b", "other/new");
+	watch_tree_examined(tree);
+	rename_in("other/new", "a/b");
+	settle();
+	HOLDS(reported("a/b") && reported("other/new"));
+	EQUALS(contradictions(), 0);
+	forget_reports();
+	mkdirs("other/more");
+	settle();
+	CHECK(!reported("a/b"), "that is over: %s", subtrees);
+	end();
+}
+
 /* Fails if a directory that left is still watched, or one that came is not. */
 static void
 test_out_and_in(void)
@@ -1092,6 +1118,7 @@ main(void)
 	FILES_MUST(filter != NULL);
 	test_new();
 	test_rename();
+	test_back_again();
 	test_out_and_in();
 	test_tangles();
 	test_unread();
