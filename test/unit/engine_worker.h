@@ -358,7 +358,7 @@ static void
 worker_start(Worker *w, const char *root, int debounce_ms)
 {
 	ProtoInit	init = {
-		.version = PROTO_VERSION, .utf8 = true, .max_size = INT64_MAX,
+		.version = PROTO_VERSION, .utf8 = true, .max_size = INT64_MAX, .watches = 100000,
 		.config = {.debounce_ms = debounce_ms, .debounce_max_ms = debounce_ms,
 		.batch_size = 1000, .max_concurrency = 1}
 	};
@@ -371,8 +371,11 @@ worker_start(Worker *w, const char *root, int debounce_ms)
 	FILES_MUST(w->pid >= 0);
 	if (w->pid == 0)
 	{
+		EngineStart start;
+
 		close(sockets[0]);
-		_exit(engine_run(sockets[1]));
+		engine_prepare(&start, root);
+		_exit(engine_run(sockets[1], &start));
 	}
 	close(sockets[1]);
 	w->socket = sockets[0];
