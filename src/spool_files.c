@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 
+#include "compat.h"
 #include "spool_files.h"
 
 static int
