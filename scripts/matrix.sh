@@ -77,8 +77,8 @@ version()
 			apt-cache show postgresql-$major >/dev/null 2>&1 || exit 3
 			mkdir -p /etc/postgresql-common/createcluster.d
 			echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/none.conf
-			apt-get -qq -y --no-install-recommends install postgresql-$major/$suite \
-				postgresql-server-dev-$major/$suite postgresql-client-$major/$suite ||
+			apt-get -qq -y --no-install-recommends install postgresql-$major \
+				postgresql-server-dev-$major ||
 			apt-get -qq -y --no-install-recommends -t $suite install postgresql-$major \
 				postgresql-server-dev-$major" >>"$machines/$name.log" 2>&1 || status=$?
 		if [ "$status" -eq 3 ]; then
