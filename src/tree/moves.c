@@ -214,6 +214,19 @@ as_seen(const Point *p)
 		 (p->seen[HALF_CAME] && halves_same_file(&p->files[HALF_CAME], &came)));
 }
 
+/*
+ * Whether something is still to be found out of the directories above it, however
+ * new: it may have been elsewhere since it was seen, and come back.
+ */
+static bool
+moves_about(Engine *engine, const Point *p)
+{
+	return (engine->watches != NULL && watch_tree_touched(engine->watches, p->path, p->len)) ||
+		changes_covers(engine, p->path, p->len) ||
+		(engine->partial.scan != NULL && !engine->partial.drained &&
+		 scan_covers(engine->partial.scan, p->path, p->len));
+}
+
 /* Whether all is known of the point that can be, though its other end is not. */
 static bool
 told(Engine *engine, const Point *p, uint64_t oldest)
@@ -221,7 +234,8 @@ told(Engine *engine, const Point *p, uint64_t oldest)
 	if (left_to_scan(engine, p))
 		return false;
 	return certain(engine, p) ||
-		(p->waited != 0 && as_seen(p) && heard_all(engine, oldest, p->waited, p->scan_id)) ||
+		(p->waited != 0 && as_seen(p) && heard_all(engine, oldest, p->waited, p->scan_id) &&
+		 !moves_about(engine, p)) ||
 		heard_all(engine, oldest, NEWS_NONE - 1, p->scan_id);
 }
 

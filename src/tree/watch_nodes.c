@@ -318,20 +318,37 @@ watch_node_queue_recheck(WatchTree *tree, WatchNode *top)
 	}
 }
 
+static Touch *
+find_touch(const WatchTree *tree, const WatchNode *node, const char *name, size_t len)
+{
+	uint64_t	hash = table_hash(name, len, node->id);
+
+	for (TableLink *link = table_first(&tree->touches, hash); link; link = table_next(link))
+	{
+		Touch	   *t = table_container(link, Touch, link);
+
+		if (t->node == node->id && t->name_len == len && memcmp(t->name, name, len) == 0)
+			return t;
+	}
+	return NULL;
+}
+
+bool
+watch_is_touched(const WatchTree *tree, const WatchNode *node, const char *name, size_t len)
+{
+	return find_touch(tree, node, name, len) != NULL;
+}
+
 void
 watch_touch(WatchTree *tree, const WatchNode *node, const char *name, size_t len, bool moved)
 {
 	uint64_t	hash = table_hash(name, len, node->id);
-	Touch	   *t;
+	Touch	   *t = find_touch(tree, node, name, len);
 
-	for (TableLink *link = table_first(&tree->touches, hash); link; link = table_next(link))
+	if (t != NULL)
 	{
-		t = table_container(link, Touch, link);
-		if (t->node == node->id && t->name_len == len && memcmp(t->name, name, len) == 0)
-		{
-			t->moved |= moved;
-			return;
-		}
+		t->moved |= moved;
+		return;
 	}
 	t = malloc(sizeof(Touch) + len + 1);
 	if (t == NULL || !table_insert(&tree->touches, &t->link, hash))

@@ -156,6 +156,10 @@ extern void watch_node_queue_rescan(WatchTree *tree, WatchNode *node);
 /* The same of all below it: which of them are accepted may have changed. */
 extern void watch_node_queue_recheck(WatchTree *tree, WatchNode *top);
 
+/* Whether it is. */
+extern bool watch_is_touched(const WatchTree *tree, const WatchNode *node, const char *name,
+							 size_t len);
+
 /*
  * A name in the node's directory is to be looked at; moved: a directory of that
  * name is said to have come or left.

@@ -192,6 +192,25 @@ find_node(const WatchTree *tree, const char *path, size_t len, size_t *rest)
 	return node;
 }
 
+bool
+watch_tree_touched(const WatchTree *tree, const char *path, size_t len)
+{
+	const WatchNode *node = tree->first_touch != NULL ? tree->root : NULL;
+	const char *slash;
+
+	while (node != NULL && (slash = memchr(path, '/', len)) != NULL)
+	{
+		size_t		n = slash - path;
+
+		if (watch_is_touched(tree, node, path, n))
+			return true;
+		node = watch_node_child(tree, node, path, n);
+		len -= n + 1;
+		path = slash + 1;
+	}
+	return false;
+}
+
 void
 watch_tree_touch(WatchTree *tree, const char *path, size_t len)
 {

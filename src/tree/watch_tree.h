@@ -69,6 +69,9 @@ extern bool watch_tree_event(WatchTree *tree, const Event *event, const char *na
  */
 extern void watch_tree_examined(WatchTree *tree);
 
+/* Whether a directory above path is to be looked at, as it may have moved. */
+extern bool watch_tree_touched(const WatchTree *tree, const char *path, size_t len);
+
 /* The directory at path (or where one may be now) is to be looked at. */
 extern void watch_tree_touch(WatchTree *tree, const char *path, size_t len);
 

@@ -441,7 +441,12 @@ test_back_again(void)
 	rename_in("a/b", "other/new");
 	watch_tree_examined(tree);
 	rename_in("other/new", "a/b");
+	while (read_events())
+		;
+	HOLDS(watch_tree_touched(tree, "a/b/c/file", 10) && watch_tree_touched(tree, "other/new/x", 11));
+	HOLDS(!watch_tree_touched(tree, "a/file", 6) && !watch_tree_touched(tree, "a/b", 3));
 	settle();
+	HOLDS(!watch_tree_touched(tree, "a/b/c/file", 10));
 	HOLDS(reported("a/b") && reported("other/new"));
 	EQUALS(contradictions(), 0);
 	forget_reports();
