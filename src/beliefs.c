@@ -187,7 +187,7 @@ times_agree(int64 mtime_ns, TimestampTz mod_time)
 	const int64 epoch_us = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	int64		us = mtime_ns / 1000 - (mtime_ns % 1000 < 0);
 
-	return mtime_ns == PG_INT64_MAX || mtime_ns == PG_INT64_MIN || mod_time == us - epoch_us;
+	return mtime_ns == PG_INT64_MAX || mtime_ns <= PROTO_NO_TIME + 1 || mod_time == us - epoch_us;
 }
 
 static void

@@ -38,6 +38,7 @@ static int	reload_backoff_ms = 0;
 static bool history_closed = false;
 static bool settled = false;	/* the repositories were read once */
 static bool in_trouble = false; /* the owner of the tables is not powerless */
+static bool in_doubt = false;	/* so it seemed, the last time */
 
 void
 worker_request_reload(void)
@@ -300,10 +301,21 @@ reload(int64 now)
 	reload_at = 0;
 	if (work.in_trouble && !work.nothing_to_do)
 	{
+		/*
+		 * A transaction that dropped the extension and made it again may have
+		 * committed between two looks at the catalogs.
+		 */
+		if (!in_trouble && !in_doubt)
+		{
+			in_doubt = stale = reload_wanted = true;
+			reload_at = now + RELOAD_MIN_MS;
+			return;
+		}
 		stand_back(&work.trouble, now);
 		return;
 	}
 	go_on();
+	in_doubt = false;
 	if (!work.nothing_to_do)
 		follow_rows(work.rows);
 	if (work.nothing_to_do || worker_repositories == NIL)
