@@ -22,29 +22,7 @@ halves_init(Halves *halves)
 {
 	memset(halves, 0, sizeof(*halves));
 	table_init(&halves->names);
-	table_init(&halves->files);
-}
-
-void
-halves_clear(Halves *halves)
-{
-	HalfList   *lists[2] = {&halves->waiting, &halves->met};
-
-	for (int i = 0; i < 2; i++)
-	{
-		Half	   *half = lists[i]->first;
-
-		while (half != NULL)
-		{
-			Half	   *next = half->next;
-
-			free(half);
-			half = next;
-		}
-	}
-	table_clear(&halves->names);
-	table_clear(&halves->files);
-	halves_init(halves);
+	table_init(&halves->groups);
 }
 
 /* ---- lists ---- */
@@ -97,30 +75,109 @@ halves_same_file(const HalfFile *a, const HalfFile *b)
 		(a->btime_ns != PROTO_NO_TIME || (a->size == b->size && a->mtime_ns == b->mtime_ns));
 }
 
+static HalfGroup *
+find_group(const Halves *halves, HalfKind kind, const HalfFile *file)
+{
+	for (TableLink *link = table_first(&halves->groups, hash_file(kind, file)); link;
+		 link = table_next(link))
+	{
+		HalfGroup  *group = table_container(link, HalfGroup, link);
+
+		if (group->kind == kind && halves_same_file(&group->file, file))
+			return group;
+	}
+	return NULL;
+}
+
+/* NULL when out of memory. */
+static HalfGroup *
+find_or_make_group(Halves *halves, HalfKind kind, const HalfFile *file)
+{
+	HalfGroup  *group = find_group(halves, kind, file);
+
+	if (group != NULL || (group = calloc(1, sizeof(HalfGroup))) == NULL)
+		return group;
+	group->kind = kind;
+	group->file = *file;
+	if (table_insert(&halves->groups, &group->link, hash_file(kind, file)))
+		return group;
+	free(group);
+	return NULL;
+}
+
+static void
+unlink_end(HalfEnd *end)
+{
+	HalfGroup  *group = end->group;
+
+	if (end->prev != NULL)
+		end->prev->next = end->next;
+	else
+		group->first = end->next;
+	if (end->next != NULL)
+		end->next->prev = end->prev;
+	else
+		group->last = end->prev;
+}
+
+/* Those without a partner come first. */
+static void
+link_end(HalfEnd *end, bool has_partner)
+{
+	HalfGroup  *group = end->group;
+
+	end->prev = has_partner ? group->last : NULL;
+	end->next = has_partner ? NULL : group->first;
+	if (end->prev != NULL)
+		end->prev->next = end;
+	else
+		group->first = end;
+	if (end->next != NULL)
+		end->next->prev = end;
+	else
+		group->last = end;
+}
+
 static void
 clear_ends(Halves *halves, Half *half)
 {
 	for (int kind = 0; kind < HALF_KINDS; kind++)
 	{
-		if (half->ends[kind].half != NULL)
-			table_remove(&halves->files, &half->ends[kind].link);
-		half->ends[kind].half = NULL;
+		HalfEnd    *end = &half->ends[kind];
+
+		if (end->half == NULL)
+			continue;
+		unlink_end(end);
+		if (end->group->first == NULL)
+		{
+			table_remove(&halves->groups, &end->group->link);
+			free(end->group);
+		}
+		end->half = NULL;
+	}
+}
+
+static void
+set_partner(Half *half, Half *partner)
+{
+	half->partner = partner;
+	for (int kind = 0; kind < HALF_KINDS; kind++)
+	{
+		HalfEnd    *end = &half->ends[kind];
+
+		if (end->half == NULL)
+			continue;
+		unlink_end(end);
+		link_end(end, partner != NULL);
 	}
 }
 
 Half *
 halves_find(const Halves *halves, HalfKind kind, const HalfFile *file)
 {
-	for (TableLink *link = table_first(&halves->files, hash_file(kind, file)); link;
-		 link = table_next(link))
-	{
-		HalfEnd    *end = table_container(link, HalfEnd, link);
+	HalfGroup  *group = find_group(halves, kind, file);
 
-		if (end->kind == kind && end->half->partner == NULL &&
-			halves_same_file(&end->file, file))
-			return end->half;
-	}
-	return NULL;
+	return group != NULL && group->first->half->partner == NULL ? group->first->half : NULL;
 }
 
 /* ---- names ---- */
@@ -142,9 +199,10 @@ halves_of_name(const Halves *halves, uint64_t node, const char *name, size_t len
 static void
 part(Half *half)
 {
-	if (half->partner != NULL)
-		half->partner->partner = NULL;
-	half->partner = NULL;
+	if (half->partner == NULL)
+		return;
+	set_partner(half->partner, NULL);
+	set_partner(half, NULL);
 }
 
 static Half *
@@ -184,14 +242,17 @@ halves_add(Halves *halves, uint64_t node, const char *name, size_t len,
 
 		if (ends[kind] == NULL)
 			continue;
-		if (!table_insert(&halves->files, &end->link, hash_file(kind, ends[kind])))
+		end->group = find_or_make_group(halves, kind, ends[kind]);
+		if (end->group == NULL)
 		{
 			halves_remove(halves, half);
 			return NULL;
 		}
 		end->half = half;
-		end->kind = kind;
 		end->file = *ends[kind];
+		if (news < end->group->renewed)
+			end->group->renewed = 0;
+		link_end(end, false);
 	}
 	list_remove(halves, half);
 	half->met = false;
@@ -212,19 +273,21 @@ halves_meet(Halves *halves, Half *a, Half *b)
 		both[i]->met = true;
 		list_append(halves, both[i]);
 	}
-	a->partner = b;
-	b->partner = a;
+	set_partner(a, b);
+	set_partner(b, a);
 }
 
 void
 halves_renew(Halves *halves, HalfKind kind, const HalfFile *file, uint64_t news)
 {
-	for (TableLink *link = table_first(&halves->files, hash_file(kind, file)); link;
-		 link = table_next(link))
-	{
-		HalfEnd    *end = table_container(link, HalfEnd, link);
+	HalfGroup  *group = find_group(halves, kind, file);
 
-		if (end->kind != kind || end->half->met || !halves_same_file(&end->file, file))
+	if (group == NULL || group->renewed == news)
+		return;
+	group->renewed = news;
+	for (HalfEnd *end = group->first; end != NULL; end = end->next)
+	{
+		if (end->half->met)
 			continue;
 		list_remove(halves, end->half);
 		end->half->news = news;
@@ -240,6 +303,29 @@ halves_remove(Halves *halves, Half *half)
 	table_remove(&halves->names, &half->by_name);
 	list_remove(halves, half);
 	free(half);
+}
+
+void
+halves_clear(Halves *halves)
+{
+	HalfList   *lists[2] = {&halves->waiting, &halves->met};
+
+	for (int i = 0; i < 2; i++)
+	{
+		Half	   *half = lists[i]->first;
+
+		while (half != NULL)
+		{
+			Half	   *next = half->next;
+
+			clear_ends(halves, half);
+			free(half);
+			half = next;
+		}
+	}
+	table_clear(&halves->names);
+	table_clear(&halves->groups);
+	halves_init(halves);
 }
 
 /* ---- all of them ---- */

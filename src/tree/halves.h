@@ -42,11 +42,26 @@ typedef struct HalfFile
 
 typedef struct HalfEnd
 {
-	TableLink	link;
+	struct HalfGroup *group;	/* of its kind and file */
+	struct HalfEnd *next;		/* in the group */
+	struct HalfEnd *prev;
 	struct Half *half;			/* whose end it is; NULL: none */
-	HalfKind	kind;
 	HalfFile	file;
 } HalfEnd;
+
+/*
+ * The ends of one kind and file: a file may have any number of names.  Those
+ * without a partner come first.
+ */
+typedef struct HalfGroup
+{
+	TableLink	link;
+	HalfKind	kind;
+	HalfFile	file;
+	HalfEnd    *first;
+	HalfEnd    *last;
+	uint64_t	renewed;		/* up to these news, all of them */
+} HalfGroup;
 
 /*
  * A name that waits.  It is both ends where a row's file has left and another
@@ -80,7 +95,7 @@ typedef struct HalfList
 typedef struct Halves
 {
 	Table		names;
-	Table		files;
+	Table		groups;
 	HalfList	waiting;		/* in order of news */
 	HalfList	met;
 } Halves;

@@ -99,6 +99,36 @@ test_order(void)
 	halves_clear(&halves);
 }
 
+/*
+ * A file has as many names as somebody likes to give it: half a million take a
+ * moment; were each of them compared with all others, it would be hours.
+ */
+static void
+test_many_names(void)
+{
+	enum {MANY = 500000};
+	HalfFile	file = {10, 1, 2, 3};
+	char		name[16];
+	Half	   *last = NULL;
+
+	for (int i = 0; i < MANY; i++)
+	{
+		snprintf(name, sizeof(name), "%d", i);
+		last = add(0, name, 10, 0, 2);
+		if (i % 2 == 0)
+			halves_meet(&halves, last, add(0, strcat(name, "b"), 0, 10, 2));
+		halves_renew(&halves, HALF_LEFT, &file, 2);
+		if (find(HALF_LEFT, 10) == NULL && i > 0)
+			break;
+	}
+	CHECK(last != NULL && find(HALF_LEFT, 10) == last, "the one without a partner is found");
+	while (halves.met.first != NULL)
+		halves_remove(&halves, halves.met.first);
+	while (halves.waiting.first != NULL)
+		halves_remove(&halves, halves.waiting.first);
+	CHECK(find(HALF_LEFT, 10) == NULL && find(HALF_CAME, 10) == NULL, "all are gone");
+}
+
 int
 main(void)
 {
@@ -106,5 +136,6 @@ main(void)
 	test_finding();
 	test_meeting();
 	test_order();
+	test_many_names();
 	return unit_done();
 }
