@@ -91,6 +91,8 @@ CREATE TABLE @extschema@.fsync_repositories (
 		CHECK (missing_retention <= '1000 years'),
 	on_type_change text NOT NULL DEFAULT 'missing'
 		CHECK (on_type_change IN ('missing', 'delete', 'mark')),
+	on_overwrite text NOT NULL DEFAULT 'target'
+		CHECK (on_overwrite IN ('target', 'source')),
 	change_feed boolean NOT NULL DEFAULT false
 );
 
@@ -123,6 +125,7 @@ COMMENT ON COLUMN @extschema@.fsync_repositories.max_size IS 'Larger files are n
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_missing IS 'What becomes of the row of a file that is gone: delete, or mark (it stays, with missing_since)';
 COMMENT ON COLUMN @extschema@.fsync_repositories.missing_retention IS 'How long marked rows are kept; NULL: for ever';
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of a directory, a symbolic link or the like: missing (as on_missing says), delete, or mark';
+COMMENT ON COLUMN @extschema@.fsync_repositories.on_overwrite IS 'Which row remains, with its id, when a file is renamed onto another one: target (that of the file that was overwritten, with the new content), or source (that of the file that was renamed)';
 COMMENT ON COLUMN @extschema@.fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
 --
@@ -412,7 +415,8 @@ ALTER TABLE fsync_private.registrations ENABLE ALWAYS TRIGGER fsync_guard;
 -- Rows are checked whoever writes them.
 CREATE TRIGGER fsync_guard
 	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
-		on_missing, missing_retention, on_type_change ON @extschema@.fsync_repositories
+		on_missing, missing_retention, on_type_change, on_overwrite
+		ON @extschema@.fsync_repositories
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_guard();
 
 CREATE TRIGGER fsync_cleared
@@ -429,7 +433,8 @@ CREATE TRIGGER fsync_changed
 		OR UPDATE OF path, user_area, watch_root, include, exclude,
 			calculate_hashes, active, database_oid, paused, ignore_case,
 			include_hidden, use_ignore_files, min_size, max_size, on_missing,
-			missing_retention, on_type_change, change_feed ON @extschema@.fsync_repositories
+			missing_retention, on_type_change, on_overwrite, change_feed
+		ON @extschema@.fsync_repositories
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_changed();
 
 ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_guard;
@@ -456,13 +461,14 @@ CREATE FUNCTION @extschema@.fsync_add_repository(
 	on_missing text DEFAULT NULL,
 	missing_retention interval DEFAULT NULL,
 	on_type_change text DEFAULT NULL,
+	on_overwrite text DEFAULT NULL,
 	change_feed boolean DEFAULT NULL)
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'fsync_add_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-	boolean, boolean, bigint, bigint, text, interval, text, boolean) IS
+	boolean, boolean, bigint, bigint, text, interval, text, text, boolean) IS
 'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
 
 CREATE FUNCTION @extschema@.fsync_configure_repository(
@@ -478,14 +484,15 @@ CREATE FUNCTION @extschema@.fsync_configure_repository(
 	on_missing text DEFAULT NULL,
 	missing_retention interval DEFAULT NULL,
 	on_type_change text DEFAULT NULL,
+	on_overwrite text DEFAULT NULL,
 	change_feed boolean DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_configure_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-	boolean, bigint, bigint, text, interval, text, boolean) IS
-'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
+	boolean, bigint, bigint, text, interval, text, text, boolean) IS
+'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
 
 CREATE FUNCTION @extschema@.fsync_why(
 	repository_id uuid,
@@ -957,9 +964,9 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_repositories_changed(),
 	@extschema@.fsync_registrations_guard(),
 	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-		boolean, boolean, bigint, bigint, text, interval, text, boolean),
+		boolean, boolean, bigint, bigint, text, interval, text, text, boolean),
 	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-		boolean, bigint, bigint, text, interval, text, boolean),
+		boolean, bigint, bigint, text, interval, text, text, boolean),
 	@extschema@.fsync_why(uuid, text),
 	@extschema@.fsync_remove_repository(uuid),
 	@extschema@.fsync_activate_repository(uuid),

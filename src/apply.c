@@ -33,7 +33,7 @@
 static SessionPlan lock_repository_plan = {
 	.sql = "SELECT on_missing = 'mark',"
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
-	" change_feed FROM %1$s.fsync_repositories WHERE repository_id = $1"
+	" change_feed, on_overwrite = 'target' FROM %1$s.fsync_repositories WHERE repository_id = $1"
 	" AND created_at = coalesce($2, created_at) FOR KEY SHARE",
 	.nargs = 2,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID},
@@ -118,6 +118,8 @@ look_at_repository(ApplyRun *run)
 													   SPI_tuptable->tupdesc, 2, &isnull));
 	run->change_feed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 												  SPI_tuptable->tupdesc, 3, &isnull));
+	run->keep_overwritten = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+													   SPI_tuptable->tupdesc, 4, &isnull));
 	lock_for_rows(run);
 	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
 									   SPI_OK_SELECT) == 1;

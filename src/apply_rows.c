@@ -82,6 +82,17 @@ static SessionPlan overwrite_plan = {
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
 
+static SessionPlan give_way_plan = {
+	.sql = "DELETE FROM %1$s.file_records s"
+	" USING unnest($2, $3, $4, $5) AS u (ord, id, old_path, file_path),"
+	" %1$s.file_records t"
+	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
+	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
+	" RETURNING u.ord, true",
+	.nargs = 5,
+	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+};
+
 static SessionPlan move_plan = {
 	.sql = "UPDATE %1$s.file_records f SET file_path = u.file_path,"
 	" file_size = u.file_size, mod_time = u.mod_time,"
@@ -322,6 +333,36 @@ step_aside(ApplyRun *run, ApplyItem **items, int n)
 	(void) session_execute(run->objects, &step_aside_plan, values, NULL, SPI_OK_UPDATE);
 }
 
+/*
+ * Of files that were renamed onto one with a row, missing or not, removes their
+ * own: what they contain is then written as that one's new content.  Not of a
+ * file that is gone already, which nothing would be written of.
+ */
+static void
+give_way(ApplyRun *run, ApplyItem **items, int n)
+{
+	ApplyItem **renamed = palloc(sizeof(ApplyItem *) * n);
+	int			n_renamed = 0;
+	Datum		values[5];
+	uint64		removed;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (items[i]->obs.renamed && !items[i]->short_lived)
+			renamed[n_renamed++] = items[i];
+	}
+	if (n_renamed == 0)
+		return;
+	values[0] = UUIDPGetDatum(run->repository_id);
+	values[1] = apply_ordinals(n_renamed);
+	values[2] = apply_ids(renamed, n_renamed);
+	values[3] = apply_old_paths(renamed, n_renamed, true);
+	values[4] = apply_paths(renamed, n_renamed);
+	removed = session_execute(run->objects, &give_way_plan, values, NULL,
+							  SPI_OK_DELETE_RETURNING);
+	count_removed(run, renamed, removed);
+}
+
 /* Removes the rows of files onto which a file with a row was renamed. */
 static void
 remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
@@ -346,6 +387,8 @@ move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 	uint64		moved;
 
 	step_aside(run, items, n);
+	if (run->keep_overwritten)
+		give_way(run, items, n);
 	remove_overwritten(run, items, n);
 
 	values[0] = UUIDPGetDatum(run->repository_id);

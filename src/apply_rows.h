@@ -24,6 +24,8 @@ typedef struct ApplyRun
 								 * fails if it is not */
 	bool		mark_missing;	/* the repository's strategies */
 	bool		mark_type_change;
+	bool		keep_overwritten;	/* a file that another one is renamed onto
+									 * keeps its row */
 	bool		has_missing;	/* it has rows of missing files */
 	bool		change_feed;	/* its changes go to file_changes */
 	bool		has_corrupt;	/* ... and of corrupt ones */

@@ -49,7 +49,7 @@ extern void functions_put_rows(Tuplestorestate *store, TupleDesc desc);
  * functions_settings.c.  fsync_add_repository() and fsync_configure_repository()
  * take, from first_arg on: include, exclude, calculate_hashes, ignore_case,
  * include_hidden, use_ignore_files, min_size, max_size, on_missing,
- * missing_retention, on_type_change, change_feed.
+ * missing_retention, on_type_change, on_overwrite, change_feed.
  */
 extern void settings_check_arguments(FunctionCallInfo fcinfo, int first_arg);
 extern void settings_check_row(HeapTuple row, TupleDesc desc);

@@ -39,6 +39,7 @@ enum
 	SETTING_ON_MISSING,
 	SETTING_MISSING_RETENTION,
 	SETTING_ON_TYPE_CHANGE,
+	SETTING_ON_OVERWRITE,
 	SETTING_CHANGE_FEED,
 	SETTINGS_ARGS
 };
@@ -46,7 +47,7 @@ enum
 static const char *const columns[SETTINGS_ARGS] = {
 	"include", "exclude", "calculate_hashes", "ignore_case", "include_hidden",
 	"use_ignore_files", "min_size", "max_size", "on_missing", "missing_retention",
-	"on_type_change", "change_feed",
+	"on_type_change", "on_overwrite", "change_feed",
 };
 
 /* Of include and exclude together. */
@@ -77,11 +78,12 @@ static SessionPlan settings_plan = {
 	" missing_retention = CASE WHEN $11 IS NULL THEN missing_retention"
 	" WHEN $11 > interval '0' THEN $11 END,"
 	" on_type_change = coalesce($12, on_type_change),"
-	" change_feed = coalesce($13, change_feed)"
+	" on_overwrite = coalesce($13, on_overwrite),"
+	" change_feed = coalesce($14, change_feed)"
 	" WHERE repository_id = $1",
 	.nargs = 1 + SETTINGS_ARGS,
 	.argtypes = {UUIDOID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, BOOLOID, BOOLOID,
-	BOOLOID, INT8OID, INT8OID, TEXTOID, INTERVALOID, TEXTOID, BOOLOID},
+	BOOLOID, INT8OID, INT8OID, TEXTOID, INTERVALOID, TEXTOID, TEXTOID, BOOLOID},
 };
 
 /* ---------------------------------------------------------------------
@@ -164,21 +166,37 @@ check_size(const Settings *settings, int which)
 }
 
 static void
-check_strategy(const Settings *settings, int which)
+check_word(const Settings *settings, int which, const char *const *words, const char *hint)
 {
 	char	   *word;
 
 	if (settings->nulls[which])
 		return;
 	word = TextDatumGetCString(settings->values[which]);
-	if (strcmp(word, "delete") != 0 && strcmp(word, "mark") != 0 &&
-		(which != SETTING_ON_TYPE_CHANGE || strcmp(word, "missing") != 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for %s: \"%s\"", columns[which], word),
-				 which == SETTING_ON_TYPE_CHANGE ?
-				 errhint("It is \"missing\", \"delete\" or \"mark\".") :
-				 errhint("It is either \"delete\" or \"mark\".")));
+	for (; *words != NULL; words++)
+	{
+		if (strcmp(word, *words) == 0)
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for %s: \"%s\"", columns[which], word),
+			 errhint("%s", hint)));
+}
+
+static void
+check_strategies(const Settings *settings)
+{
+	static const char *const missing[] = {"delete", "mark", NULL};
+	static const char *const type_change[] = {"missing", "delete", "mark", NULL};
+	static const char *const overwrite[] = {"target", "source", NULL};
+
+	check_word(settings, SETTING_ON_MISSING, missing,
+			   "It is either \"delete\" or \"mark\".");
+	check_word(settings, SETTING_ON_TYPE_CHANGE, type_change,
+			   "It is \"missing\", \"delete\" or \"mark\".");
+	check_word(settings, SETTING_ON_OVERWRITE, overwrite,
+			   "It is either \"target\" or \"source\".");
 }
 
 static bool
@@ -210,8 +228,7 @@ check_settings(const Settings *settings)
 				 errmsg("min_size must not be greater than max_size"),
 				 errdetail("They are " INT64_FORMAT " and " INT64_FORMAT " bytes: no file would be tracked.",
 						   min_size, max_size)));
-	check_strategy(settings, SETTING_ON_MISSING);
-	check_strategy(settings, SETTING_ON_TYPE_CHANGE);
+	check_strategies(settings);
 	if (!settings->nulls[SETTING_MISSING_RETENTION] &&
 		!is_positive(settings->values[SETTING_MISSING_RETENTION]))
 		ereport(ERROR,

@@ -201,8 +201,7 @@ begin_run(WorkerRepository *repository)
 	strlcpy(run.reason, queued->reason, sizeof(run.reason));
 	run.heals = queued->heals || !runs_is_healed(repository);
 	run.losses = repository->losses;
-	run.flags = (queued->startup ? PROTO_SCAN_STARTUP : 0) |
-		(queued->force ? PROTO_SCAN_FORCE : 0);
+	run.flags = queued->force ? PROTO_SCAN_FORCE : 0;
 	if (worker_database_work(repository, begin_work, &run) != 0)
 		return false;
 	if (run.operation_id == 0)

@@ -402,6 +402,7 @@ go_blind(Engine *engine, int64_t since_ns)
 	if (since_ns < engine->blind_since_ns)
 		engine->blind_since_ns = since_ns;
 	engine->times_blind++;
+	engine->compared = false;
 }
 
 void
@@ -421,7 +422,16 @@ void
 changes_scanned(Engine *engine, uint64_t times_blind)
 {
 	if (is_watched(engine) && times_blind == engine->times_blind)
+	{
 		engine->blind_since_ns = INT64_MAX;
+		engine->compared = true;
+	}
+}
+
+bool
+changes_saw_all(const Engine *engine)
+{
+	return is_watched(engine) && engine->compared;
 }
 
 /* Begins anew: new watches first, then a scan of everything. */

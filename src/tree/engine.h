@@ -245,6 +245,7 @@ typedef struct Engine
 	int64_t		blind_since_ns; /* hashes from then on are in doubt, until a scan
 								 * has compared them; CLOCK_REALTIME */
 	uint64_t	times_blind;
+	bool		compared;		/* a scan has compared everything since then */
 
 	Shortage	shortage;		/* what is lacking, and puts off the rest */
 	int			watch_error;	/* why there is no watch tree */
@@ -377,6 +378,12 @@ extern void changes_note_blindness(Engine *engine);
 
 /* A scan has compared everything; what the engine's times_blind was before. */
 extern void changes_scanned(Engine *engine, uint64_t times_blind);
+
+/*
+ * Whether events have told of all that happened since a scan compared
+ * everything: what differs of a file otherwise is of a time when nobody looked.
+ */
+extern bool changes_saw_all(const Engine *engine);
 extern void changes_heal(Engine *engine, const char *reason);
 extern void changes_ask_for_scan(Engine *engine, const char *reason);
 
@@ -586,8 +593,9 @@ extern void report_file(Engine *engine, ProtoOp op, const char *path, size_t len
 						const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us,
 						int64_t bytes_read, int64_t scan_id);
 extern void report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
-						 const char *path, size_t len, const ProtoStat *stat,
-						 const uint8_t *hash, int64_t hashed_us, int64_t scan_id);
+						 const char *path, size_t len, bool renamed,
+						 const ProtoStat *stat, const uint8_t *hash, int64_t hashed_us,
+						 int64_t scan_id);
 extern void report_removed(Engine *engine, int64_t id, ProtoGone gone, const char *path,
 						   size_t len, int64_t scan_id);
 extern void report_problem(Engine *engine, ProtoProblem problem, int error,

@@ -297,7 +297,7 @@ proto_get_scan(ProtoReader *r, ProtoScan *m)
 	/* Said so that a NaN, which would switch the protection off, fails. */
 	if (!(m->mass_delete_threshold >= 0.0 && m->mass_delete_threshold <= 1.0))
 		return false;
-	if ((m->flags & ~(uint32_t) (PROTO_SCAN_FORCE | PROTO_SCAN_STARTUP)) != 0)
+	if ((m->flags & ~(uint32_t) PROTO_SCAN_FORCE) != 0)
 		return false;
 	return m->scan_id > 0 && reader_done(r);
 }
@@ -425,6 +425,7 @@ proto_put_observation(ProtoBuf *buf, const ProtoObservation *m)
 		case PROTO_OP_MOVED:
 			proto_put_i64(buf, m->id);
 			put_str(buf, m->old_path);
+			put_bool(buf, m->renamed);
 			__attribute__((fallthrough));
 		case PROTO_OP_ADDED:
 		case PROTO_OP_UPDATED:
@@ -477,6 +478,7 @@ proto_get_observation(ProtoReader *r, ProtoObservation *m)
 			m->path = get_path(r, 1, PROTO_PATH_MAX);
 			m->id = proto_get_i64(r);
 			m->old_path = get_path(r, 1, LONG_PATH_MAX);
+			m->renamed = get_bool(r);
 			get_file(r, m);
 			break;
 		case PROTO_OP_ADDED:

@@ -109,7 +109,8 @@ find_source(const Source *sources, size_t n, int64_t inode, int64_t btime_ns)
 /*
  * Whether the row's hash is still that of its file at the new place.  A
  * rename moves the ctime of the file, but not of files below a renamed
- * directory.
+ * directory.  So another ctime is that of the rename alone only where it was
+ * watched, and all that had happened before had been seen.
  */
 static bool
 hash_survives(const Engine *engine, const Point *from, const Point *to)
@@ -123,7 +124,20 @@ hash_survives(const Engine *engine, const Point *from, const Point *to)
 	if (((from->hints | to->hints) & (HINT_CONTENT | HINT_CLOSED)) ||
 		hashing_due(engine, from->path, from->len))
 		return false;
-	return b->ctime_ns == s->ctime_ns || (to->hints & (HINT_ARRIVED | HINT_TRUSTED));
+	return b->ctime_ns == s->ctime_ns ||
+		((to->hints & HINT_ARRIVED) && changes_saw_all(engine));
+}
+
+/*
+ * Whether it was the file that was renamed, and not a directory above it: then
+ * what was at its new name has been overwritten.  A name that had been removed
+ * before was not.
+ */
+static bool
+itself_renamed(const ProtoBelief *b, const Point *to)
+{
+	return (to->hints & HINT_DELETED) == 0 &&
+		((to->hints & HINT_ARRIVED) != 0 || b->ctime_ns != to->info.stat.ctime_ns);
 }
 
 /* What stat said when the row was written. */
@@ -291,13 +305,14 @@ report_pair(Engine *engine, const Pair *pair)
 	Point	   *to = pair->to;
 	const ProtoBelief *b = &pair->row;
 	const ProtoStat *s = &to->info.stat;
+	bool		renamed = itself_renamed(b, to);
 	ProtoStat	before;
 
 	from->moved_away = true;
 	hashing_row_came(engine, to->path, to->len, b);
 	if (!engine->config.calculate_hashes || hash_survives(engine, from, to))
 	{
-		report_moved(engine, b->id, from->path, from->len, to->path, to->len, s,
+		report_moved(engine, b->id, from->path, from->len, to->path, to->len, renamed, s,
 					 engine->config.calculate_hashes ? b->hash : NULL, hashed_us(b, s),
 					 to->scan_id);
 		to->settled = true;
@@ -310,7 +325,7 @@ report_pair(Engine *engine, const Pair *pair)
 	 * inspection can be made together; the file is hashed.
 	 */
 	before = stat_of_row(b, s);
-	report_moved(engine, b->id, from->path, from->len, to->path, to->len, &before,
+	report_moved(engine, b->id, from->path, from->len, to->path, to->len, renamed, &before,
 				 b->has_hash ? b->hash : NULL, b->scanned_us, to->scan_id);
 }
 

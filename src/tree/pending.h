@@ -20,13 +20,11 @@
 #define HINT_GONE		0x04	/* it was moved away */
 #define HINT_ARRIVED	0x08	/* something was moved to this name */
 #define HINT_FOUND		0x10	/* a scan found it, no event */
-#define HINT_TRUSTED	0x20	/* ... of a tree that was not watched before: a
-								 * rename is believed on its proof */
-#define HINT_DELETED	0x40	/* the name was removed */
-#define HINT_META		0x80	/* times or mode, not content */
-#define HINT_LINK		0x100	/* another name of its file changed; that is
+#define HINT_DELETED	0x20	/* the name was removed */
+#define HINT_META		0x40	/* times or mode, not content */
+#define HINT_LINK		0x80	/* another name of its file changed; that is
 								 * all there is to it */
-#define HINT_HALF		0x200	/* one end of a rename, whose other may come */
+#define HINT_HALF		0x100	/* one end of a rename, whose other may come */
 
 /* What may be the end of a rename. */
 #define HINT_MOVES		(HINT_GONE | HINT_ARRIVED | HINT_HALF)

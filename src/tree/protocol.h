@@ -198,9 +198,6 @@ typedef struct ProtoPlace
 /* Flags of a scan. */
 #define PROTO_SCAN_FORCE		0x01	/* accept a new root, new mounts and a
 										 * mass deletion */
-#define PROTO_SCAN_STARTUP		0x02	/* nothing was watched before: a rename
-										 * is believed on inode, birth time,
-										 * size and mtime without hashing */
 
 typedef struct ProtoScan
 {
@@ -322,6 +319,8 @@ typedef struct ProtoObservation
 	int64_t		id;				/* moved, removed */
 	ProtoStr	path;
 	ProtoStr	old_path;		/* moved */
+	bool		renamed;		/* moved: the file itself was renamed, not a
+								 * directory above it */
 	ProtoStat	stat;			/* added, updated, touched, moved */
 	bool		has_hash;		/* false: content_hash is NULL */
 	uint8_t		hash[PROTO_HASH_LEN];

@@ -168,12 +168,13 @@ report_file(Engine *engine, ProtoOp op, const char *path, size_t len,
 
 void
 report_moved(Engine *engine, int64_t id, const char *old_path, size_t old_len,
-			 const char *path, size_t len, const ProtoStat *stat,
+			 const char *path, size_t len, bool renamed, const ProtoStat *stat,
 			 const uint8_t *hash, int64_t hashed_us, int64_t scan_id)
 {
 	ProtoObservation o = observation(PROTO_OP_MOVED, path, len, scan_id);
 
 	o.id = id;
+	o.renamed = renamed;
 	o.old_path.data = old_path;
 	o.old_path.len = old_len;
 	(void) report_forget_problem(engine, path, len);

@@ -387,10 +387,7 @@ add_candidate(Engine *engine, const ScanRun *run, const Candidate *c)
 
 	if (c->path == NULL)
 		return true;
-	p = inspect_add(engine, c->path, c->len,
-					HINT_FOUND | ((run->flags & PROTO_SCAN_STARTUP) && run->id != 0 ?
-								  HINT_TRUSTED : 0),
-					run->epoch, run->id);
+	p = inspect_add(engine, c->path, c->len, HINT_FOUND, run->epoch, run->id);
 	if (p == NULL)
 		return false;
 	p->since_us = run->since_us;

@@ -498,7 +498,7 @@ watch(Watcher *w, const char *directory)
 	proto_begin(&w->out, PROTO_INIT);
 	proto_put_init(&w->out, &init);
 	proto_end(&w->out);
-	send_scan(w, PROTO_SCAN_STARTUP);
+	send_scan(w, 0);
 	w->input_open = true;
 	w->expected = 1;
 	while (w->input_open || w->expected > 0)

@@ -108,8 +108,8 @@ my $victim = $after->{'it\'s.txt'};
 rename("$root/renamed \n file.txt", "$root/it's.txt") or die "rename: $!";
 wait_equal($node, $id, $root, 'rename onto a file');
 $after = ids_of($node, $id);
-is($after->{'it\'s.txt'}, $before->{'new.txt'}, 'a file renamed onto another keeps its id');
-ok(!(grep { $_ == $victim } values %$after), 'and the row of the other is gone');
+is($after->{'it\'s.txt'}, $victim, 'a file onto which another is renamed keeps its id');
+ok(!(grep { $_ == $before->{'new.txt'} } values %$after), 'and the row of the other is gone');
 
 rename("$root/tab\there.txt", "$root/now ignored.tmp") or die "rename: $!";
 wait_equal($node, $id, $root, 'renamed to an ignored name');

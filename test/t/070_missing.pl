@@ -129,8 +129,9 @@ $node->start;
 wait_equal($node, $id, $root, 'back while down');
 is(id_of('d.txt'), $ids->{'d.txt'}, 'back while down: with its id');
 
-# ---- renames ----
+# ---- renames, where the row of the file that is renamed remains ----
 
+configure("on_overwrite = 'source'");
 $operation = latest_operation($node, $id);
 rename("$root/f.txt", "$root/e.txt") or die "rename: $!";
 wait_equal($node, $id, $root, 'renamed onto the path of a missing file');
@@ -147,6 +148,7 @@ wait_equal($node, $id, $root, 'renamed onto a file');
 is(id_of('h.txt'), $ids->{'g.txt'}, 'renamed onto a file: the id comes along');
 is($node->safe_psql('postgres', "SELECT count(*) FROM file_records WHERE id = $ids->{'h.txt'}"), '0',
 	'renamed onto a file: what was overwritten is not missing');
+configure("on_overwrite = 'target'");
 
 # ---- a name that is something else now ----
 

@@ -70,7 +70,7 @@ is(changes_of(sub { chmod(0600, "$root/c/1"); append_file("$root/c/4", '') }), '
 is(changes_of(sub { exchange("$root/c/4", "$root/c/5") }),
 	"moved c/4 from c/5\nmoved c/5 from c/4", 'two files exchange their names');
 is(changes_of(sub { rename("$root/c/4", "$root/c/5") }),
-	"removed c/5\nmoved c/5 from c/4", 'a file is renamed onto another');
+	"removed c/4\nupdated c/5", 'a file is renamed onto another');
 
 # Both at once, as one inspection finds them.
 is( changes_of(sub {

@@ -386,7 +386,7 @@ worker_start(Worker *w, const char *root, int debounce_ms)
 	proto_begin(&w->out, PROTO_INIT);
 	proto_put_init(&w->out, &init);
 	proto_end(&w->out);
-	worker_scan(w, PROTO_SCAN_STARTUP);
+	worker_scan(w, 0);
 	WORKER_UNTIL(w, w->scanned == w->last_scan);
 	worker_flush_all(w);
 }

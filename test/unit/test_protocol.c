@@ -147,7 +147,7 @@ static void
 random_scan(Message *m)
 {
 	m->scan.scan_id = 1 + (int64_t) unit_below(INT32_MAX);
-	m->scan.flags = (uint32_t) unit_below(4);
+	m->scan.flags = (uint32_t) unit_below(2);
 	m->scan.mass_delete_threshold = (double) unit_below(1001) / 1000;
 }
 
@@ -201,7 +201,10 @@ random_observation(Message *m)
 	if (strchr("MR", o->op))
 		o->id = random_i64();
 	if (o->op == 'M')
+	{
 		o->old_path = random_str(1, 300, false);
+		o->renamed = unit_below(2) != 0;
+	}
 	if (o->op == 'R')
 		o->gone = (uint8_t) unit_below(PROTO_GONE_EXCLUDED + 1);
 	if (strchr("AUTM", o->op))
@@ -439,6 +442,7 @@ same(const Kind *kind, const Message *a, const Message *b)
 	if (kind->get == get_observation)
 		return EQ(observation.op) && EQ(observation.scan_id) && EQ(observation.id) &&
 			EQ_STR(observation.path) && EQ_STR(observation.old_path) &&
+			EQ(observation.renamed) &&
 			same_stat(&a->observation.stat, &b->observation.stat) &&
 			EQ(observation.has_hash) && EQ(observation.hashed_us) && EQ(observation.bytes_read) &&
 			EQ(observation.gone) && EQ(observation.problem) &&
@@ -595,7 +599,7 @@ test_ranges(void)
 	REFUSES(SCAN, m.scan.mass_delete_threshold = 1.5, "a threshold above one");
 	REFUSES(SCAN, m.scan.mass_delete_threshold = -0.1, "a threshold below zero");
 	REFUSES(SCAN, m.scan.mass_delete_threshold = NAN, "a threshold that is no number");
-	REFUSES(SCAN, m.scan.flags = 4, "an unknown flag");
+	REFUSES(SCAN, m.scan.flags = 2, "an unknown flag");
 	REFUSES(SCAN, m.scan.scan_id = 0, "scan 0, which is real time");
 	REFUSES(HEADER, m.header.count = 1, "a belief count without beliefs");
 	REFUSES(BELIEF, m.belief.path = str("", 0), "a belief without a path");
