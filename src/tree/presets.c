@@ -12,6 +12,7 @@
 #include "presets.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* The longest extension below. */
 #define EXTENSION_MAX	8
@@ -20,7 +21,10 @@ struct Preset
 {
 	const char *name;
 	const char *const *extensions;	/* lower case, ends with NULL */
+	const char *const *endings;	/* of the name, lower case, ends with NULL */
 };
+
+static const char *const none[] = {NULL};
 
 static const char *const images[] = {
 	"apng", "avif", "bmp", "gif", "heic", "heif", "ico", "j2k", "jfif", "jp2", "jpe",
@@ -44,11 +48,19 @@ static const char *const documents[] = {
 	"xlsm", "xlsx", NULL
 };
 
+/*
+ * What programs leave of a file that they save: exiftool ("_original"), emacs,
+ * cp -b and rsync -b ("~", ".~1~"), sed -i.orig, patch and others.
+ */
+static const char *const backups[] = {"bak", "orig", NULL};
+static const char *const backup_endings[] = {"~", "_original", NULL};
+
 static const Preset presets[] = {
-	{"images", images},
-	{"videos", videos},
-	{"raw", raw},
-	{"documents", documents},
+	{"images", images, none},
+	{"videos", videos, none},
+	{"raw", raw, none},
+	{"documents", documents, none},
+	{"backups", backups, backup_endings},
 };
 
 const Preset *
@@ -62,8 +74,17 @@ preset_find(const char *name, size_t len)
 	return NULL;
 }
 
-bool
-preset_matches(const Preset *preset, const char *name, size_t len)
+/* Whether the name ends so, and is more than that; letters of any case. */
+static bool
+ends_with(const char *name, size_t len, const char *ending)
+{
+	size_t		n = strlen(ending);
+
+	return len > n && strncasecmp(name + len - n, ending, n) == 0;
+}
+
+static bool
+has_extension(const Preset *preset, const char *name, size_t len)
 {
 	const char *dot = memrchr(name, '.', len);
 	char		extension[EXTENSION_MAX + 1];
@@ -80,4 +101,15 @@ preset_matches(const Preset *preset, const char *name, size_t len)
 			return true;
 	}
 	return false;
+}
+
+bool
+preset_matches(const Preset *preset, const char *name, size_t len)
+{
+	for (const char *const *ending = preset->endings; *ending != NULL; ending++)
+	{
+		if (ends_with(name, len, *ending))
+			return true;
+	}
+	return has_extension(preset, name, len);
 }

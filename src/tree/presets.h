@@ -4,7 +4,7 @@
  *		Kinds of files that a pattern can name: "preset:images".
  *
  * A preset stands for files (not directories) by the part of their name after
- * the last '.', without regard to the case of its letters.
+ * the last '.', or by its end, without regard to the case of letters.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +17,7 @@
 #define PRESET_PREFIX	"preset:"
 
 /* What there is to choose from, for messages. */
-#define PRESET_NAMES	"images, videos, raw, documents"
+#define PRESET_NAMES	"images, videos, raw, documents, backups"
 
 typedef struct Preset Preset;
 

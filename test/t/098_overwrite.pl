@@ -164,6 +164,40 @@ rename("$root/short.new", "$root/short") or die "rename: $!";
 unlink("$root/short") or die "unlink: $!";
 wait_equal($node, $id, $root, 'overwritten, and removed');
 
+# ---- programs that keep what was there under another name ----
+
+configure("exclude = '{preset:backups}'");
+write_file("$root/photo.jpg", 'a photo');
+wait_ok($node, $id, 'backups: it is there');
+my $photo = row('photo.jpg');
+my @saves = (
+	[ 'sed -i.orig', sub { system('sed', '-i.orig', 's/photo/picture/', "$root/photo.jpg") == 0 or die 'sed' } ],
+	[ 'cp -b', sub { system('cp', '-b', '--suffix=.orig', "$root/quiet.txt", "$root/photo.jpg") == 0 or die 'cp' } ],
+	[ 'exiftool', sub {
+			write_file("$root/photo.jpg_exiftool_tmp", 'with other tags');
+			rename("$root/photo.jpg", "$root/photo.jpg_original") or die "rename: $!";
+			rename("$root/photo.jpg_exiftool_tmp", "$root/photo.jpg") or die "rename: $!";
+		} ],
+	[ 'exiftool, slowly', sub {
+			write_file("$root/photo.jpg_exiftool_tmp", 'and others again');
+			wait_ok($node, $id, 'backups: the new one is there for a while');
+			rename("$root/photo.jpg", "$root/photo.jpg_original") or die "rename: $!";
+			rename("$root/photo.jpg_exiftool_tmp", "$root/photo.jpg") or die "rename: $!";
+		} ]);
+foreach my $save (@saves)
+{
+	$save->[1]->();
+	wait_ok($node, $id, "backups: $save->[0]");
+	is(row('photo.jpg'), $photo, "backups, $save->[0]: the id stays");
+	is( $node->safe_psql($db, "SELECT encode(content_hash, 'hex') FROM file_records WHERE id = $photo"),
+		(split ' ', `sha256sum '$root/photo.jpg'`)[0],
+		"backups, $save->[0]: with the new content");
+}
+is(row('photo.jpg_original'), '', 'backups: and what was kept is not tracked');
+unlink(glob("$root/photo.jpg*"));
+configure("exclude = NULL");
+wait_equal($node, $id, $root, 'backups: the end');
+
 # ---- names of one file ----
 
 # Which row moves, the event says: that of the name that was renamed.

@@ -286,6 +286,13 @@ test_presets(void)
 	CHECK(dir(f, "x.raw") && file(f, "x.raw/a.jpg"), "no directory is excluded for its name");
 	filter_free(f);
 
+	f = make_filter(NULL, LIST("preset:backups"));
+	CHECK(!file(f, "a.jpg_original") && !file(f, "a.jpg.orig") && !file(f, "A.JPG.ORIG") &&
+		  !file(f, "d/a.JPG_Original"), "copies that programs leave");
+	CHECK(file(f, "_original") && file(f, "a_original.jpg") && file(f, "orig") &&
+		  file(f, "a.original") && dir(f, "a_original"), "and no others");
+	filter_free(f);
+
 	f = make_filter(NULL, LIST("*.*", "!preset:images"));
 	CHECK(file(f, "a.jpg") && !file(f, "a.txt"), "'!' takes back a preset");
 	filter_free(f);
@@ -295,7 +302,7 @@ test_presets(void)
 	filter_free(f);
 	CHECK(filter_check_pattern("preset:images", 13) == NULL, "a preset is a good pattern");
 	CHECK(filter_check_pattern("preset:image", 12) != NULL &&
-		  strstr(filter_check_pattern("preset:image", 12), "images, videos, raw, documents") != NULL,
+		  strstr(filter_check_pattern("preset:image", 12), "images, videos, raw, documents, backups") != NULL,
 		  "an unknown one is refused, and the known ones named");
 	CHECK(filter_check_pattern("!preset:", 8) != NULL, "so is none");
 }
