@@ -174,7 +174,10 @@ foreach my $kill (1 .. 15)
 	storm_goes_on($storm) if $kill % 3 == 0;
 	usleep(int(rand(200_000)));
 	my ($name) = (keys %workers)[ rand(keys %workers) ];
-	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '$name'");
+	# It may not have connected yet.
+	wait_until(
+		sub { sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '$name'") eq 't' },
+		"$name ends");
 	finish_sql(delete $workers{$name});
 	start_worker();
 }
