@@ -119,6 +119,8 @@ build/sandbox/%: $(SRC)/test/sandbox/%.c build/unit/tree.a
 	@mkdir -p $(@D)
 	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $(filter %.c %.o %.a,$^) $(TREE_LIBS)
 
+build/sandbox/burglar: $(SRC)/test/sandbox/burglar_truncate.c
+
 build/torture/liar: $(SRC)/test/torture/liar.c build/unit/tree.a
 	@mkdir -p $(@D)
 	$(TREE_CC) $(TREE_CFLAGS) -I$(SRC)/src/tree -o $@ $(filter %.c %.o %.a,$^) $(TREE_LIBS)

@@ -17,9 +17,10 @@
  */
 #include "beneath.h"
 
+#include "open_how.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -45,12 +46,9 @@ static atomic_bool openat2_missing = false;
 static int
 call_openat2(int dirfd, const char *path, int flags)
 {
-	struct open_how how;
+	const struct open_how *how = open_how(flags);
 
-	memset(&how, 0, sizeof(how));
-	how.flags = (uint64_t) (unsigned int) flags;
-	how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-	return (int) syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+	return how == NULL ? -1 : (int) syscall(SYS_openat2, dirfd, path, how, sizeof(*how));
 }
 
 /*
@@ -61,7 +59,7 @@ call_openat2(int dirfd, const char *path, int flags)
 static bool
 openat2_forbidden(int dirfd)
 {
-	int			fd = call_openat2(dirfd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int			fd = call_openat2(dirfd, ".", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd >= 0)
 	{

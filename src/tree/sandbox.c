@@ -12,9 +12,17 @@
  * are older than the kernel that runs: so the calls are made directly, and
  * rights that came later are named here by number.
  *
+ * Truncation is denied by the list of calls where that can see all flags of all
+ * ways to open a file (open_how.c), and only else by Landlock.  For that right,
+ * which no rule grants, the kernel walks at each open from the file to the real
+ * "/", counting on each directory on the way: 1.0 to 1.7 us where two threads
+ * open at once, against 0.4 us for the walk to the rule of the root.
+ *
  *-------------------------------------------------------------------------
  */
 #include "sandbox.h"
+
+#include "open_how.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +41,8 @@
 /* What a temporary file may grow to: ten times the need of a hundred million files. */
 #define SANDBOX_FILE_SIZE	(UINT64_C(128) << 30)
 
+#define LANDLOCK_TRUNCATE	(1 << 14)
+
 /*
  * The rules of Landlock by its version, as the kernel's documentation has them.
  * A file system's rights of a version are those of the versions before and
@@ -46,7 +56,7 @@ static const struct
 }			landlock_rights[] = {
 	[1] = {.files = 0x1fff},	/* read, write, execute, make, remove */
 	[2] = {.files = 1 << 13},	/* link or rename to another directory */
-	[3] = {.files = 1 << 14},	/* truncate */
+	[3] = {.files = LANDLOCK_TRUNCATE},
 	[4] = {.networks = 3},		/* bind and connect TCP */
 	[5] = {.files = 1 << 15},	/* ioctl of a device */
 	[6] = {.scopes = 3},		/* abstract sockets and signals of others */
@@ -100,9 +110,12 @@ limit(int resource, uint64_t most)
 	(void) setrlimit(resource, &limits);
 }
 
-/* 0, or an errno. */
+/*
+ * Leaves truncation alone where that is denied already.  May be called again, to
+ * take more; 0, or an errno.
+ */
 static int
-confine_files(int rootfd)
+confine_files(int rootfd, bool *no_truncation)
 {
 	Ruleset		attr = {0};
 	long		version = syscall(SYS_landlock_create_ruleset, NULL, 0,
@@ -120,6 +133,9 @@ confine_files(int rootfd)
 		attr.scopes |= landlock_rights[v].scopes;
 	}
 
+	if (*no_truncation)
+		attr.files &= ~(uint64_t) LANDLOCK_TRUNCATE;
+
 	/* an older kernel takes what is longer, where the rest is zero */
 	ruleset = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	if (ruleset < 0)
@@ -135,6 +151,8 @@ confine_files(int rootfd)
 	if (result == 0)
 		result = syscall(SYS_landlock_restrict_self, ruleset, 0);
 	error = result == 0 ? 0 : errno;
+	if (result == 0 && (attr.files & LANDLOCK_TRUNCATE) != 0)
+		*no_truncation = true;
 	close(ruleset);
 	return error;
 }
@@ -152,7 +170,9 @@ note_missing(Sandbox *sandbox, const char *what, const char *why)
 void
 sandbox_enter(int rootfd, Sandbox *sandbox)
 {
+	const struct open_how *how = open_how_seal();
 	const char *refused;
+	bool		no_truncation;
 	int			error;
 
 	memset(sandbox, 0, sizeof(*sandbox));
@@ -175,13 +195,22 @@ sandbox_enter(int rootfd, Sandbox *sandbox)
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		note_missing(sandbox, "undumpable", strerror(errno));
 #endif
-	error = confine_files(rootfd);
+
+	/*
+	 * The list comes after Landlock's calls, which are not on it.  Where it was
+	 * refused they can still be made.
+	 */
+	no_truncation = how != NULL;
+	error = confine_files(rootfd, &no_truncation);
+	refused = sandbox_allow_calls(how, no_truncation);
+	if (refused != NULL && how != NULL && error == 0)
+	{
+		no_truncation = false;
+		error = confine_files(rootfd, &no_truncation);
+	}
 	if (error != 0)
 		note_missing(sandbox, "Landlock", error == EOPNOTSUPP ? "not enabled in the kernel" :
 					 strerror(error));
-
-	/* Comes last: the calls above are not on the list. */
-	refused = sandbox_allow_calls();
 	if (refused != NULL)
 		note_missing(sandbox, "seccomp", refused);
 }

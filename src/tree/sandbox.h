@@ -38,7 +38,13 @@ extern void sandbox_process(void);
  */
 extern void sandbox_enter(int rootfd, Sandbox *sandbox);
 
-/* sandbox_calls.c: the allow-list of system calls; 0, or a text that says why not. */
-extern const char *sandbox_allow_calls(void);
+/*
+ * sandbox_calls.c: the allow-list of system calls; NULL, or a text that says why
+ * not.  Nothing on it opens a file to write, creates or truncates one: openat2(),
+ * which could, is allowed with how (open_how_seal()), or, where that is NULL and
+ * Landlock keeps it from all of this, with anything; else not at all.
+ */
+struct open_how;
+extern const char *sandbox_allow_calls(const struct open_how *how, bool any_openat2);
 
 #endif							/* FSYNC_SANDBOX_H */

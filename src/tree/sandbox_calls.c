@@ -22,6 +22,7 @@
 #include <linux/fs.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 #include "identity.h"
+#include "open_how.h"
 
 /* linux/ioprio.h is not everywhere complete. */
 #define IOPRIO_OF_PROCESS	1
@@ -39,8 +41,8 @@
  * some names are newer than the library.
  */
 static const char *const plain_calls[] = {
-	/* files: Landlock says which, and that they are read only */
-	"open", "openat", "openat2", "close", "close_range", "read", "readv", "pread64", "preadv",
+	/* files: Landlock says which */
+	"close", "close_range", "read", "readv", "pread64", "preadv",
 	"preadv2", "lseek", "_llseek", "getdents64", "readlink", "readlinkat", "access", "faccessat",
 	"faccessat2", "fadvise64", "fadvise64_64", "arm_fadvise64_64",
 	"stat", "stat64", "lstat", "lstat64", "fstat", "fstat64", "newfstatat", "fstatat64", "statx",
@@ -69,7 +71,16 @@ static const char *const plain_calls[] = {
 /* Arguments that are int: what is in the upper half of a register is nothing. */
 #define INT_IS(arg, value) \
 	SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, 0xffffffffUL, (scmp_datum_t) (unsigned int) (value))
+#define INT_LACKS(arg, bits) \
+	SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, (scmp_datum_t) (unsigned int) (bits), 0)
 #define ALL_IS(arg, value) SCMP_CMP(arg, SCMP_CMP_EQ, (scmp_datum_t) (value))
+
+/*
+ * What nobody opens with who only reads.  O_RDONLY is no bit, and together with
+ * O_TRUNC it truncates.
+ */
+#define OPEN_TO_CHANGE \
+	(O_WRONLY | O_RDWR | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY))
 
 /* Allowed where all arguments match. */
 typedef struct GuardedCall
@@ -100,11 +111,28 @@ add(scmp_filter_ctx filter, uint32_t action, const char *name, unsigned count,
 	return result == -EDOM || result == -EINVAL ? 0 : result;
 }
 
+/* openat2() has its flags in memory: what is there is known only of how. */
+static int
+add_openat2(scmp_filter_ctx filter, const struct open_how *how, bool any)
+{
+	const struct scmp_arg_cmp sealed[] = {
+		SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ~(scmp_datum_t) OPEN_HOW_BITS, (scmp_datum_t) (uintptr_t) how),
+		ALL_IS(3, sizeof(*how)),
+	};
+
+	if (how == NULL && !any)
+		return 0;
+	return add(filter, SCMP_ACT_ALLOW, "openat2", how != NULL ? 2 : 0, sealed);
+}
+
 static int
 add_guarded(scmp_filter_ctx filter)
 {
 	const int	own = getpid();
 	const GuardedCall guarded[] = {
+		{"open", 1, {INT_LACKS(1, OPEN_TO_CHANGE)}},
+		{"openat", 1, {INT_LACKS(2, OPEN_TO_CHANGE)}},
+
 		/* The socket, which is connected: to no address. */
 		{"sendto", 1, {ALL_IS(4, 0)}},
 
@@ -144,7 +172,7 @@ add_guarded(scmp_filter_ctx filter)
 }
 
 const char *
-sandbox_allow_calls(void)
+sandbox_allow_calls(const struct open_how *how, bool any_openat2)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
 	int			result = filter != NULL ? 0 : -ENOMEM;
@@ -167,6 +195,8 @@ sandbox_allow_calls(void)
 	if (result == 0)
 		result = add_guarded(filter);
 	if (result == 0)
+		result = add_openat2(filter, how, any_openat2);
+	if (result == 0)
 		result = seccomp_load(filter);
 	if (filter != NULL)
 		seccomp_release(filter);
@@ -176,8 +206,10 @@ sandbox_allow_calls(void)
 #else
 
 const char *
-sandbox_allow_calls(void)
+sandbox_allow_calls(const struct open_how *how, bool any_openat2)
 {
+	(void) how;
+	(void) any_openat2;
 #if defined(HAVE_LIBSECCOMP)
 	return "built with a sanitizer";
 #else
