@@ -63,7 +63,7 @@ seal(void *memory)
 {
 	return mprotect(memory, sizeof(unsealed), PROT_READ) == 0 &&
 		syscall(NR_MSEAL, memory, sizeof(unsealed), 0UL) == 0 &&
-		mprotect(memory, sizeof(unsealed), PROT_READ | PROT_WRITE) < 0;
+		mprotect(memory, sizeof(unsealed), PROT_READ | PROT_WRITE) < 0 && errno == EPERM;
 }
 
 const struct open_how *
