@@ -161,6 +161,19 @@ check_outcome(const pg_uuid_t *id, RequestOutcome outcome)
 				 errdetail_internal("%s", status.reason) : 0,
 				 errhint("fsync_status() says more.")));
 	}
+	if (outcome == OUTCOME_IN_VAIN)
+	{
+		bool		known = status_get(id, &status);
+
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("reconciliation of repository \"%s\" cannot go on",
+						functions_uuid_text(id)),
+				 known && status.reason[0] != '\0' ?
+				 errdetail_internal("%s", status.reason) : 0,
+				 known && status.hint[0] != '\0' ? errhint("%s", status.hint) :
+				 errhint("fsync_status() says more.")));
+	}
 	if (outcome == OUTCOME_WORKER_GONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -205,12 +218,31 @@ read_run(const ExtensionObjects *objects, int64 operation_id)
 	return result;
 }
 
+/* Whether the database refuses what the repository's run needs, and has for long. */
+static bool
+is_refused(const pg_uuid_t *id)
+{
+	RepositoryStatus status;
+
+	return status_get(id, &status) && status.runs_refused;
+}
+
+/* What the database says; in the current context. */
+static const char *
+refused_text(const pg_uuid_t *id)
+{
+	RepositoryStatus status;
+
+	return status_get(id, &status) && status.reason[0] != '\0' ? pstrdup(status.reason) :
+		"the database refuses its rows";
+}
+
 /*
- * Waits for the end of a run that has begun.  When its worker ends before it
- * does, the next one closes the row.
+ * Waits for the end of a run that has begun, or until that is in vain.  When its
+ * worker ends before it does, the next one closes the row.
  */
 static void
-wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
+wait_for_end(const ExtensionObjects *objects, RepositoryRun *run)
 {
 	static uint32 wait_event = 0;
 	for (;;)
@@ -219,6 +251,11 @@ wait_for_end(const ExtensionObjects *objects, const RepositoryRun *run)
 
 		if (result.status == NULL || strcmp(result.status, "running") != 0)
 			return;
+		if (is_refused(&run->id))
+		{
+			run->outcome = OUTCOME_IN_VAIN;
+			return;
+		}
 		InvalidateCatalogSnapshotConditionally();
 		requests_check_deadlock(&run->id);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -333,6 +370,8 @@ check_runs(const ExtensionObjects *objects, const RepositoryRun *runs, int n)
 
 		if (runs[i].outcome == OUTCOME_UNKNOWN)
 			error = "the repository is not active";
+		else if (runs[i].outcome == OUTCOME_IN_VAIN)
+			error = refused_text(&runs[i].id);
 		else if (runs[i].outcome != OUTCOME_DONE)
 			error = "no fsync worker is running for this database";
 		else

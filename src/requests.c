@@ -286,7 +286,7 @@ wait_for_run(int slot, bool wait, int64 *operation_id)
 
 		if (phase == REQUEST_BEGUN && !wait)
 			outcome = OUTCOME_DONE;
-		else if (phase == REQUEST_TAKEN && !wait)
+		else if (!wait && (phase == REQUEST_TAKEN || outcome == OUTCOME_IN_VAIN))
 			outcome = OUTCOME_QUEUED;
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));

@@ -49,6 +49,8 @@ typedef struct RepositoryStatus
 								 * all before it have passed, too */
 	uint64		given_up;		/* ticket of the last one that did not wait for
 								 * it */
+	bool		runs_refused;	/* the database has not taken for some tries
+								 * what a run needs */
 	TimestampTz last_event;		/* 0: none yet */
 	int			tree_pid;		/* 0: not running */
 	int			worker_pid;
@@ -137,9 +139,9 @@ typedef enum RequestOutcome
 	OUTCOME_WORKER_GONE,		/* no worker, or it ended meanwhile and did not
 								 * come back in time */
 	OUTCOME_UNKNOWN,			/* the worker does not know the repository */
-	OUTCOME_IN_VAIN,			/* flush: waiting for the repository, or for one
-								 * of them, is of no use now */
-	OUTCOME_QUEUED,				/* reconcile without wait: behind another run */
+	OUTCOME_IN_VAIN,			/* waiting for the repository, or for one of
+								 * them, is of no use now */
+	OUTCOME_QUEUED,				/* reconcile without wait: it has not begun yet */
 } RequestOutcome;
 
 /* What a verification may take; 0: no limit. */

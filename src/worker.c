@@ -209,6 +209,7 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 	if (error == NULL)
 	{
 		repository->retry_ms = 0;
+		repository->refusals = 0;
 		repository->database_trouble.reason[0] = '\0';
 		return 0;
 	}
@@ -218,7 +219,11 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 	/* The objects may have changed under us (owner, schema): look at them. */
 	transient = session_error_is_transient(error->sqlerrcode);
 	if (!transient || error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+	{
 		worker_request_reload();
+		repository->refusals++;
+		repository->all_refusals++;
+	}
 	repository->retry_ms = repository->retry_ms == 0 ?
 		(transient ? RETRY_MIN_MS : RETRY_ODD_MIN_MS) :
 		Min(repository->retry_ms * 2, transient ||
@@ -560,6 +565,7 @@ advance(WorkerRepository *repository, int64 *deadline)
 	purge_missing(repository, now, deadline);
 	state_refresh(repository, now, deadline);
 	flush_give_up(repository);
+	runs_give_up(repository);
 	if (repository->stalled)
 		lower_deadline(deadline, repository->retry_at);
 }

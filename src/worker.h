@@ -89,7 +89,7 @@ typedef struct QueuedRun
 	bool		heals;			/* without it the table may not be equal */
 	char		reason[STATUS_TEXT_LEN];
 	int64		due;
-	List	   *waiters;		/* RequestRef * */
+	List	   *waiters;		/* RunWaiter * */
 } QueuedRun;
 
 /* The scan that goes on. */
@@ -212,6 +212,8 @@ typedef struct WorkerRepository
 	bool		stalled;		/* until retry_at; nothing is read */
 	int64		retry_at;
 	int			retry_ms;
+	int			refusals;		/* in a row, and none of them passes by itself */
+	uint64		all_refusals;
 	Condition	database_trouble;
 	bool		has_frame;		/* kept: in tree.in, which is not touched */
 	uint8		frame_type;
@@ -348,6 +350,12 @@ extern bool runs_close_burst(WorkerRepository *repository);
 extern void runs_cancel(WorkerRepository *repository, const TakenRequest *request);
 extern bool runs_pause(WorkerRepository *repository);
 extern void runs_dismiss(WorkerRepository *repository);
+
+/* Whether the database has refused for so long what a run needs that nobody is to wait. */
+extern bool runs_are_refused(const WorkerRepository *repository);
+
+/* Answers who waits for such a run, when the state is known. */
+extern void runs_give_up(WorkerRepository *repository);
 
 /* worker_flush.c */
 typedef struct Barrier Barrier;

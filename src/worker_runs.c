@@ -27,6 +27,19 @@
 #define LOSS_BACKOFF_MIN_MS	1000
 #define LOSS_BACKOFF_MAX_MS	(10 * 60 * 1000)
 
+/*
+ * A run goes on when the database takes again what it refuses; but who waits for
+ * it is told after so many tries in a row, one of them after he came.
+ */
+#define REFUSED_TRIES		3
+
+/* Who waits for the end of a run. */
+typedef struct RunWaiter
+{
+	RequestRef	ref;
+	uint64		refusals;		/* all that there had been when he came */
+} RunWaiter;
+
 /* Where events cannot be trusted, a scan takes their place. */
 #define POLL_INTERVAL_S		300
 
@@ -70,25 +83,28 @@ runs_want(WorkerRepository *repository, bool startup, bool heals, bool force,
 	queued->due = Min(queued->due, due);
 }
 
-static RequestRef *
-copy_ref(WorkerRepository *repository, RequestRef ref)
+static List *
+add_waiter(WorkerRepository *repository, List *waiters, RequestRef ref, uint64 refusals)
 {
-	RequestRef *copy = MemoryContextAlloc(repository->context, sizeof(RequestRef));
+	MemoryContext old = MemoryContextSwitchTo(repository->context);
+	RunWaiter  *waiter = palloc(sizeof(RunWaiter));
 
-	*copy = ref;
-	return copy;
+	waiter->ref = ref;
+	waiter->refusals = refusals;
+	waiters = lappend(waiters, waiter);
+	MemoryContextSwitchTo(old);
+	return waiters;
 }
 
+/* What the database refuses is tried again now: it may just have been mended. */
 void
 runs_want_for_request(WorkerRepository *repository, const TakenRequest *request)
 {
-	MemoryContext old;
-
 	runs_want(repository, false, false, request->force, "requested", 0);
-	old = MemoryContextSwitchTo(repository->context);
-	repository->queued.waiters = lappend(repository->queued.waiters,
-										 copy_ref(repository, request->ref));
-	MemoryContextSwitchTo(old);
+	repository->queued.waiters = add_waiter(repository, repository->queued.waiters,
+											request->ref, repository->all_refusals);
+	if (repository->stalled && repository->refusals > 0)
+		repository->retry_at = 0;
 }
 
 /* How long the next scan after a loss has to wait. */
@@ -216,8 +232,11 @@ begin_run(WorkerRepository *repository)
 	repository->row->generation = run.generation;
 	queued->wanted = false;
 	queued->waiters = NIL;
+
+	/* First, as who learns of it asks whether it is refused. */
+	state_publish(repository);
 	foreach(lc, run.waiters)
-		requests_begun(*(RequestRef *) lfirst(lc), run.operation_id);
+		requests_begun(((RunWaiter *) lfirst(lc))->ref, run.operation_id);
 	return true;
 }
 
@@ -274,7 +293,7 @@ answer_waiters(WorkerRepository *repository, List *waiters, RequestOutcome outco
 	ListCell   *lc;
 
 	foreach(lc, waiters)
-		requests_answer(*(RequestRef *) lfirst(lc), outcome, operation_id);
+		requests_answer(((RunWaiter *) lfirst(lc))->ref, outcome, operation_id);
 	list_free_deep(waiters);
 }
 
@@ -399,16 +418,13 @@ void
 runs_cancel(WorkerRepository *repository, const TakenRequest *request)
 {
 	Run		   *run = &repository->run;
-	MemoryContext old;
 
 	if (run->phase != RUN_RUNNING || run->operation_id != request->operation_id)
 	{
 		requests_answer(request->ref, OUTCOME_DONE, 0);
 		return;
 	}
-	old = MemoryContextSwitchTo(repository->context);
-	run->waiters = lappend(run->waiters, copy_ref(repository, request->ref));
-	MemoryContextSwitchTo(old);
+	run->waiters = add_waiter(repository, run->waiters, request->ref, PG_UINT64_MAX);
 	if (run->cancelled)
 		return;
 	run->cancelled = true;
@@ -561,6 +577,40 @@ runs_dismiss(WorkerRepository *repository)
 	answer_waiters(repository, repository->queued.waiters, OUTCOME_UNKNOWN, 0);
 	answer_waiters(repository, repository->run.waiters, OUTCOME_UNKNOWN, 0);
 	verify_dismiss(repository);
+}
+
+static List *
+without_those_in_vain(const WorkerRepository *repository, List *waiters)
+{
+	ListCell   *lc;
+
+	foreach(lc, waiters)
+	{
+		RunWaiter  *waiter = lfirst(lc);
+
+		if (waiter->refusals >= repository->all_refusals)
+			continue;
+		requests_answer(waiter->ref, OUTCOME_IN_VAIN, 0);
+		waiters = foreach_delete_current(waiters, lc);
+		pfree(waiter);
+	}
+	return waiters;
+}
+
+bool
+runs_are_refused(const WorkerRepository *repository)
+{
+	return repository->stalled && repository->refusals >= REFUSED_TRIES;
+}
+
+/* Their repository's status is published already, with what the trouble is. */
+void
+runs_give_up(WorkerRepository *repository)
+{
+	if (!runs_are_refused(repository))
+		return;
+	repository->run.waiters = without_those_in_vain(repository, repository->run.waiters);
+	repository->queued.waiters = without_those_in_vain(repository, repository->queued.waiters);
 }
 
 void

@@ -215,6 +215,7 @@ publish(WorkerRepository *repository, const State *state)
 	status.reading_size = repository->reading_size;
 	status.flushed = repository->flushed;
 	status.given_up = repository->flush_refused;
+	status.runs_refused = runs_are_refused(repository);
 	status.last_event = repository->last_event;
 	status.tree_pid = repository->tree.pid;
 	status.watches = repository->watches;

@@ -16,6 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $db = 'postgres';
+my $tmp = PostgreSQL::Test::Utils::tempdir();
 my $node = new_node('main', conf => "max_prepared_transactions = 2\n");
 my $root = new_root('photos');
 
@@ -198,6 +199,49 @@ like(
 	$node->safe_psql($db, "LISTEN files; SELECT fsync_wait('$id')"),
 	qr/^t$/, 'a session that listens can wait');
 $node->safe_psql($db, 'DROP TRIGGER tell ON file_records');
+
+# ---- triggers that refuse all that there is ----
+
+# That is no bad row: the repository is degraded until it is mended, and nobody
+# waits for that without an end.
+my $other = new_root('other');
+my $other_id = add_repository($node, $other);
+
+foreach my $refusal (
+	[ 'each statement', 'STATEMENT', 'insufficient_privilege' ],
+	[ 'each row', 'ROW', 'insufficient_privilege' ],
+	[ 'each statement, by an exception', 'STATEMENT', 'raise_exception' ])
+{
+	my ($name, $level, $error) = @$refusal;
+
+	$node->safe_psql($db, qq(
+CREATE FUNCTION refuse_all() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	RAISE $error USING MESSAGE = 'nothing is taken here';
+END \$\$;
+CREATE TRIGGER refuse_all BEFORE INSERT OR UPDATE OR DELETE ON file_records
+	FOR EACH $level EXECUTE FUNCTION refuse_all();
+));
+	# of one message: what is found by a scan, not as it is made
+	make_path("$tmp/made");
+	write_file("$tmp/made/$_.txt", "$name $_") foreach 1 .. 300;
+	rename("$tmp/made", "$other/made") or die "rename: $!";
+	foreach my $call ("SELECT status FROM fsync_reconcile('$other_id')",
+		'SELECT status FROM fsync_reconcile()', 'CALL fsync_reconcile_all()')
+	{
+		my ($rc, $out, $err) = $node->psql($db, "SET statement_timeout = '100 s'; $call");
+		like("$out$err", qr/reconciliation of repository.*nothing is taken here/s,
+			"$name is refused: $call says so");
+	}
+	is(status_of($node, $other_id, 'state'), 'degraded', "$name is refused: degraded");
+	$node->safe_psql($db, 'DROP TRIGGER refuse_all ON file_records; DROP FUNCTION refuse_all()');
+	is( $node->safe_psql($db, "SET statement_timeout = '100 s'; SELECT status FROM fsync_reconcile('$other_id')"),
+		'completed', "$name was refused: mended, a reconciliation completes");
+	wait_equal($node, $other_id, $other, "$name was refused: mended");
+	remove_tree("$other/made");
+	wait_equal($node, $other_id, $other, "$name was refused: removed");
+}
+$node->safe_psql($db, "SELECT fsync_remove_repository('$other_id')");
 
 # ---- triggers that try what would end a worker ----
 
