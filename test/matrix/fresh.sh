@@ -26,8 +26,7 @@ fresh()
 	fi
 	case "$kind" in
 		gone) fresh_forbid "$name" ;;
-		newer) in_machine "$name" root apt-get -qq -y -o APT::Get::Upgrade-By-Source-Package=false \
-				--no-install-recommends install postgresql-server-dev-15 >/dev/null 2>&1 ;;
+		newer) fresh_newer_headers "$name" || { say "could not install newer headers"; return 1; } ;;
 	esac
 
 	fresh_typed "$name" "$(newcomers_line)" || ok=no
@@ -90,6 +89,16 @@ fresh_server()
 		find /etc/postgresql /var/lib/postgresql -type f | sort | xargs cat | cksum
 		cat /root/services
 		ls /etc/postgresql/15 /etc/postgresql-common/createcluster.d 2>/dev/null'
+}
+
+# Somebody installed what the archive has now, and apt was told to leave the server.
+fresh_newer_headers()
+{
+	in_machine "$1" root bash -c '
+		apt-get -qq update && apt-get -qq -y -o APT::Get::Upgrade-By-Source-Package=false \
+			--no-install-recommends install postgresql-server-dev-15
+		[ "$(dpkg-query -W -f "\${Version}" postgresql-server-dev-15)" != \
+			"$(dpkg-query -W -f "\${Version}" postgresql-15)" ]' >>"$machines/$1.log" 2>&1
 }
 
 # The archive no longer has what is installed.

@@ -68,7 +68,7 @@ my %expected = (
 	'dir3/5.txt' => 'dir4/5.txt',
 	'dir4/5.txt' => 'dir3/5.txt',
 	'dir6/renamed.txt' => 'dir5/1.txt',
-	'dir5/3.txt' => 'dir5/2.txt',
+	'dir5/3.txt' => 'dir5/3.txt',	# was overwritten
 	'dir6/2.txt' => 'dir6/2.txt');
 is( join(' ', map { $now->{$_} // 'none' } sort keys %expected),
 	join(' ', map { $ids->{ $expected{$_} } } sort keys %expected),

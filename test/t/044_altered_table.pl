@@ -287,8 +287,8 @@ rename("$root/to 0/3.txt", "$root/to 0/3 moved.txt") or die "rename: $!";
 wait_equal($node, $id, $root, 'a file is overwritten');
 my $after = ids_of($node, $id);
 is( "$after->{'to 0/2.txt'} $after->{'to 0/3 moved.txt'}",
-	"$before->{'to 0/1.txt'} $before->{'to 0/3.txt'}",
-	'a file is overwritten: the row that moved keeps its id');
+	"$before->{'to 0/2.txt'} $before->{'to 0/3.txt'}",
+	'a file is overwritten: its row keeps its id, and so does one that moved');
 
 # What the worker takes for new is there already.
 $node->safe_psql($db, qq(
