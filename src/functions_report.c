@@ -36,16 +36,20 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "capacity.h"
 #include "functions.h"
-#include "limits.h"
 #include "owner.h"
 #include "report_walks.h"
 #include "requests.h"
 
 PG_FUNCTION_INFO_V1(fsync_report);
 
-/* Rows that a section looks at: of one repository, or consumer, or in all. */
-#define RUNS_LOOKED_AT		"300"
+/* Runs that are looked at: in all, but of each repository not fewer, nor more. */
+#define RUNS_IN_ALL			3000
+#define RUNS_AT_LEAST		30
+#define RUNS_AT_MOST		1000
+
+/* Rows that a section looks at: of one consumer, or in all. */
 #define PROBLEMS_LOOKED_AT	"10000"
 #define CHANGES_LOOKED_AT	"10000"
 
@@ -172,17 +176,20 @@ static SessionPlan problems_plan = {
 	" pg_catalog.sum(files_moved) AS moved, pg_catalog.sum(files_removed) AS removed," \
 	" pg_catalog.sum(bytes_hashed) AS hashed"
 
+/* $1: the runs of a repository that are looked at. */
 static SessionPlan runs_plan = {
-	.sql = "WITH looked_at AS MATERIALIZED (SELECT o.*"
+	.sql = "WITH recent AS MATERIALIZED (SELECT o.*"
 	" FROM %1$s.fsync_repositories r CROSS JOIN LATERAL"
-	" (SELECT * FROM %1$s.sync_operations WHERE repository_id = r.repository_id"
-	" ORDER BY id DESC LIMIT " RUNS_LOOKED_AT ") o),"
-	" recent AS MATERIALIZED (SELECT * FROM looked_at"
-	" WHERE start_time > pg_catalog.now() - interval '1 day' OR status = 'running')"
+	" (SELECT * FROM (SELECT id, repository_id, operation_type, reason, status, start_time, end_time,"
+	" duration_ms, files_scanned, files_added, files_updated, files_moved, files_removed,"
+	" bytes_hashed, error_message"
+	" FROM %1$s.sync_operations WHERE repository_id = r.repository_id"
+	" ORDER BY id DESC LIMIT $1) looked_at"
+	" WHERE start_time > pg_catalog.now() - interval '1 day' OR status = 'running') o)"
 	" SELECT pg_catalog.json_build_object("
 	" 'since', pg_catalog.now() - interval '1 day',"
 	" 'complete', NOT EXISTS (SELECT FROM recent GROUP BY repository_id"
-	" HAVING pg_catalog.count(*) >= " RUNS_LOOKED_AT "),"
+	" HAVING pg_catalog.count(*) >= $1),"
 	" 'by_type', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object("
 	" 'repository_id', repository_id, 'operation_type', operation_type, 'status', status,"
 	" 'runs', runs, 'longest_ms', longest," SUMS_AS_JSON ")"
@@ -199,6 +206,8 @@ static SessionPlan runs_plan = {
 	" 'failed', (SELECT coalesce(pg_catalog.json_agg(" RUN_AS_JSON " ORDER BY id DESC), '[]')"
 	" FROM (SELECT * FROM recent WHERE status IN ('failed', 'cancelled')"
 	" ORDER BY id DESC LIMIT " RUNS_SHOWN ") f))",
+	.nargs = 1,
+	.argtypes = {INT4OID},
 };
 
 /*
@@ -447,15 +456,15 @@ put_limit(StringInfo out, const char *name, int64 used, int64 max)
 static void
 put_limits(StringInfo out, const ExtensionObjects *objects)
 {
-	LimitsUsed	used;
+	CapacityUsed	used;
 	Datum		schema = ObjectIdGetDatum(objects->schema);
 
 	put_section(out, "limits", objects, &limits_plan, &schema);
-	limits_get(&used);
+	capacity_get(&used);
 	out->data[--out->len] = '\0';
 	put_limit(out, "repositories", used.repositories, setting_max_repositories);
-	put_limit(out, "watches", used.watches, limits_watches());
-	put_limit(out, "inotify_instances", used.trees, limits_inotify("max_user_instances", 128));
+	put_limit(out, "watches", used.watches, capacity_watches());
+	put_limit(out, "inotify_instances", used.trees, capacity_inotify("max_user_instances", 128));
 	put_limit(out, "waiting_sessions", used.waiting, used.waiting_max);
 	appendStringInfoChar(out, '}');
 }
@@ -509,7 +518,8 @@ caller_reads_files(const ExtensionObjects *objects)
 }
 
 static void
-put_sections(StringInfo out, const ExtensionObjects *objects, const char *given, bool names)
+put_sections(StringInfo out, const ExtensionObjects *objects, const char *given, bool names,
+			 int64 repositories)
 {
 	SessionScope scope;
 	StringInfoData verified;
@@ -525,7 +535,9 @@ put_sections(StringInfo out, const ExtensionObjects *objects, const char *given,
 	values[2] = CStringGetTextDatum(verified.data);
 	put_section(out, "repositories", objects, &repositories_plan, values);
 	put_section(out, "problems", objects, &problems_plan, &values[1]);
-	put_section(out, "runs", objects, &runs_plan, NULL);
+	values[2] = Int32GetDatum(Min(Max(RUNS_IN_ALL / Max(repositories, 1), RUNS_AT_LEAST),
+								  RUNS_AT_MOST));
+	put_section(out, "runs", objects, &runs_plan, &values[2]);
 	appendStringInfoString(out, ",\"duplicates\":");
 	report_walks_put_duplicates(out, names);
 	put_section(out, "consumers", objects, &consumers_plan, NULL);
@@ -560,7 +572,7 @@ fsync_report(PG_FUNCTION_ARGS)
 		appendStringInfo(&out, ",\"repositories\":%s,\"problems\":null,\"runs\":null,\"duplicates\":null,"
 						 "\"consumers\":null,\"settings\":null,\"limits\":null", plain.data);
 	else
-		put_sections(&out, &objects, given.data, names);
+		put_sections(&out, &objects, given.data, names, summary.repositories);
 	appendStringInfoChar(&out, '}');
 	make_utf8(&out);
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data)));

@@ -20,7 +20,7 @@
 #include "miscadmin.h"
 
 #include "compat.h"
-#include "limits.h"
+#include "capacity.h"
 #include "own_directories.h"
 #include "worker.h"
 
@@ -82,7 +82,7 @@ void
 process_grant_watches(WorkerRepository *repository, int64 wanted)
 {
 	repository->watches = status_grant_watches(&repository->row->id, wanted,
-											   limits_watches());
+											   capacity_watches());
 }
 
 static void

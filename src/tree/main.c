@@ -21,6 +21,7 @@
 #include "check.h"
 #include "engine.h"
 #include "standalone.h"
+#include "title.h"
 #include "why.h"
 
 #include <fcntl.h>
@@ -72,7 +73,14 @@ main(int argc, char **argv)
 
 	argc -= strict;
 	if (argc == 3 && strcmp(argv[1], "worker") == 0)
-		return serve(argv[2], strict);
+	{
+		char	   *root = strdup(argv[2]);
+
+		if (root == NULL)
+			return 2;
+		title_set(argc + strict, argv, "fsync-tree:", root);
+		return serve(root, strict);
+	}
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check_answer(argv[2], strict);
 	if (argc == 4 && strcmp(argv[1], "why") == 0)

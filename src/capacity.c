@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * limits.c
+ * capacity.c
  *		What there is only so much of, and how much of it is used.
  *
  *-------------------------------------------------------------------------
@@ -9,14 +9,14 @@
 
 #include "storage/fd.h"
 
-#include "limits.h"
+#include "capacity.h"
 #include "shared.h"
 
 /* What Linux gives a user who has set nothing. */
 #define MAX_USER_WATCHES	8192
 
 int64
-limits_inotify(const char *name, int64 otherwise)
+capacity_inotify(const char *name, int64 otherwise)
 {
 	char		path[MAXPGPATH];
 	long long	limit = otherwise;
@@ -35,13 +35,13 @@ limits_inotify(const char *name, int64 otherwise)
 
 /* The limit is the user's, whose other programs need some, too. */
 int64
-limits_watches(void)
+capacity_watches(void)
 {
-	return limits_inotify("max_user_watches", MAX_USER_WATCHES) / 5 * 4;
+	return capacity_inotify("max_user_watches", MAX_USER_WATCHES) / 5 * 4;
 }
 
 void
-limits_get(LimitsUsed *out)
+capacity_get(CapacityUsed *out)
 {
 	memset(out, 0, sizeof(*out));
 	if (shared == NULL)
