@@ -44,6 +44,15 @@
 
 PG_FUNCTION_INFO_V1(fsync_report);
 
+/*
+ * The runs of a repository, the latest first, by the index for that.  Were this
+ * an equality, the planner might go backwards through the runs of all
+ * repositories instead, as these come in the same order.
+ */
+#define RUNS_OF(repository) \
+	" WHERE repository_id >= " repository " AND repository_id <= " repository \
+	" ORDER BY repository_id, id DESC"
+
 /* Runs that are looked at: in all, but of each repository not fewer, nor more. */
 #define RUNS_IN_ALL			3000
 #define RUNS_AT_LEAST		30
@@ -130,11 +139,12 @@ static SessionPlan repositories_plan = {
 	" ORDER BY g.n), '[]')"
 	" FROM given g JOIN %1$s.fsync_repositories r USING (repository_id)"
 	" LEFT JOIN kinds k USING (repository_id)"
-	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations WHERE id = g.operation_id) o ON true"
+	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations WHERE id = g.operation_id LIMIT 1) o ON true"
 	" CROSS JOIN LATERAL (SELECT greatest(extract(epoch FROM"
 	" pg_catalog.clock_timestamp() - coalesce(g.operation_start, o.start_time))::float8, 0.001) AS seconds) e"
-	" LEFT JOIN LATERAL (SELECT files_scanned FROM %1$s.sync_operations"
-	" WHERE g.operation_id IS NOT NULL AND repository_id = g.repository_id"
+	" LEFT JOIN LATERAL (SELECT files_scanned FROM"
+	" (SELECT * FROM %1$s.sync_operations" RUNS_OF("g.repository_id") " LIMIT 1000) of_it"
+	" WHERE g.operation_id IS NOT NULL"
 	" AND operation_type = coalesce(g.operation_type, o.operation_type) AND status = 'completed'"
 	" ORDER BY id DESC LIMIT 1) l ON true"
 	" CROSS JOIN LATERAL (SELECT CASE WHEN $3::text <> 'null' THEN"
@@ -183,8 +193,7 @@ static SessionPlan runs_plan = {
 	" (SELECT * FROM (SELECT id, repository_id, operation_type, reason, status, start_time, end_time,"
 	" duration_ms, files_scanned, files_added, files_updated, files_moved, files_removed,"
 	" bytes_hashed, error_message"
-	" FROM %1$s.sync_operations WHERE repository_id = r.repository_id"
-	" ORDER BY id DESC LIMIT $1) looked_at"
+	" FROM %1$s.sync_operations" RUNS_OF("r.repository_id") " LIMIT $1) looked_at"
 	" WHERE start_time > pg_catalog.now() - interval '1 day' OR status = 'running') o)"
 	" SELECT pg_catalog.json_build_object("
 	" 'since', pg_catalog.now() - interval '1 day',"

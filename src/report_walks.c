@@ -40,7 +40,7 @@
 #define CONTENT_ROWS		20000
 
 /* Rows in index order; how far, and what it took. */
-typedef struct Walk
+typedef struct ReportWalk
 {
 	bool		going;
 	bool		complete;		/* one walk has ended */
@@ -49,7 +49,7 @@ typedef struct Walk
 	int64		spent_us;
 	TimestampTz due;			/* of the next one */
 	TimestampTz ended;
-} Walk;
+} ReportWalk;
 
 typedef struct Content
 {
@@ -83,12 +83,12 @@ typedef struct VerifiedCounts
 
 static Oid	walked_table = InvalidOid;
 
-static Walk duplicates_walk;
+static ReportWalk duplicates_walk;
 static uint8 duplicates_at[HASH_BYTES];
 static Duplicates duplicates_next;
 static Duplicates duplicates;
 
-static Walk verified_walk;
+static ReportWalk verified_walk;
 static int64 verified_at;
 static VerifiedCounts verified_next;
 static VerifiedCounts verified;
@@ -215,7 +215,7 @@ add_copies(const ExtensionObjects *objects, Duplicates *to, Datum *hashes, int n
  * in the next one, which then begins with it; unless it fills the page.
  */
 static bool
-walk_contents(const ExtensionObjects *objects, Walk *walk)
+walk_contents(const ExtensionObjects *objects, ReportWalk *walk)
 {
 	Datum		values[2];
 	Datum	   *hashes;
@@ -285,7 +285,7 @@ add_verified(VerifiedCounts *to, const pg_uuid_t *id, int64 files)
 }
 
 static bool
-walk_verified(const ExtensionObjects *objects, Walk *walk)
+walk_verified(const ExtensionObjects *objects, ReportWalk *walk)
 {
 	Datum		values[2];
 	int64		rows = 0;
@@ -319,8 +319,8 @@ walk_verified(const ExtensionObjects *objects, Walk *walk)
 
 /* True when the walk has ended. */
 static bool
-advance(const ExtensionObjects *objects, Walk *walk,
-		bool (*page) (const ExtensionObjects *objects, Walk *walk))
+advance(const ExtensionObjects *objects, ReportWalk *walk,
+		bool (*page) (const ExtensionObjects *objects, ReportWalk *walk))
 {
 	TimestampTz start = GetCurrentTimestamp();
 	bool		ended = false;
@@ -391,7 +391,7 @@ report_walks_advance(const ExtensionObjects *objects)
 void
 report_walks_put_duplicates(StringInfo out, bool with_contents)
 {
-	const Walk *walk = &duplicates_walk;
+	const ReportWalk *walk = &duplicates_walk;
 	char		ended[MAXDATELEN + 1];
 
 	if (!walk->complete)
