@@ -41,6 +41,7 @@
 #include "owner.h"
 #include "report_walks.h"
 #include "requests.h"
+#include "shown.h"
 
 PG_FUNCTION_INFO_V1(fsync_report);
 
@@ -58,14 +59,18 @@ PG_FUNCTION_INFO_V1(fsync_report);
 #define RUNS_AT_LEAST		30
 #define RUNS_AT_MOST		1000
 
-/* Rows that a section looks at: of one consumer, or in all. */
+/* Rows that a section looks at. */
 #define PROBLEMS_LOOKED_AT	"10000"
-#define CHANGES_LOOKED_AT	"10000"
+
+/* Changes before a consumer that are looked at: the consumers share so many. */
+#define CHANGES_LOOKED_AT	"(SELECT greatest(10000 / greatest(pg_catalog.count(*), 1), 500)" \
+	" FROM %1$s.fsync_consumer_positions)"
 
 /* Rows that a section shows. */
 #define RUNS_SHOWN			"20"
 #define PROBLEMS_SHOWN		"100"
 #define CONSUMERS_SHOWN		"100"
+#define PATTERNS_SHOWN		"100"
 
 /*
  * $1: for each repository its row of fsync_status() and what is known of it
@@ -130,7 +135,8 @@ static SessionPlan repositories_plan = {
 	" 'corrupt', (SELECT pg_catalog.count(*) FROM (SELECT 1 FROM %1$s.fsync_verifications"
 	" WHERE repository_id = g.repository_id AND problem IS NOT NULL LIMIT " PROBLEMS_LOOKED_AT ") c)),"
 	" 'settings', pg_catalog.json_strip_nulls(pg_catalog.json_build_object("
-	" 'include', r.include, 'exclude', r.exclude, 'calculate_hashes', r.calculate_hashes,"
+	" 'include', r.include[1:" PATTERNS_SHOWN "], 'exclude', r.exclude[1:" PATTERNS_SHOWN "],"
+	" 'calculate_hashes', r.calculate_hashes,"
 	" 'ignore_case', nullif(r.ignore_case, false), 'include_hidden', nullif(r.include_hidden, false),"
 	" 'use_ignore_files', nullif(r.use_ignore_files, false),"
 	" 'min_size', r.min_size, 'max_size', r.max_size, 'on_missing', nullif(r.on_missing, 'delete'),"
@@ -210,6 +216,10 @@ static SessionPlan runs_plan = {
 	" 'hour', hour, 'runs', runs," SUMS_AS_JSON ") ORDER BY hour), '[]')"
 	" FROM (SELECT pg_catalog.date_trunc('hour', start_time) AS hour, pg_catalog.count(*) AS runs, " SUMS
 	" FROM recent GROUP BY 1) h),"
+	" 'by_minute', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object("
+	" 'minute', minute, 'runs', runs," SUMS_AS_JSON ") ORDER BY minute), '[]')"
+	" FROM (SELECT pg_catalog.date_trunc('minute', start_time) AS minute, pg_catalog.count(*) AS runs, " SUMS
+	" FROM recent WHERE start_time > pg_catalog.now() - interval '1 hour' GROUP BY 1) h),"
 	" 'latest', (SELECT coalesce(pg_catalog.json_agg(" RUN_AS_JSON " ORDER BY id DESC), '[]')"
 	" FROM (SELECT * FROM recent ORDER BY id DESC LIMIT " RUNS_SHOWN ") l),"
 	" 'failed', (SELECT coalesce(pg_catalog.json_agg(" RUN_AS_JSON " ORDER BY id DESC), '[]')"
@@ -484,7 +494,7 @@ put_head(StringInfo out, const ExtensionObjects *objects, bool names)
 	appendStringInfoString(out, "{\"generated_at\":");
 	put_time(out, GetCurrentTimestamp());
 	appendStringInfoString(out, ",\"database\":");
-	escape_json(out, get_database_name(MyDatabaseId));
+	escape_json(out, shown_path(get_database_name(MyDatabaseId)));
 	appendStringInfoString(out, ",\"version\":{\"extension\":");
 	escape_json(out, objects->version);
 	appendStringInfo(out, ",\"library\":\"%s\",\"server\":\"%s\"}", EXTENSION_VERSION, PG_VERSION);

@@ -291,6 +291,18 @@ is($found, $node->safe_psql($db, q(
 SELECT concat_ws(' ', count(*), sum(copies - 1), sum(wasted_bytes), max(copies)) FROM fsync_duplicates)), "duplicates, found by $calls calls");
 $node->safe_psql($db, "DELETE FROM file_records WHERE repository_id = '$gone'");
 
+# ---- many consumers and patterns ----
+
+$node->safe_psql($db, "SELECT fsync_create_consumer('c' || n) FROM generate_series(1, 120) n;
+	UPDATE fsync_consumer_positions SET change_id = 0;
+	SELECT fsync_configure_repository('$id', exclude => ARRAY(SELECT 'x' || n FROM generate_series(1, 9999) n))");
+my $crowd = report();
+is(scalar @{ $crowd->{consumers} }, 100, 'a hundred consumers are shown');
+is(scalar @{ repository($crowd, $id)->{settings}{exclude} }, 100, 'and a hundred patterns');
+%read = rows_read('fsync_report()');
+cmp_ok($read{file_changes}, '<=', 60_000, 'and few changes are read for each');
+$node->safe_psql($db, "SELECT fsync_drop_consumer(name) FROM fsync_consumers; SELECT fsync_configure_repository('$id', exclude => '{}')");
+
 # ---- fifty repositories ----
 
 $node->safe_psql($db, 'CREATE DATABASE fifty');
@@ -353,6 +365,16 @@ is($there->{standby}, JSON::PP::true, 'a standby says that it is one');
 is(scalar @{ $there->{repositories} }, 2, 'and what the primary has');
 is(scalar(grep { $_->{state} eq 'watching' } @{ $there->{repositories} }), 0, 'of which nothing is watched there');
 $standby->stop;
+
+# ---- no library ----
+
+my $conf = slurp_file($node->data_dir . '/postgresql.conf');
+write_file($node->data_dir . '/postgresql.conf', $conf =~ s/^(?:shared_preload_libraries.*|fsync\..*)\n//mgr);
+$node->restart;
+my $without = report(role => 'operator');
+is($without->{preloaded}, JSON::PP::false, 'without the library there is a document, and it says so');
+is_deeply([ map { $_->{state} } grep { $_->{repository_id} eq $id } @{ $without->{repositories} } ], ['stopped'], 'and what that means');
+like(repository($without, $id)->{hint}, qr/Add fsync to shared_preload_libraries/, 'and what to do');
 
 $node->stop;
 done_testing();
