@@ -141,6 +141,7 @@ static SessionPlan repositories_plan = {
 	" 'use_ignore_files', nullif(r.use_ignore_files, false),"
 	" 'min_size', r.min_size, 'max_size', r.max_size, 'on_missing', nullif(r.on_missing, 'delete'),"
 	" 'missing_retention', r.missing_retention, 'on_type_change', nullif(r.on_type_change, 'missing'),"
+	" 'on_overwrite', nullif(r.on_overwrite, 'target'),"
 	" 'change_feed', nullif(r.change_feed, false))))"
 	" ORDER BY g.n), '[]')"
 	" FROM given g JOIN %1$s.fsync_repositories r USING (repository_id)"

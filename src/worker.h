@@ -97,6 +97,7 @@ typedef struct QueuedRun
 typedef struct Run
 {
 	RunPhase	phase;
+	bool		startup;		/* nothing was watched before */
 	bool		heals;
 	bool		cancelled;		/* somebody called fsync_cancel() */
 	uint32		flags;			/* PROTO_SCAN_* */

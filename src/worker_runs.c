@@ -227,6 +227,7 @@ begin_run(WorkerRepository *repository)
 	}
 
 	run.phase = RUN_RUNNING;
+	run.startup = queued->startup;
 	run.started_at = clock_ms();
 	run.waiters = queued->waiters;
 	repository->run = run;
@@ -358,7 +359,7 @@ runs_finish(WorkerRepository *repository)
 
 	run->phase = RUN_NONE;
 	worker_log_ended(repository, work.first_scan ? "first sync" :
-					 run->flags & PROTO_SCAN_STARTUP ? "startup sync" : "reconciliation",
+					 run->startup ? "startup sync" : "reconciliation",
 					 work.first_scan, completed ? "completed" : run->cancelled ? "cancelled" : "failed",
 					 run->started_at, run->files_done, run->bytes_done, &run->counts);
 	repository->last_run_end = clock_ms();
