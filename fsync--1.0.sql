@@ -928,6 +928,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.fsync_stat_reset(uuid) IS
 'Sets the counters of a repository, or NULL: of all, to zero.';
 
+CREATE FUNCTION @extschema@.fsync_report()
+RETURNS jsonb
+AS 'MODULE_PATHNAME', 'fsync_report'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_report() IS
+'All that an operator looks at, as one document that is cheap enough to be asked for each second: states, progress, problems, runs of the last day, lag, duplicates, verification, consumers, settings that differ from the default, limits, version. Names of files are only in it for who may read file_records.';
+
 --
 -- The owner.  PostgreSQL runs the checks of a foreign key as the owner of the
 -- table that is referenced, casts of the referencing table's owner among them,
@@ -985,10 +993,27 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_drop_consumer(text),
 	@extschema@.fsync_get_progress(uuid),
 	@extschema@.fsync_get_stat(uuid),
-	@extschema@.fsync_stat_reset(uuid)
+	@extschema@.fsync_stat_reset(uuid),
+	@extschema@.fsync_report()
 FROM PUBLIC;
 
 REVOKE ALL ON PROCEDURE @extschema@.fsync_reconcile_all() FROM PUBLIC;
+
+--
+-- Who monitors the server sees how the repositories are, but not what is in
+-- them: no names of files, no hashes.
+--
+GRANT SELECT ON
+	@extschema@.fsync_progress, @extschema@.fsync_stat, @extschema@.fsync_consumers
+TO pg_monitor;
+
+GRANT EXECUTE ON FUNCTION
+	@extschema@.fsync_report(),
+	@extschema@.fsync_status(uuid),
+	@extschema@.fsync_sync_history(uuid, integer),
+	@extschema@.fsync_get_progress(uuid),
+	@extschema@.fsync_get_stat(uuid)
+TO pg_monitor;
 
 --
 -- Last: USAGE on the schema for the owner, no rights to what is private, and

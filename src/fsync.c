@@ -47,6 +47,7 @@ int			setting_change_retention_min = 7 * 24 * 60;
 int			setting_change_max_rows = 1000000;
 int			setting_max_repositories = 64;
 int			setting_helper_timeout_s = 20;
+int			setting_log_min_duration_ms = 10 * 60 * 1000;
 bool		setting_require_sandbox = false;
 char	   *setting_helper_path = NULL;
 
@@ -162,6 +163,13 @@ define_settings(void)
 							&setting_helper_timeout_s,
 							20, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.log_min_duration",
+							"Duration from which on a run is logged when it has ended.",
+							"0 logs all runs. -1 logs none, and no first sync, which is logged otherwise.",
+							&setting_log_min_duration_ms,
+							10 * 60 * 1000, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("fsync.require_sandbox",
 							 "Reads no file where fsync-tree cannot give up all rights but to read below the root.",

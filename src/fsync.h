@@ -37,6 +37,7 @@ extern int	setting_change_max_rows;
 extern int	setting_max_repositories;	/* postmaster: slots in shared memory */
 extern int	setting_helper_timeout_s;	/* silence after which fsync-tree is
 										 * given up */
+extern int	setting_log_min_duration_ms;	/* -1: never */
 extern bool setting_require_sandbox;
 extern char *setting_helper_path;	/* postmaster; empty: fsync-tree beside the
 									 * library's other programs */

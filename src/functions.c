@@ -106,7 +106,7 @@ require_preloaded(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("fsync must be loaded via shared_preload_libraries"),
-				 errhint("Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.")));
+				 errhint("Add fsync to shared_preload_libraries in postgresql.conf and restart the server.")));
 }
 
 void

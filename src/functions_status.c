@@ -150,7 +150,7 @@ set_columns_without_worker(Datum *values, bool *nulls)
 		hint = "file_records is what the primary has made it.";
 	}
 	else if (!requests_available())
-		hint = "Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.";
+		hint = "Add fsync to shared_preload_libraries in postgresql.conf and restart the server.";
 
 	set_state_without_worker(values, nulls, state, reason, hint);
 }

@@ -418,7 +418,7 @@ fsync_install_begin(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("fsync must be loaded via shared_preload_libraries"),
-				 errhint("Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.")));
+				 errhint("Add fsync to shared_preload_libraries in postgresql.conf and restart the server.")));
 	require_install_script();
 	role = get_role_oid(OWNER_ROLE, true);
 	if (!OidIsValid(role))

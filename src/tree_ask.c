@@ -74,7 +74,7 @@ static pid_t
 start_program(const char *const *args, const void *input, size_t input_len, int *fd)
 {
 	const char *program = tree_client_program();
-	char	   *argv[MAX_ARGS + 2] = {"fsync-tree"};
+	char	   *argv[MAX_ARGS + 2] = {tree_client_title(args[1] != NULL ? args[1] : "")};
 	char	   *envp[] = {NULL};
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;

@@ -24,10 +24,14 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 
+#include "shown.h"
 #include "spool_files.h"
 #include "tree_client.h"
 
 #define KILL_AFTER_MS		5000
+
+/* Of a path that ps shows. */
+#define TITLE_MAX_BYTES		480
 #define REAP_MIN_MS			10
 #define REAP_MAX_MS			30000
 
@@ -180,10 +184,21 @@ spawn_with(char *const argv[], int errors, int *fds, int n, pid_t *pid)
 	return error;
 }
 
+char *
+tree_client_title(const char *path)
+{
+	StringInfoData title;
+
+	initStringInfo(&title);
+	appendStringInfoString(&title, PROTO_TITLE);
+	shown_append(&title, (ProtoStr) {path, (uint32) strlen(path)}, false, TITLE_MAX_BYTES);
+	return title.data;
+}
+
 bool
 tree_client_start(TreeClient *tree, const char *root, bool must_be_confined, int *errors)
 {
-	char	   *argv[] = {"fsync-tree", "worker", unconstify(char *, root),
+	char	   *argv[] = {tree_client_title(root), "worker", unconstify(char *, root),
 	must_be_confined ? "--sandbox" : NULL, NULL};
 	int			fds[1 + PROTO_SPOOLS];
 	int			ends[2];
@@ -213,6 +228,7 @@ tree_client_start(TreeClient *tree, const char *root, bool must_be_confined, int
 	}
 	fds[0] = ends[1];
 	error = spawn_with(argv, pipe_ends[1], fds, 1 + spool_files_open(&fds[1]), &tree->pid);
+	pfree(argv[0]);
 	if (error != 0)
 	{
 		close(ends[0]);

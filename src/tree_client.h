@@ -32,6 +32,12 @@ extern int64 clock_ms(void);
 /* The path of fsync-tree; in static memory. */
 extern const char *tree_client_program(void);
 
+/*
+ * What ps is to show of an fsync-tree for this path, which may be long and have
+ * bytes in it that would act on a terminal: its first argument.  Palloc'd.
+ */
+extern char *tree_client_title(const char *path);
+
 extern void tree_client_init(TreeClient *tree);
 
 /*

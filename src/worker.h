@@ -15,6 +15,7 @@
  *		worker_state.c		state: derived, stored, published, logged
  *		worker_analyze.c	statistics after a first scan
  *		worker_prune.c		removal of history and of changes that are old
+ *		worker_log.c		what the log hears on a good day
  *
  * There is one thread and one loop.  Each turn lets every repository advance:
  * do what is due, and say when it wants to be called again.  Times are
@@ -96,6 +97,7 @@ typedef struct QueuedRun
 typedef struct Run
 {
 	RunPhase	phase;
+	bool		startup;		/* nothing was watched before */
 	bool		heals;
 	bool		cancelled;		/* somebody called fsync_cancel() */
 	uint32		flags;			/* PROTO_SCAN_* */
@@ -103,6 +105,7 @@ typedef struct Run
 	List	   *waiters;
 	int64		operation_id;	/* also its scan_id */
 	int64		generation;
+	int64		started_at;
 	uint64		losses;			/* of the repository, when it began */
 	ApplyCounts counts;
 	int64		files_done;
@@ -457,6 +460,23 @@ extern void prune_advance(int64 now, int64 *deadline);
 
 /* The settings may have changed: prunes at the next opportunity. */
 extern void prune_reload(void);
+
+/* worker_log.c */
+
+/* In a transaction, and with the database's name in the process title too. */
+extern void worker_log_name_database(void);
+
+/* The worker has read its repositories (RepositoryRow *) for the first time. */
+extern void worker_log_started(List *rows);
+
+/*
+ * A run has ended ("completed", "failed", ...) that began at started_at, which is
+ * logged where it took long, or always.  bytes: read; counts: NULL where it writes no
+ * rows.
+ */
+extern void worker_log_ended(const WorkerRepository *repository, const char *what, bool always,
+							 const char *status, int64 started_at, int64 files, int64 bytes,
+							 const ApplyCounts *counts);
 
 static inline void
 lower_deadline(int64 *deadline, int64 t)

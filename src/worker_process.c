@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 
 #include "miscadmin.h"
-#include "storage/fd.h"
 
 #include "compat.h"
+#include "capacity.h"
 #include "own_directories.h"
 #include "worker.h"
 
@@ -77,23 +77,12 @@ fill_config(ProtoConfig *config, const RepositoryRow *row)
 	config->io_priority = setting_io_priority;
 }
 
-/*
- * The limit is the user's, and so are the watches of all fsync-trees of the
- * server; the user's other programs need some, too.
- */
+/* The limit is the user's, and so are the watches of all fsync-trees of the server. */
 void
 process_grant_watches(WorkerRepository *repository, int64 wanted)
 {
-	FILE	   *f = AllocateFile("/proc/sys/fs/inotify/max_user_watches", "r");
-	long long	limit = 8192;
-
-	if (f != NULL)
-	{
-		if (fscanf(f, "%lld", &limit) != 1)
-			limit = 8192;
-		FreeFile(f);
-	}
-	repository->watches = status_grant_watches(&repository->row->id, wanted, limit / 5 * 4);
+	repository->watches = status_grant_watches(&repository->row->id, wanted,
+											   capacity_watches());
 }
 
 static void

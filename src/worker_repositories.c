@@ -215,6 +215,8 @@ reload_work(WorkerRepository *repository, void *arg)
 	StartTransactionCommand();
 	found = session_find_extension(&fresh);
 	MemoryContextSwitchTo(caller);
+	if (found)
+		worker_log_name_database();
 	work->in_trouble = found && owner_find_trouble(&fresh, &work->trouble);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
@@ -322,6 +324,8 @@ reload(int64 now)
 		end_for_lack_of_work();
 	else
 	{
+		if (!settled)
+			worker_log_started(work.rows);
 		settled = true;
 		registry_worker_settled();
 	}

@@ -227,6 +227,8 @@ begin_run(WorkerRepository *repository)
 	}
 
 	run.phase = RUN_RUNNING;
+	run.startup = queued->startup;
+	run.started_at = clock_ms();
 	run.waiters = queued->waiters;
 	repository->run = run;
 	repository->row->generation = run.generation;
@@ -356,6 +358,10 @@ runs_finish(WorkerRepository *repository)
 		analyze_want(run->counts.added);
 
 	run->phase = RUN_NONE;
+	worker_log_ended(repository, work.first_scan ? "first sync" :
+					 run->startup ? "startup sync" : "reconciliation",
+					 work.first_scan, completed ? "completed" : run->cancelled ? "cancelled" : "failed",
+					 run->started_at, run->files_done, run->bytes_done, &run->counts);
 	repository->last_run_end = clock_ms();
 	if (completed)
 	{
@@ -525,10 +531,15 @@ burst_work(WorkerRepository *repository, void *arg)
 bool
 runs_close_burst(WorkerRepository *repository)
 {
-	if (repository->burst.open &&
-		worker_database_work(repository, burst_work, NULL) != 0)
+	Burst	   *burst = &repository->burst;
+
+	if (!burst->open)
+		return true;
+	if (worker_database_work(repository, burst_work, NULL) != 0)
 		return false;
-	repository->burst.open = false;
+	burst->open = false;
+	worker_log_ended(repository, "a burst of changes", false, "ended", burst->started_at,
+					 burst->files, burst->bytes, &burst->counts);
 	return true;
 }
 

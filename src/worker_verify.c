@@ -133,6 +133,8 @@ finish(WorkerRepository *repository)
 	if (worker_database_work(repository, end_work, NULL) != 0)
 		return false;
 	run->phase = RUN_NONE;
+	worker_log_ended(repository, "verification", false, run->status, run->started_at,
+					 run->counts.files, run->counts.bytes, NULL);
 	foreach(lc, run->waiters)
 		requests_answer(*(RequestRef *) lfirst(lc), OUTCOME_DONE, run->operation_id);
 	list_free_deep(run->waiters);

@@ -65,11 +65,39 @@ serve(const char *root, bool must_be_complete)
 	return engine_run(fd, &start);
 }
 
+/*
+ * A copy of the arguments.  Those that a server gave are written over: its first one
+ * is what ps is to show, and the path in the others is as raw as whoever can
+ * rename a directory above it wants, on the terminal of whoever calls ps.
+ */
+static char **
+take_arguments(int argc, char **argv)
+{
+	bool		titled = argc > 0 && strncmp(argv[0], PROTO_TITLE, strlen(PROTO_TITLE)) == 0;
+	char	  **copy = calloc((size_t) argc + 1, sizeof(char *));
+
+	for (int i = 0; copy != NULL && i < argc; i++)
+	{
+		copy[i] = strdup(argv[i]);
+		if (copy[i] == NULL)
+			return NULL;
+		if (i > 0 && titled)
+			memset(argv[i], 0, strlen(argv[i]));
+	}
+	return copy;
+}
+
 int
 main(int argc, char **argv)
 {
 	bool		strict = argc > 2 && strcmp(argv[argc - 1], "--sandbox") == 0;
 
+	argv = take_arguments(argc, argv);
+	if (argv == NULL)
+	{
+		fprintf(stderr, "fsync-tree: out of memory\n");
+		return 2;
+	}
 	argc -= strict;
 	if (argc == 3 && strcmp(argv[1], "worker") == 0)
 		return serve(argv[2], strict);

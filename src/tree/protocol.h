@@ -81,6 +81,9 @@
  * without a name for what does not fit into memory.
  */
 #define PROTO_SOCKET_FD		3
+
+/* How the first argument begins where a server has started it; see main.c. */
+#define PROTO_TITLE			"fsync-tree: "
 #define PROTO_SPOOL_FD		4
 #define PROTO_SPOOLS		3
 

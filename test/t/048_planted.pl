@@ -180,7 +180,7 @@ rename("$root/f3", "$root/g3");
 is(quiet_sql('SELECT public.fsync_wait()'), 't', 'changes');
 foreach my $query ('* FROM public.fsync_reconcile()', '* FROM public.fsync_verify()', '* FROM public.fsync_status()',
 	'* FROM public.fsync_files', '* FROM public.fsync_duplicates', '* FROM public.fsync_consumers',
-	'* FROM public.fsync_progress', '* FROM public.fsync_stat', "* FROM public.fsync_sync_history('$id')",
+	'* FROM public.fsync_report()', '* FROM public.fsync_progress', '* FROM public.fsync_stat', "* FROM public.fsync_sync_history('$id')",
 	"public.fsync_create_consumer('c')", "* FROM public.fsync_next_changes('c')",
 	"public.fsync_ack('c', '{1}')", "public.fsync_drop_consumer('c')",
 	"public.fsync_configure_repository('$id', exclude => '{*.tmp}')", "public.fsync_why('$id', 'f1')")

@@ -1,17 +1,13 @@
 #
-# fsync_progress and fsync_stat tell what happens; the queries that the examples
-# give to monitoring run, as the role that they name, and have the columns that
-# they promise; the dashboard asks for nothing that is not measured; the queries
-# for applications use an index.
+# fsync_progress and fsync_stat tell what happens; the queries for applications
+# use an index.
 
 use strict;
 use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/..";
-use CPAN::Meta::YAML;
 use FsyncTest;
-use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -126,60 +122,6 @@ FROM fsync_progress WHERE repository_id = '$id')),
 	'the progress of an operation');
 is( $node->safe_psql($db, 'SELECT operation_id IN (SELECT id FROM sync_operations) FROM fsync_progress'),
 	't', 'its id is that in sync_operations');
-
-# ---- queries of the exporter ----
-
-$node->safe_psql($db, slurp_file("$examples/monitoring/README.md") =~ s/.*?^    (CREATE ROLE.*?)\n\n.*/$1/msr);
-my $collector = CPAN::Meta::YAML->read("$examples/monitoring/collector.yml")->[0];
-my (%columns, %metrics);
-
-foreach my $query (@{ $collector->{queries} })
-{
-	my $name = $query->{query_name};
-	my $result = $node->safe_psql($db,
-		"SET ROLE exporter; CREATE TEMPORARY TABLE q AS $query->{query}; RESET ROLE;
-		 SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute
-		 WHERE attrelid = 'q'::regclass AND attnum > 0; SELECT count(*) FROM q")
-	  ;
-	my ($names, $count) = split(/\n/, $result);
-
-	$columns{$name} = { map { $_ => 1 } split(/ /, $names) };
-	cmp_ok($count, '>=', $name eq 'problems' ? 0 : 1, "query \"$name\" has rows");
-}
-foreach my $metric (@{ $collector->{metrics} })
-{
-	my @wanted = (@{ $metric->{key_labels} }, @{ $metric->{values} });
-
-	$metrics{ $metric->{metric_name} } = { map { $_ => 1 }
-		  grep { defined } @{ $metric->{key_labels} }, $metric->{value_label} };
-	is_deeply([ grep { !$columns{ $metric->{query_ref} }{$_} } @wanted ],
-		[], "metric $metric->{metric_name}: its query has the columns");
-}
-
-# ---- the dashboard ----
-
-my $dashboard = decode_json(slurp_file("$examples/monitoring/dashboard.json"));
-my %used;
-
-foreach my $panel (@{ $dashboard->{panels} })
-{
-	foreach my $target (@{ $panel->{targets} })
-	{
-		my @unknown;
-		my $expr = $target->{expr};
-
-		while ($expr =~ /\b(fsync_\w+)(?:\{([^}]*)\})?/g)
-		{
-			my ($metric, $labels) = ($1, $2 // '');
-
-			$used{$metric} = 1;
-			push(@unknown, $metric) unless $metrics{$metric};
-			push(@unknown, grep { !$metrics{$metric}{$_} } $labels =~ /(\w+)\s*[=!]~?"/g);
-		}
-		is_deeply(\@unknown, [], "panel \"$panel->{title}\" asks for what is measured: $expr");
-	}
-}
-is_deeply([ grep { !$used{$_} } sort keys %metrics ], [], 'and all that is measured is shown');
 
 # ---- queries for applications ----
 
