@@ -186,7 +186,7 @@ prepare_server()
 	install_private "$work/pg"
 	# For the test that updates the extension.
 	[ "$(id -u)" -ne 0 ] || chown postgres "$("$pg_bin/pg_config" --sharedir)/extension"
-	cp -R sql expected test examples "$work/run/"
+	cp -R sql expected test examples doc "$work/run/"
 	pgxs_test=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
 	give_to_user
 }
