@@ -26,12 +26,14 @@
 #include "apply_arrays.h"
 #include "apply_corrupt.h"
 #include "apply_direct.h"
+#include "apply_totals.h"
 
 static SessionPlan remove_plan = {
 	.sql = "DELETE FROM %1$s.file_records f"
 	" USING unnest($2, $3, $4) AS u (ord, id, file_path)"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
-	" AND (f.id = u.id OR u.id = 0) RETURNING u.ord, f.missing_since IS NULL",
+	" AND (f.id = u.id OR u.id = 0)"
+	" RETURNING u.ord, f.missing_since IS NULL, f.file_size",
 	.nargs = 4,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
 };
@@ -40,7 +42,7 @@ static SessionPlan mark_plan = {
 	.sql = "UPDATE %1$s.file_records f SET missing_since = $5"
 	" FROM unnest($2, $3, $4) AS u (ord, id, file_path)"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path AND f.id = u.id"
-	" AND f.missing_since IS NULL RETURNING u.ord, true",
+	" AND f.missing_since IS NULL RETURNING u.ord, true, f.file_size",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID},
 };
@@ -77,7 +79,7 @@ static SessionPlan overwrite_plan = {
 	" %1$s.file_records s"
 	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
 	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
-	" RETURNING u.ord, t.missing_since IS NULL",
+	" RETURNING u.ord, t.missing_since IS NULL, t.file_size",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
@@ -194,6 +196,16 @@ returned_flag(uint64 row)
 									  SPI_tuptable->tupdesc, 2, &isnull));
 }
 
+/* The third one. */
+static int64
+returned_size(uint64 row)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
+									   SPI_tuptable->tupdesc, 3, &isnull));
+}
+
 static ApplyCounts *
 counts_of(ApplyRun *run, const ApplyItem *item)
 {
@@ -231,8 +243,12 @@ count_removed(ApplyRun *run, ApplyItem **items, uint64 returned)
 {
 	for (uint64 i = 0; i < returned; i++)
 	{
-		if (returned_flag(i))
-			counts_of(run, items[returned_ordinal(i)])->removed++;
+		ApplyItem  *item = items[returned_ordinal(i)];
+
+		if (!returned_flag(i))
+			continue;
+		counts_of(run, item)->removed++;
+		account_changed(run, item->obs.path, -1, -returned_size(i));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -384,6 +400,7 @@ static void
 move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 {
 	Datum		values[6 + STAT_COUNT];
+	ApplyBefore *before = account_look(run, items, n, true);
 	uint64		moved;
 
 	step_aside(run, items, n);
@@ -401,7 +418,15 @@ move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 	moved = session_execute(run->objects, &move_plan, values, NULL,
 							SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < moved; i++)
-		done[returned_ordinal(i)] = true;
+	{
+		int			ordinal = returned_ordinal(i);
+		const ProtoObservation *obs = &items[ordinal]->obs;
+
+		done[ordinal] = true;
+		if (before[ordinal].counts)
+			account_changed(run, obs->old_path, -1, -before[ordinal].size);
+		account_changed(run, obs->path, 1, obs->stat.size);
+	}
 	SPI_freetuptable(SPI_tuptable);
 	if (moved < (uint64) n)
 		check_not_left(run, values[4], apply_old_paths(items, n, false), false);
@@ -454,7 +479,13 @@ update_rows(ApplyRun *run, SessionPlan *plan, ApplyItem **items, int n, ApplyIte
 	apply_stat_columns(&values[4], items, n, run->now);
 	updated = session_execute(run->objects, plan, values, NULL, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < updated; i++)
+	{
+		const ApplyItem *item = items[returned_ordinal(i)];
+
 		done[returned_ordinal(i)] = true;
+		if (plan == &revive_plan)
+			account_changed(run, item->obs.path, 1, item->obs.stat.size);
+	}
 	SPI_freetuptable(SPI_tuptable);
 
 	for (int i = 0; i < n; i++)
@@ -483,11 +514,26 @@ all_added(ApplyItem **items, int n)
 	return true;
 }
 
+/* before: the rows that were there, NULL: none were. */
+static void
+account_written(const ApplyRun *run, ApplyItem **items, int n, const ApplyBefore *before)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const ProtoObservation *obs = &items[i]->obs;
+		bool		replaces = before != NULL && before[i].counts;
+
+		account_changed(run, obs->path, replaces ? 0 : 1,
+						obs->stat.size - (replaces ? before[i].size : 0));
+	}
+}
+
 static void
 write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 {
 	Datum		values[3 + STAT_COUNT];
 	uint64		written;
+	ApplyBefore *before;
 	bool		inserting;
 
 	if (n > 0 && run->has_missing)
@@ -517,11 +563,14 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 								  SPI_OK_INSERT);
 		check_written(written, n);
 		counts->added += written;
+		account_written(run, items, n, NULL);
 		return;
 	}
+	before = account_look(run, items, n, false);
 	written = session_execute(run->objects, &write_plan, values, NULL,
 							  SPI_OK_INSERT_RETURNING);
 	check_written(written, n);
+	account_written(run, items, n, before);
 	for (uint64 i = 0; i < written; i++)
 	{
 		bool		isnull;

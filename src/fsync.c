@@ -26,6 +26,7 @@
 #include "hooks.h"
 #include "requests.h"
 #include "shared.h"
+#include "totals.h"
 #include "tree/protocol.h"
 
 PG_MODULE_MAGIC;
@@ -242,5 +243,6 @@ _PG_init(void)
 	shmem_startup_hook = start_shared_memory;
 
 	hooks_install();
+	totals_install();
 	register_launcher();
 }

@@ -76,6 +76,7 @@ requests_shmem_startup(void)
 		shared->counters = (RepositoryCounters *)
 			((char *) shared->repositories +
 			 MAXALIGN(shared->n_repositories * sizeof(RepositoryStatus)));
+		pg_atomic_init_u32(&shared->tables_generation, 0);
 		for (int i = 0; i < shared->n_databases; i++)
 			ConditionVariableInit(&shared->databases[i].ended);
 		for (int i = 0; i < SHARED_REQUESTS; i++)
@@ -95,8 +96,8 @@ requests_available(void)
  * ---------------------------------------------------------------------
  */
 
-static DatabaseSlot *
-find_slot(Oid database)
+DatabaseSlot *
+registry_find_slot(Oid database)
 {
 	for (int i = 0; i < shared->n_databases; i++)
 	{
@@ -110,11 +111,11 @@ find_slot(Oid database)
 static DatabaseSlot *
 find_or_take_slot(Oid database)
 {
-	DatabaseSlot *slot = find_slot(database);
+	DatabaseSlot *slot = registry_find_slot(database);
 
 	if (slot == NULL)
 	{
-		slot = find_slot(InvalidOid);
+		slot = registry_find_slot(InvalidOid);
 		if (slot != NULL)
 		{
 			slot->database = database;
@@ -127,6 +128,8 @@ find_or_take_slot(Oid database)
 			slot->recheck = false;
 			slot->nudged = false;
 			slot->has_current = false;
+			slot->file_records = InvalidOid;
+			slot->problems = InvalidOid;
 		}
 	}
 	return slot;
@@ -213,7 +216,7 @@ registry_is_held(Oid database)
 	bool		held;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	held = slot != NULL && slot->holds > 0;
 	LWLockRelease(shared->lock);
 	return held;
@@ -247,7 +250,7 @@ registry_clear(Oid database, uint32 generation)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL && slot->generation == generation)
 	{
 		slot->phase = WORKER_NONE;
@@ -264,7 +267,7 @@ registry_forget(Oid database)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL)
 	{
 		slot->wanted = false;
@@ -307,7 +310,7 @@ registry_worker_attach(Oid database, uint32 generation)
 	bool		wanted = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL && slot->phase == WORKER_LAUNCHED && slot->generation == generation)
 	{
 		my_slot = slot;
@@ -452,7 +455,7 @@ requests_nudge(void)
 	if (shared == NULL)
 		return;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(MyDatabaseId);
+	slot = registry_find_slot(MyDatabaseId);
 	if (slot != NULL && slot->proc != NULL)
 	{
 		slot->nudged = true;
@@ -467,7 +470,7 @@ requests_release_database(Oid database)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL && slot->holds > 0)
 	{
 		slot->holds--;
@@ -517,7 +520,7 @@ wait_for_worker_to_end(Oid database)
 	int64		give_up = clock_ms() + STOP_TIMEOUT_MS;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	LWLockRelease(shared->lock);
 	ConditionVariablePrepareToSleep(&slot->ended);
 	for (;;)

@@ -629,6 +629,7 @@ turn(void)
 		advance(lfirst(lc), &deadline);
 	share_limit();
 	analyze_advance(now, somebody_waits(), &deadline);
+	totals_advance(now, &deadline);
 	if (repositories_closed_history())
 		prune_advance(now, &deadline);
 	lower_deadline(&deadline, tree_orphans_poll(now));
@@ -657,6 +658,7 @@ fsync_worker_main(Datum arg)
 	before_shmem_exit(kill_trees, (Datum) 0);
 	pgstat_report_appname("fsync worker");
 	session_pin_settings();
+	totals_watch_statements();
 	keep_memory();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "fsync worker",

@@ -32,6 +32,7 @@
 #include "storage/latch.h"
 
 #include "apply.h"
+#include "beliefs.h"
 #include "missing.h"
 #include "operations.h"
 #include "repository.h"
@@ -237,6 +238,12 @@ typedef struct WorkerRepository
 	uint64		flush_refused;
 
 	HeldFiles	held;			/* worker_held.c */
+
+	/* totals (worker_totals.c) */
+	TotalsCounts totals;
+	int64		count_at;		/* not before */
+	int64		count_began_at;
+	int64		scan_counted_at;	/* a page of a scan */
 
 	/* verifications (worker_verify.c) */
 	Verification verification;
@@ -451,6 +458,16 @@ extern void state_refresh(WorkerRepository *repository, int64 now, int64 *deadli
 /* The first scan of a repository is complete, and has added so many rows. */
 extern void analyze_want(int64 rows);
 extern void analyze_advance(int64 now, bool somebody_waits, int64 *deadline);
+
+/* worker_totals.c */
+/*
+ * A page of rows was read for the scan that goes on, or not for it; writes: those
+ * of others before that.
+ */
+extern void totals_scan_page(WorkerRepository *repository,
+							 const ProtoBeliefsRequest *request, const BeliefsSeen *page,
+							 uint64 writes);
+extern void totals_advance(int64 now, int64 *deadline);
 
 /* worker_prune.c */
 extern void prune_advance(int64 now, int64 *deadline);
