@@ -46,7 +46,7 @@ int			setting_history_retention_min = 30 * 24 * 60;
 int			setting_history_max_rows = 1000;
 int			setting_change_retention_min = 7 * 24 * 60;
 int			setting_change_max_rows = 1000000;
-int			setting_max_repositories = 64;
+int			setting_max_repositories = 256;
 int			setting_helper_timeout_s = 20;
 bool		setting_require_sandbox = false;
 char	   *setting_helper_path = NULL;
@@ -175,7 +175,7 @@ define_settings(void)
 							"Most repositories that can be kept up to date at the same time in all databases.",
 							NULL,
 							&setting_max_repositories,
-							64, 1, 10000,
+							256, 1, 10000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("fsync.helper_path",

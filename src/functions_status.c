@@ -15,7 +15,6 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -27,9 +26,11 @@
 
 #include "compat.h"
 #include "functions.h"
+#include "no_worker.h"
 #include "owner.h"
 #include "registrations.h"
 #include "requests.h"
+#include "totals.h"
 
 PG_FUNCTION_INFO_V1(fsync_status);
 PG_FUNCTION_INFO_V1(fsync_sync_history);
@@ -148,25 +149,13 @@ set_state_without_worker(Datum *values, bool *nulls, const char *state, const ch
 static void
 set_columns_without_worker(Datum *values, bool *nulls)
 {
-	const char *state = "stopped";
-	const char *reason = "no worker is running";
-	const char *hint = "It is started within seconds; if not, the server's log says why.";
+	const char *reason = "fsync_pause() was called";
+	const char *hint = "Call fsync_resume() to track the directory again.";
+	const bool	paused = DatumGetBool(values[COL_PAUSED]);
 
-	if (DatumGetBool(values[COL_PAUSED]))
-	{
-		state = "paused";
-		reason = "fsync_pause() was called";
-		hint = "Call fsync_resume() to track the directory again.";
-	}
-	else if (RecoveryInProgress())
-	{
-		reason = "the server is a standby";
-		hint = "file_records is what the primary has made it.";
-	}
-	else if (!requests_available())
-		hint = "Set shared_preload_libraries = 'fsync' in postgresql.conf and restart the server.";
-
-	set_state_without_worker(values, nulls, state, reason, hint);
+	if (!paused)
+		no_worker_explain(&reason, &hint);
+	set_state_without_worker(values, nulls, paused ? "paused" : "stopped", reason, hint);
 }
 
 /* Column of the one row that was selected, which outlives the statement. */

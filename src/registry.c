@@ -128,6 +128,7 @@ find_or_take_slot(Oid database)
 			slot->recheck = false;
 			slot->nudged = false;
 			slot->has_current = false;
+			slot->lacking = 0;
 			slot->file_records = InvalidOid;
 			slot->problems = InvalidOid;
 		}
@@ -223,15 +224,17 @@ registry_is_held(Oid database)
 }
 
 bool
-registry_claim(Oid database, uint32 *generation)
+registry_claim(Oid database, uint32 *generation, bool *no_slot)
 {
 	DatabaseSlot *slot;
 	bool		claimed = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = find_or_take_slot(database);
+	*no_slot = slot == NULL;
 	if (slot != NULL && slot->phase == WORKER_NONE && slot->holds == 0)
 	{
+		slot->lacking = 0;
 		slot->phase = WORKER_LAUNCHED;
 		slot->exit = WORKER_EXIT_ERROR;
 		slot->generation = ++shared->next_generation;
@@ -272,6 +275,48 @@ registry_forget(Oid database)
 	{
 		slot->wanted = false;
 		free_slot_if_unused(slot);
+	}
+	LWLockRelease(shared->lock);
+}
+
+void
+registry_set_without_place(const Oid *databases, int n, bool no_slot)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n && i < SHARED_WITHOUT_PLACE; i++)
+		shared->without_place[i] = databases[i];
+	shared->n_without_place = n;
+	shared->no_slot = no_slot;
+	LWLockRelease(shared->lock);
+}
+
+/* ---------------------------------------------------------------------
+ * Sessions that ask what is missing
+ * ---------------------------------------------------------------------
+ */
+
+void
+registry_get_lack(RegistryLack *lack)
+{
+	const DatabaseSlot *slot;
+	bool		without_place;
+
+	memset(lack, 0, sizeof(*lack));
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = registry_find_slot(MyDatabaseId);
+	lack->has_launcher = shared->launcher != NULL;
+	lack->has_worker = slot != NULL && slot->proc != NULL;
+	lack->databases = shared->n_without_place;
+	without_place = shared->n_without_place > SHARED_WITHOUT_PLACE;
+	for (int i = 0; i < shared->n_without_place && i < SHARED_WITHOUT_PLACE; i++)
+		without_place |= shared->without_place[i] == MyDatabaseId;
+	lack->no_slot = without_place && shared->no_slot;
+	lack->no_process = without_place && !shared->no_slot;
+	if (slot != NULL && slot->lacking > 0)
+	{
+		for (int i = 0; i < shared->n_databases; i++)
+			lack->repositories += OidIsValid(shared->databases[i].database) ?
+				shared->databases[i].lacking : 0;
 	}
 	LWLockRelease(shared->lock);
 }
@@ -334,6 +379,14 @@ registry_worker_settled(void)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	my_slot->phase = WORKER_SETTLED;
 	wake_launcher();
+	LWLockRelease(shared->lock);
+}
+
+void
+registry_worker_lacks(int repositories)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->lacking = repositories;
 	LWLockRelease(shared->lock);
 }
 

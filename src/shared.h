@@ -48,6 +48,7 @@ typedef struct DatabaseSlot
 	bool		nudged;			/* worker: ask the trees for a sign of life */
 	bool		has_current;	/* worker: current is valid */
 	pg_uuid_t	current;		/* repository whose rows are being written */
+	int			lacking;		/* worker: repositories without a status */
 	Oid			file_records;	/* whoever writes these ... */
 	Oid			problems;
 	uint64		writes;			/* ... counts here, but for the worker's own ... */
@@ -83,6 +84,9 @@ typedef struct RequestSlot
 	ConditionVariable changed;	/* of phase; only its session waits */
 } RequestSlot;
 
+/* Databases without a place whose names are known here; there may be more. */
+#define SHARED_WITHOUT_PLACE	256
+
 typedef struct SharedState
 {
 	LWLock	   *lock;
@@ -92,6 +96,9 @@ typedef struct SharedState
 										 * slots */
 	uint32		next_generation;
 	uint64		next_ticket;
+	Oid			without_place[SHARED_WITHOUT_PLACE];
+	int			n_without_place;	/* in all */
+	bool		no_slot;		/* in databases, not in max_worker_processes */
 	int			n_databases;
 	int			n_repositories;
 	RequestSlot requests[SHARED_REQUESTS];

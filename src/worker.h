@@ -287,6 +287,9 @@ extern ErrorData *worker_try(WorkerRepository *repository, DatabaseWork work, vo
  */
 extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg);
 
+/* worker_trouble.c: the error becomes the repository's trouble with the database. */
+extern void trouble_note(WorkerRepository *repository, const ErrorData *error);
+
 /* Repositories that are being scanned. */
 extern int	worker_scans(void);
 
