@@ -90,7 +90,7 @@ static SessionPlan give_way_plan = {
 	" %1$s.file_records t"
 	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
 	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
-	" RETURNING u.ord, true",
+	" RETURNING u.ord, s.missing_since IS NULL, s.file_size",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
@@ -237,9 +237,12 @@ check_not_left(ApplyRun *run, Datum row_ids, Datum row_paths, bool marked)
 		row_left_out();
 }
 
-/* Counts what RETURNING u.ord, ... says; a file is gone only once. */
+/*
+ * Counts what RETURNING u.ord, ... says; a file is gone only once.  The rows were
+ * at the items' paths or, with old_paths, where those of moves are.
+ */
 static void
-count_removed(ApplyRun *run, ApplyItem **items, uint64 returned)
+count_removed(ApplyRun *run, ApplyItem **items, uint64 returned, bool old_paths)
 {
 	for (uint64 i = 0; i < returned; i++)
 	{
@@ -248,7 +251,8 @@ count_removed(ApplyRun *run, ApplyItem **items, uint64 returned)
 		if (!returned_flag(i))
 			continue;
 		counts_of(run, item)->removed++;
-		account_changed(run, item->obs.path, -1, -returned_size(i));
+		account_changed(run, old_paths ? item->obs.old_path : item->obs.path, -1,
+						-returned_size(i));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -270,7 +274,7 @@ remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 	removed = session_execute(run->objects, mark ? &mark_plan : &remove_plan, values,
 							  NULL, mark ? SPI_OK_UPDATE_RETURNING :
 							  SPI_OK_DELETE_RETURNING);
-	count_removed(run, items, removed);
+	count_removed(run, items, removed, false);
 	if (removed < (uint64) n)
 		check_not_left(run, values[2], values[3], false);
 }
@@ -376,7 +380,7 @@ give_way(ApplyRun *run, ApplyItem **items, int n)
 	values[4] = apply_paths(renamed, n_renamed);
 	removed = session_execute(run->objects, &give_way_plan, values, NULL,
 							  SPI_OK_DELETE_RETURNING);
-	count_removed(run, renamed, removed);
+	count_removed(run, renamed, removed, true);
 }
 
 /* Removes the rows of files onto which a file with a row was renamed. */
@@ -393,7 +397,7 @@ remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
 	values[4] = apply_paths(items, n);
 	removed = session_execute(run->objects, &overwrite_plan, values, NULL,
 							  SPI_OK_DELETE_RETURNING);
-	count_removed(run, items, removed);
+	count_removed(run, items, removed, false);
 }
 
 static void
