@@ -251,7 +251,7 @@ set_totals(const ExtensionObjects *objects, Datum *values, bool *nulls)
 	int64		problems;
 	uint64		writes;
 
-	if (totals_get(id, &totals))
+	if (totals_get(objects->file_records, id, &totals))
 	{
 		set_column(values, nulls, COL_TOTAL_FILES, Int64GetDatum(totals.files));
 		set_column(values, nulls, COL_TOTAL_BYTES, NumericGetDatum(int64_to_numeric_compat(totals.bytes)));
@@ -263,7 +263,7 @@ set_totals(const ExtensionObjects *objects, Datum *values, bool *nulls)
 		set_column(values, nulls, COL_TOTAL_FILES, selected(1, sizeof(int64), true));
 		set_column(values, nulls, COL_TOTAL_BYTES, selected(2, -1, false));
 	}
-	if (!totals_get_problems(id, &problems, &writes))
+	if (!totals_get_problems(objects->problems, id, &problems, &writes))
 	{
 		(void) session_execute(objects, &problems_plan, &values[COL_REPOSITORY_ID], NULL,
 							   SPI_OK_SELECT);

@@ -277,16 +277,19 @@ totals_expect_statement(bool expected)
  * ---------------------------------------------------------------------
  */
 
-/* A transaction that reads as of its beginning, or has written, sees others. */
+/*
+ * A transaction that reads as of its beginning, or has written, sees others.  The
+ * table that the worker follows may have been dropped, and made again.
+ */
 static bool
-sees_what_is_committed(Oid table, bool written)
+sees_what_is_committed(Oid table, Oid followed, bool written)
 {
-	return !IsolationUsesXactSnapshot() && !written && OidIsValid(table) &&
+	return table == followed && !IsolationUsesXactSnapshot() && !written &&
 		!has_subclass(table);
 }
 
 bool
-totals_get(const pg_uuid_t *id, Totals *out)
+totals_get(Oid file_records, const pg_uuid_t *id, Totals *out)
 {
 	bool		written;
 	bool		problems;
@@ -298,7 +301,7 @@ totals_get(const pg_uuid_t *id, Totals *out)
 		return false;
 	refresh_tables();
 	find_written(&written, &problems);
-	if (!sees_what_is_committed(my_file_records, written))
+	if (!sees_what_is_committed(file_records, my_file_records, written))
 		return false;
 	LWLockAcquire(shared->lock, LW_SHARED);
 	slot = registry_find_slot(MyDatabaseId);
@@ -312,7 +315,7 @@ totals_get(const pg_uuid_t *id, Totals *out)
 }
 
 bool
-totals_get_problems(const pg_uuid_t *id, int64 *problems, uint64 *writes)
+totals_get_problems(Oid table, const pg_uuid_t *id, int64 *problems, uint64 *writes)
 {
 	bool		file_records;
 	bool		written;
@@ -325,7 +328,7 @@ totals_get_problems(const pg_uuid_t *id, int64 *problems, uint64 *writes)
 		return false;
 	refresh_tables();
 	find_written(&file_records, &written);
-	if (!sees_what_is_committed(my_problems, written))
+	if (!sees_what_is_committed(table, my_problems, written))
 		return false;
 	LWLockAcquire(shared->lock, LW_SHARED);
 	slot = registry_find_slot(MyDatabaseId);

@@ -64,9 +64,9 @@ extern void totals_install(void);
 
 /*
  * The totals of a repository of this database; false: they are not known, or are
- * not those that the transaction sees.
+ * not those that the transaction sees.  The table is the extension's as it is now.
  */
-extern bool totals_get(const pg_uuid_t *id, Totals *out);
+extern bool totals_get(Oid file_records, const pg_uuid_t *id, Totals *out);
 
 /*
  * The same of its problems, which the session that counted them last has left
@@ -74,7 +74,8 @@ extern bool totals_get(const pg_uuid_t *id, Totals *out);
  * result to totals_put_problems(), which takes no note of it if others wrote
  * meanwhile.  The count must be made with a newer snapshot than this call.
  */
-extern bool totals_get_problems(const pg_uuid_t *id, int64 *problems, uint64 *writes);
+extern bool totals_get_problems(Oid table, const pg_uuid_t *id, int64 *problems,
+								uint64 *writes);
 extern void totals_put_problems(const pg_uuid_t *id, int64 problems, uint64 writes);
 
 /* ---- worker ---- */

@@ -339,4 +339,10 @@ SKIP:
 	is(scalar(said($node, 0, qr/totals of repository/)), 1, 'and it is the only one that had anything to log');
 }
 
+# who made the extension anew, and asks before the worker knows
+is($node->safe_psql($db, 'BEGIN; DROP EXTENSION fsync CASCADE; CREATE EXTENSION fsync;'
+	  . 'SELECT fsync_add_repository(' . sql_path($root) . ') \\g /dev/null' . "\nSELECT total_files, problems FROM fsync_status(); ROLLBACK"),
+	'0|0', 'tables that the worker does not know');
+followed('that was rolled back');
+
 done_testing();
