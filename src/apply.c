@@ -22,6 +22,7 @@
 #include "apply_changes.h"
 #include "apply_corrupt.h"
 #include "apply_problems.h"
+#include "apply_totals.h"
 
 /*
  * The longest wait for a row, in milliseconds: then it is known that it is held,
@@ -121,6 +122,7 @@ look_at_repository(ApplyRun *run)
 	run->keep_overwritten = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 													   SPI_tuptable->tupdesc, 4, &isnull));
 	lock_for_rows(run);
+	account_begin(run);
 	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
 									   SPI_OK_SELECT) == 1;
 	run->has_corrupt = corrupt_any(run->objects, run->repository_id);
@@ -155,6 +157,7 @@ write_message(ApplyRun *run, bool with_care)
 			changes_end(run, before);
 		if (run->has_corrupt)
 			corrupt_follow(run->objects, run->repository_id);
+		account_end(run);
 	}
 	session_commit();
 	MemoryContextSwitchTo(context);

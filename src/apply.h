@@ -9,6 +9,7 @@
 #define FSYNC_APPLY_H
 
 #include "session.h"
+#include "totals.h"
 #include "tree/protocol.h"
 
 typedef struct ApplyCounts
@@ -38,6 +39,7 @@ typedef struct ApplyResult
 	ApplyCounts realtime;		/* scan_id 0 */
 	ApplyCounts scan;			/* any other: a repository has one scan at a
 								 * time */
+	TotalsDelta totals;			/* what the message does to them */
 	bool		problems_changed;
 	bool		marked;			/* rows of missing files, to be purged later */
 	ProtoStr   *refused;		/* files whose rows the database refused, in the

@@ -25,6 +25,7 @@
 
 #include "apply_arrays.h"
 #include "apply_direct.h"
+#include "apply_totals.h"
 #include "compat.h"
 #include "index_entries.h"
 #include "path_key.h"
@@ -252,6 +253,9 @@ direct_insert(const ApplyRun *run, ApplyItem **items, int n)
 		for (int i = 0; i < part; i++)
 			form_new_row(&target, slots[i], id_sequence, run, items[first + i]);
 		insert_rows(&target, slots, part);
+		for (int i = 0; i < part; i++)
+			account_changed(run, items[first + i]->obs.path, 1,
+							items[first + i]->obs.stat.size);
 		MemoryContextReset(values);
 	}
 	MemoryContextSwitchTo(old);
@@ -296,6 +300,19 @@ targets_are_vacant(RecordsLookup *lookup, ApplyItem **items, int n)
 	return true;
 }
 
+static void
+account_move(const Target *target, TupleTableSlot *old, const ApplyRun *run,
+			 const ApplyItem *item)
+{
+	const AttrNumber *attnums = target->records.attnums;
+	bool		isnull;
+
+	if (slot_attisnull(old, attnums[RECORDS_MISSING_SINCE]))
+		account_changed(run, item->obs.old_path, -1,
+						-DatumGetInt64(slot_getattr(old, attnums[RECORDS_FILE_SIZE], &isnull)));
+	account_changed(run, item->obs.path, 1, item->obs.stat.size);
+}
+
 /*
  * Writes the row anew, with what was observed, and leaves it in the slot.
  * False: it is where the indexes have it already.
@@ -317,6 +334,7 @@ move_row(Target *target, TupleTableSlot *old, TupleTableSlot *slot, const ApplyR
 	put_observation(target, slot, run, &item->obs);
 	ExecStoreVirtualTuple(slot);
 	check_constraints(target, slot);
+	account_move(target, old, run, item);
 
 	if (update_row_compat(rel, &old->tts_tid, slot, estate->es_output_cid,
 						  GetActiveSnapshot(), &failure, &index_entries) != TM_Ok)

@@ -26,12 +26,14 @@
 #include "apply_arrays.h"
 #include "apply_corrupt.h"
 #include "apply_direct.h"
+#include "apply_totals.h"
 
 static SessionPlan remove_plan = {
 	.sql = "DELETE FROM %1$s.file_records f"
 	" USING unnest($2, $3, $4) AS u (ord, id, file_path)"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path"
-	" AND (f.id = u.id OR u.id = 0) RETURNING u.ord, f.missing_since IS NULL",
+	" AND (f.id = u.id OR u.id = 0)"
+	" RETURNING u.ord, f.missing_since IS NULL, f.file_size",
 	.nargs = 4,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
 };
@@ -40,7 +42,7 @@ static SessionPlan mark_plan = {
 	.sql = "UPDATE %1$s.file_records f SET missing_since = $5"
 	" FROM unnest($2, $3, $4) AS u (ord, id, file_path)"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path AND f.id = u.id"
-	" AND f.missing_since IS NULL RETURNING u.ord, true",
+	" AND f.missing_since IS NULL RETURNING u.ord, true, f.file_size",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID},
 };
@@ -77,7 +79,7 @@ static SessionPlan overwrite_plan = {
 	" %1$s.file_records s"
 	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
 	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
-	" RETURNING u.ord, t.missing_since IS NULL",
+	" RETURNING u.ord, t.missing_since IS NULL, t.file_size",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
@@ -88,7 +90,7 @@ static SessionPlan give_way_plan = {
 	" %1$s.file_records t"
 	" WHERE s.repository_id = $1 AND s.file_path = u.old_path AND s.id = u.id"
 	" AND t.repository_id = $1 AND t.file_path = u.file_path AND t.id <> u.id"
-	" RETURNING u.ord, true",
+	" RETURNING u.ord, s.missing_since IS NULL, s.file_size",
 	.nargs = 5,
 	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
 };
@@ -194,6 +196,16 @@ returned_flag(uint64 row)
 									  SPI_tuptable->tupdesc, 2, &isnull));
 }
 
+/* The third one. */
+static int64
+returned_size(uint64 row)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row],
+									   SPI_tuptable->tupdesc, 3, &isnull));
+}
+
 static ApplyCounts *
 counts_of(ApplyRun *run, const ApplyItem *item)
 {
@@ -225,14 +237,22 @@ check_not_left(ApplyRun *run, Datum row_ids, Datum row_paths, bool marked)
 		row_left_out();
 }
 
-/* Counts what RETURNING u.ord, ... says; a file is gone only once. */
+/*
+ * Counts what RETURNING u.ord, ... says; a file is gone only once.  The rows were
+ * at the items' paths or, with old_paths, where those of moves are.
+ */
 static void
-count_removed(ApplyRun *run, ApplyItem **items, uint64 returned)
+count_removed(ApplyRun *run, ApplyItem **items, uint64 returned, bool old_paths)
 {
 	for (uint64 i = 0; i < returned; i++)
 	{
-		if (returned_flag(i))
-			counts_of(run, items[returned_ordinal(i)])->removed++;
+		ApplyItem  *item = items[returned_ordinal(i)];
+
+		if (!returned_flag(i))
+			continue;
+		counts_of(run, item)->removed++;
+		account_changed(run, old_paths ? item->obs.old_path : item->obs.path, -1,
+						-returned_size(i));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -254,7 +274,7 @@ remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 	removed = session_execute(run->objects, mark ? &mark_plan : &remove_plan, values,
 							  NULL, mark ? SPI_OK_UPDATE_RETURNING :
 							  SPI_OK_DELETE_RETURNING);
-	count_removed(run, items, removed);
+	count_removed(run, items, removed, false);
 	if (removed < (uint64) n)
 		check_not_left(run, values[2], values[3], false);
 }
@@ -360,7 +380,7 @@ give_way(ApplyRun *run, ApplyItem **items, int n)
 	values[4] = apply_paths(renamed, n_renamed);
 	removed = session_execute(run->objects, &give_way_plan, values, NULL,
 							  SPI_OK_DELETE_RETURNING);
-	count_removed(run, renamed, removed);
+	count_removed(run, renamed, removed, true);
 }
 
 /* Removes the rows of files onto which a file with a row was renamed. */
@@ -377,13 +397,14 @@ remove_overwritten(ApplyRun *run, ApplyItem **items, int n)
 	values[4] = apply_paths(items, n);
 	removed = session_execute(run->objects, &overwrite_plan, values, NULL,
 							  SPI_OK_DELETE_RETURNING);
-	count_removed(run, items, removed);
+	count_removed(run, items, removed, false);
 }
 
 static void
 move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 {
 	Datum		values[6 + STAT_COUNT];
+	ApplyBefore *before = account_look(run, items, n, true);
 	uint64		moved;
 
 	step_aside(run, items, n);
@@ -401,7 +422,15 @@ move_by_statements(ApplyRun *run, ApplyItem **items, int n, bool *done)
 	moved = session_execute(run->objects, &move_plan, values, NULL,
 							SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < moved; i++)
-		done[returned_ordinal(i)] = true;
+	{
+		int			ordinal = returned_ordinal(i);
+		const ProtoObservation *obs = &items[ordinal]->obs;
+
+		done[ordinal] = true;
+		if (before[ordinal].counts)
+			account_changed(run, obs->old_path, -1, -before[ordinal].size);
+		account_changed(run, obs->path, 1, obs->stat.size);
+	}
 	SPI_freetuptable(SPI_tuptable);
 	if (moved < (uint64) n)
 		check_not_left(run, values[4], apply_old_paths(items, n, false), false);
@@ -454,7 +483,13 @@ update_rows(ApplyRun *run, SessionPlan *plan, ApplyItem **items, int n, ApplyIte
 	apply_stat_columns(&values[4], items, n, run->now);
 	updated = session_execute(run->objects, plan, values, NULL, SPI_OK_UPDATE_RETURNING);
 	for (uint64 i = 0; i < updated; i++)
+	{
+		const ApplyItem *item = items[returned_ordinal(i)];
+
 		done[returned_ordinal(i)] = true;
+		if (plan == &revive_plan)
+			account_changed(run, item->obs.path, 1, item->obs.stat.size);
+	}
 	SPI_freetuptable(SPI_tuptable);
 
 	for (int i = 0; i < n; i++)
@@ -483,11 +518,26 @@ all_added(ApplyItem **items, int n)
 	return true;
 }
 
+/* before: the rows that were there, NULL: none were. */
+static void
+account_written(const ApplyRun *run, ApplyItem **items, int n, const ApplyBefore *before)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const ProtoObservation *obs = &items[i]->obs;
+		bool		replaces = before != NULL && before[i].counts;
+
+		account_changed(run, obs->path, replaces ? 0 : 1,
+						obs->stat.size - (replaces ? before[i].size : 0));
+	}
+}
+
 static void
 write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 {
 	Datum		values[3 + STAT_COUNT];
 	uint64		written;
+	ApplyBefore *before;
 	bool		inserting;
 
 	if (n > 0 && run->has_missing)
@@ -517,11 +567,14 @@ write_rows(ApplyRun *run, ApplyItem **items, int n, ApplyCounts *counts)
 								  SPI_OK_INSERT);
 		check_written(written, n);
 		counts->added += written;
+		account_written(run, items, n, NULL);
 		return;
 	}
+	before = account_look(run, items, n, false);
 	written = session_execute(run->objects, &write_plan, values, NULL,
 							  SPI_OK_INSERT_RETURNING);
 	check_written(written, n);
+	account_written(run, items, n, before);
 	for (uint64 i = 0; i < written; i++)
 	{
 		bool		isnull;

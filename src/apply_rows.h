@@ -11,6 +11,7 @@
 
 #include "apply.h"
 #include "apply_plan.h"
+#include "totals.h"
 
 /* One attempt to write a plan. */
 typedef struct ApplyRun
@@ -29,6 +30,8 @@ typedef struct ApplyRun
 	bool		has_missing;	/* it has rows of missing files */
 	bool		change_feed;	/* its changes go to file_changes */
 	bool		has_corrupt;	/* ... and of corrupt ones */
+	bool		accounts;		/* for what it does to the totals */
+	const TotalsCounts *counts; /* that go on meanwhile; NULL: none */
 	ApplyPlan  *plan;
 	ApplyResult *result;		/* counts what was written */
 	int			refused;		/* items that the database refused ... */

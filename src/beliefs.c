@@ -114,7 +114,9 @@ typedef struct PageReceiver
 	BeliefColumns columns;
 	ProtoBuf	rows;
 	uint32		count;
-	uint32		seen;			/* with those that are no beliefs */
+	uint32		seen;			/* with those that are no beliefs ... */
+	int64		bytes;			/* ... their sizes ... */
+	StringInfoData last;		/* ... and the path of the last one */
 	MemoryContext context;		/* of impossible */
 	List	   *impossible;		/* ApplyPurge *: rows that no file can have */
 	bool		whole;			/* may not end early: exact paths were asked for */
@@ -219,6 +221,10 @@ page_receive(TupleTableSlot *slot, DestReceiver *self)
 	belief.path.data = VARDATA_ANY(path);
 	belief.path.len = VARSIZE_ANY_EXHDR(path);
 	page->seen++;
+	if (pg_add_s64_overflow(page->bytes, DatumGetInt64(column(slot, c->size)), &page->bytes))
+		page->bytes = PG_INT64_MAX;
+	resetStringInfo(&page->last);
+	appendBinaryStringInfo(&page->last, belief.path.data, belief.path.len);
 	if (!beliefs_path_is_possible(belief.path))
 	{
 		note_impossible(page, belief.id, belief.path);
@@ -387,7 +393,8 @@ put_page(const PageReceiver *page, ProtoBeliefsHeader *header, ProtoBuf *out)
 
 bool
 beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-			   const ProtoBeliefsRequest *request, List **impossible, ProtoBuf *out)
+			   const ProtoBeliefsRequest *request, List **impossible, BeliefsSeen *seen,
+			   ProtoBuf *out)
 {
 	PageReceiver page = {.context = CurrentMemoryContext};
 	ProtoBeliefsHeader header;
@@ -399,6 +406,7 @@ beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	page.pub.rDestroy = page_shutdown;
 	page.pub.mydest = DestNone;
 	proto_buf_init(&page.rows);
+	initStringInfo(&page.last);
 
 	PG_TRY();
 	{
@@ -411,7 +419,14 @@ beliefs_answer(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 			if (impossible != NULL && page.impossible != NIL)
 				*impossible = page.impossible;
 			else
+			{
 				put_page(&page, &header, out);
+				seen->rows = page.seen;
+				seen->bytes = page.bytes;
+				seen->path.data = page.last.data;
+				seen->path.len = page.last.len;
+				seen->last = header.last;
+			}
 		}
 	}
 	PG_FINALLY();

@@ -29,10 +29,13 @@
 #include "mb/pg_wchar.h"
 #include "parser/parse_relation.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/sortsupport.h"
 #if PG_VERSION_NUM >= 140000
 #include "utils/backend_status.h"
@@ -83,6 +86,27 @@ encoding_verifymbchar_compat(int encoding, const char *text, int len)
 	return pg_encoding_verifymbchar(encoding, text, len);
 #else
 	return pg_encoding_verifymb(encoding, text, len);
+#endif
+}
+
+static inline Numeric
+int64_to_numeric_compat(int64 value)
+{
+#if PG_VERSION_NUM >= 140000
+	return int64_to_numeric(value);
+#else
+	return DatumGetNumeric(DirectFunctionCall1(int8_numeric, Int64GetDatum(value)));
+#endif
+}
+
+/* In just this mode. */
+static inline bool
+lock_held_by_me_compat(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
 #endif
 }
 

@@ -26,6 +26,7 @@
 #include "hooks.h"
 #include "requests.h"
 #include "shared.h"
+#include "totals.h"
 #include "tree/protocol.h"
 
 PG_MODULE_MAGIC;
@@ -45,7 +46,7 @@ int			setting_history_retention_min = 30 * 24 * 60;
 int			setting_history_max_rows = 1000;
 int			setting_change_retention_min = 7 * 24 * 60;
 int			setting_change_max_rows = 1000000;
-int			setting_max_repositories = 64;
+int			setting_max_repositories = 256;
 int			setting_helper_timeout_s = 20;
 int			setting_log_min_duration_ms = 10 * 60 * 1000;
 bool		setting_require_sandbox = false;
@@ -182,7 +183,7 @@ define_settings(void)
 							"Most repositories that can be kept up to date at the same time in all databases.",
 							NULL,
 							&setting_max_repositories,
-							64, 1, 10000,
+							256, 1, 10000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("fsync.helper_path",
@@ -250,5 +251,6 @@ _PG_init(void)
 	shmem_startup_hook = start_shared_memory;
 
 	hooks_install();
+	totals_install();
 	register_launcher();
 }

@@ -5,7 +5,8 @@
  *
  * The tables know what outlives the worker, shared memory what it is doing
  * now; fsync_status() is one query on the former with the latter's columns
- * filled in.
+ * filled in, and rows are counted only where totals.c does not know how many
+ * there are.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,18 +15,22 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/rel.h"
 
+#include "compat.h"
 #include "functions.h"
+#include "no_worker.h"
 #include "owner.h"
 #include "registrations.h"
 #include "requests.h"
+#include "totals.h"
 
 PG_FUNCTION_INFO_V1(fsync_status);
 PG_FUNCTION_INFO_V1(fsync_sync_history);
@@ -38,9 +43,12 @@ enum
 	COL_STATE = 2,
 	COL_REASON = 3,
 	COL_HINT = 4,
+	COL_TOTAL_FILES = 5,
+	COL_TOTAL_BYTES = 6,
 	COL_IS_WATCHING = 7,
 	COL_DIRECTORIES_WATCHED = 8,
 	COL_PENDING_CHANGES = 9,
+	COL_PROBLEMS = 10,
 	COL_OPERATION_ID = 11,
 	COL_OPERATION_TYPE = 12,
 	COL_OPERATION_START = 13,
@@ -61,22 +69,14 @@ enum
 /* NULL where shared memory has the answer. */
 static SessionPlan status_plan = {
 	.sql = "SELECT r.repository_id, r.path, r.state, r.state_reason, r.state_hint,"
-	" f.total_files, f.total_bytes, NULL, NULL, NULL, p.problems,"
-	" o.id, o.operation_type, o.start_time, NULL, NULL,"
+	" NULL, NULL, NULL, NULL, NULL, NULL,"
+	" NULL, NULL, NULL, NULL, NULL,"
 	" l.id, l.operation_type, l.start_time, l.end_time, l.status,"
 	" l.files_scanned, l.files_added, l.files_updated, l.files_moved,"
 	" l.files_removed, l.error_message,"
 	" NULL, r.last_complete_scan, NULL, NULL, NULL,"
 	" r.active AND r.database_oid = $2, r.paused, r.watch_root"
 	" FROM %1$s.fsync_repositories r"
-	" CROSS JOIN LATERAL (SELECT count(*) AS total_files,"
-	" coalesce(sum(file_size), 0) AS total_bytes FROM %1$s.file_records"
-	" WHERE repository_id = r.repository_id AND missing_since IS NULL) f"
-	" CROSS JOIN LATERAL (SELECT count(*) AS problems FROM %1$s.fsync_problems"
-	" WHERE repository_id = r.repository_id) p"
-	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations"
-	" WHERE repository_id = r.repository_id AND status = 'running'"
-	" ORDER BY id DESC LIMIT 1) o ON true"
 	" LEFT JOIN LATERAL (SELECT * FROM %1$s.sync_operations"
 	" WHERE repository_id = r.repository_id AND status <> 'running'"
 	" ORDER BY id DESC LIMIT 1) l ON true"
@@ -84,6 +84,26 @@ static SessionPlan status_plan = {
 	" ORDER BY r.created_at, r.repository_id",
 	.nargs = 2,
 	.argtypes = {UUIDOID, OIDOID},
+};
+
+/* Where shared memory has no answer to these either. */
+static SessionPlan totals_plan = {
+	.sql = "SELECT count(*), coalesce(sum(file_size), 0) FROM %1$s.file_records"
+	" WHERE repository_id = $1 AND missing_since IS NULL",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan problems_plan = {
+	.sql = "SELECT count(*) FROM %1$s.fsync_problems WHERE repository_id = $1",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
+static SessionPlan operation_plan = {
+	.sql = "SELECT operation_type, start_time FROM %1$s.sync_operations WHERE id = $1",
+	.nargs = 1,
+	.argtypes = {INT8OID},
 };
 
 static SessionPlan known_plan = {
@@ -123,40 +143,51 @@ set_state_without_worker(Datum *values, bool *nulls, const char *state, const ch
 	set_text(values, nulls, COL_REASON, reason);
 	set_text(values, nulls, COL_HINT, hint);
 	set_column(values, nulls, COL_IS_WATCHING, BoolGetDatum(false));
-
-	/* A row that still says so was left by a worker that was killed. */
-	nulls[COL_OPERATION_ID] = true;
-	nulls[COL_OPERATION_TYPE] = true;
-	nulls[COL_OPERATION_START] = true;
 }
 
 /* What is true of a repository that no worker says anything about. */
 static void
 set_columns_without_worker(Datum *values, bool *nulls)
 {
-	const char *state = "stopped";
-	const char *reason = "no worker is running";
-	const char *hint = "It is started within seconds; if not, the server's log says why.";
+	const char *reason = "fsync_pause() was called";
+	const char *hint = "Call fsync_resume() to track the directory again.";
+	const bool	paused = DatumGetBool(values[COL_PAUSED]);
 
-	if (DatumGetBool(values[COL_PAUSED]))
-	{
-		state = "paused";
-		reason = "fsync_pause() was called";
-		hint = "Call fsync_resume() to track the directory again.";
-	}
-	else if (RecoveryInProgress())
-	{
-		reason = "the server is a standby";
-		hint = "file_records is what the primary has made it.";
-	}
-	else if (!requests_available())
-		hint = "Add fsync to shared_preload_libraries in postgresql.conf and restart the server.";
+	if (!paused)
+		no_worker_explain(&reason, &hint);
+	set_state_without_worker(values, nulls, paused ? "paused" : "stopped", reason, hint);
+}
 
-	set_state_without_worker(values, nulls, state, reason, hint);
+/* Column of the one row that was selected, which outlives the statement. */
+static Datum
+selected(int column, int typlen, bool typbyval)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	return datumCopy(value, typbyval, typlen);
+}
+
+/* A row that says so by itself may have been left by a worker that was killed. */
+static void
+set_operation(const ExtensionObjects *objects, Datum *values, bool *nulls,
+			  const RepositoryStatus *status)
+{
+	Datum		id = Int64GetDatum(status->operation_id);
+
+	set_column(values, nulls, COL_OPERATION_ID, id);
+	set_column(values, nulls, COL_FILES_DONE, Int64GetDatum(status->files_done));
+	set_column(values, nulls, COL_BYTES_DONE, Int64GetDatum(status->bytes_done));
+	if (session_execute(objects, &operation_plan, &id, NULL, SPI_OK_SELECT) == 0)
+		return;
+	set_column(values, nulls, COL_OPERATION_TYPE, selected(1, -1, false));
+	set_column(values, nulls, COL_OPERATION_START, selected(2, sizeof(TimestampTz), true));
 }
 
 static void
-set_columns_of_worker(Datum *values, bool *nulls, const RepositoryStatus *status)
+set_columns_of_worker(const ExtensionObjects *objects, Datum *values, bool *nulls,
+					  const RepositoryStatus *status)
 {
 	set_text(values, nulls, COL_STATE, status->state);
 	set_text(values, nulls, COL_REASON, status->reason);
@@ -171,11 +202,7 @@ set_columns_of_worker(Datum *values, bool *nulls, const RepositoryStatus *status
 	if (status->last_event != 0)
 		set_column(values, nulls, COL_LAST_EVENT, TimestampTzGetDatum(status->last_event));
 	if (status->operation_id != 0)
-	{
-		set_column(values, nulls, COL_OPERATION_ID, Int64GetDatum(status->operation_id));
-		set_column(values, nulls, COL_FILES_DONE, Int64GetDatum(status->files_done));
-		set_column(values, nulls, COL_BYTES_DONE, Int64GetDatum(status->bytes_done));
-	}
+		set_operation(objects, values, nulls, status);
 }
 
 /*
@@ -216,13 +243,44 @@ put_trouble_rows(const ExtensionObjects *objects, const OwnerTrouble *trouble,
 	return n;
 }
 
+static void
+set_totals(const ExtensionObjects *objects, Datum *values, bool *nulls)
+{
+	const pg_uuid_t *id = DatumGetUUIDP(values[COL_REPOSITORY_ID]);
+	Totals		totals;
+	int64		problems;
+	uint64		writes;
+
+	if (totals_get(objects->file_records, id, &totals))
+	{
+		set_column(values, nulls, COL_TOTAL_FILES, Int64GetDatum(totals.files));
+		set_column(values, nulls, COL_TOTAL_BYTES, NumericGetDatum(int64_to_numeric_compat(totals.bytes)));
+	}
+	else
+	{
+		(void) session_execute(objects, &totals_plan, &values[COL_REPOSITORY_ID], NULL,
+							   SPI_OK_SELECT);
+		set_column(values, nulls, COL_TOTAL_FILES, selected(1, sizeof(int64), true));
+		set_column(values, nulls, COL_TOTAL_BYTES, selected(2, -1, false));
+	}
+	if (!totals_get_problems(objects->problems, id, &problems, &writes))
+	{
+		(void) session_execute(objects, &problems_plan, &values[COL_REPOSITORY_ID], NULL,
+							   SPI_OK_SELECT);
+		problems = DatumGetInt64(selected(1, sizeof(int64), true));
+		totals_put_problems(id, problems, writes);
+	}
+	set_column(values, nulls, COL_PROBLEMS, Int64GetDatum(problems));
+}
+
 /*
  * What nobody may watch, or shall not for now, comes before what the worker said
  * last, which may not have seen the table yet.
  */
 static void
-put_status_row(List *registrations, Tuplestorestate *store, TupleDesc desc,
-			   HeapTuple tuple, TupleDesc tuple_desc)
+put_status_row(const ExtensionObjects *objects, List *registrations,
+			   Tuplestorestate *store, TupleDesc desc, HeapTuple tuple,
+			   TupleDesc tuple_desc)
 {
 	Datum		values[QUERY_COLUMNS];
 	bool		nulls[QUERY_COLUMNS];
@@ -242,9 +300,10 @@ put_status_row(List *registrations, Tuplestorestate *store, TupleDesc desc,
 								 REGISTRATION_OTHER_ROOT_HINT);
 	else if (!DatumGetBool(values[COL_PAUSED]) &&
 			 status_get(DatumGetUUIDP(values[COL_REPOSITORY_ID]), &status))
-		set_columns_of_worker(values, nulls, &status);
+		set_columns_of_worker(objects, values, nulls, &status);
 	else
 		set_columns_without_worker(values, nulls);
+	set_totals(objects, values, nulls);
 	tuplestore_putvalues(store, desc, values, nulls);
 }
 
@@ -254,13 +313,14 @@ put_status_rows(const ExtensionObjects *objects, Datum *values, const char *null
 {
 	SessionScope scope;
 	List	   *registrations = registrations_load(objects);
+	SPITupleTable *rows;
 	uint64		n;
 
 	session_scope_enter(&scope, objects);
 	n = session_execute(objects, &status_plan, values, nulls, SPI_OK_SELECT);
+	rows = SPI_tuptable;
 	for (uint64 i = 0; i < n; i++)
-		put_status_row(registrations, store, desc, SPI_tuptable->vals[i],
-					   SPI_tuptable->tupdesc);
+		put_status_row(objects, registrations, store, desc, rows->vals[i], rows->tupdesc);
 	session_scope_leave(&scope);
 	return n;
 }

@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "functions.h"
+#include "no_worker.h"
 #include "requests.h"
 #include "shown.h"
 
@@ -175,10 +176,17 @@ check_outcome(const pg_uuid_t *id, RequestOutcome outcome)
 				 errhint("fsync_status() says more.")));
 	}
 	if (outcome == OUTCOME_WORKER_GONE)
+	{
+		const char *reason;
+		const char *hint;
+
+		no_worker_explain(&reason, &hint);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no fsync worker is running for this database"),
-				 errhint("The server's log says why; fsync.max_repositories and max_worker_processes limit what can run.")));
+				 errdetail_internal("%s", reason),
+				 errhint("%s", hint)));
+	}
 }
 
 /* ---------------------------------------------------------------------
@@ -620,15 +628,18 @@ static bool
 has_passed(const ExtensionObjects *objects, const RepositoryRun *run, uint64 ticket)
 {
 	RepositoryStatus status;
+	const char *reason;
+	const char *hint;
 
 	if (!status_get(&run->id, &status))
 	{
 		if (!is_tracked(objects, &run->id))
 			return true;
+		no_worker_explain(&reason, &hint);
 		ereport(WARNING_CLIENT_ONLY,
 				(errmsg("repository \"%s\" is not watched", shown_path(run->root)),
-				 errdetail("No fsync worker takes care of it."),
-				 errhint("The server's log says why; fsync.max_repositories and max_worker_processes limit what can run.")));
+				 errdetail("No fsync worker takes care of it: %s.", reason),
+				 errhint("%s", hint)));
 		return false;
 	}
 	if (status.flushed >= ticket)

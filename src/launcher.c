@@ -74,11 +74,12 @@ typedef struct LauncherEntry
 	int			closed_ms;		/* since the last look it was closed, or a
 								 * template; 0: it is not */
 	bool		explicit_wish;	/* a session asked, so tell why not */
-	bool		no_place;		/* the last start failed for want of a place */
+	bool		no_place;		/* the last start failed for want of a place ... */
+	bool		no_slot;		/* ... in shared memory */
+	bool		told;			/* the log says so */
 } LauncherEntry;
 
 static List *entries = NIL;
-static bool refused_logged = false;
 static volatile sig_atomic_t shutdown_requested = false;
 
 static void
@@ -200,7 +201,7 @@ look_at_databases(Oid wanted)
  * ---------------------------------------------------------------------
  */
 
-/* Asks the postmaster for a worker; false when it has no slot. */
+/* Asks the postmaster for a worker; false when there is no place for it. */
 static bool
 start_worker(LauncherEntry *entry)
 {
@@ -209,7 +210,7 @@ start_worker(LauncherEntry *entry)
 	MemoryContext old;
 	bool		registered;
 
-	if (!registry_claim(entry->database, &generation))
+	if (!registry_claim(entry->database, &generation, &entry->no_slot))
 		return false;
 
 	memset(&request, 0, sizeof(request));
@@ -336,9 +337,85 @@ refuse(LauncherEntry *entry, DatabaseFate fate)
 				(errmsg("fsync does not run in database %u: it is a template",
 						entry->database)));
 	entry->explicit_wish = false;
+	entry->no_place = false;
+	entry->told = false;
 	entry->closed_ms = fate == DATABASE_GONE ? 0 :
 		Min(Max(entry->closed_ms * 2, CLOSED_MIN_MS), CLOSED_MAX_MS);
 	entry->due = fate == DATABASE_GONE ? 0 : clock_ms() + entry->closed_ms;
+}
+
+/* The names of those databases that have no place, quoted. */
+static char *
+names_without_place(void)
+{
+	MemoryContext old = CurrentMemoryContext;
+	StringInfoData names;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	initStringInfo(&names);
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		const LauncherEntry *entry = find_entry(database->oid);
+
+		if (entry != NULL && entry->no_place)
+			appendStringInfo(&names, "%s\"%s\"", names.len > 0 ? ", " : "",
+							 NameStr(database->datname));
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return names.data;
+}
+
+/*
+ * Tells sessions, and once the log, which databases have no place: all of them
+ * together, when none is left that may find one.
+ */
+static void
+tell_without_place(void)
+{
+	Oid		   *databases = palloc(sizeof(Oid) * Max(list_length(entries), 1));
+	int			n = 0;
+	bool		no_slot = false;
+	bool		news = false;
+	bool		more_to_come = false;
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		const LauncherEntry *entry = lfirst(lc);
+
+		more_to_come |= !entry->no_place && entry->due != 0 && entry->closed_ms == 0 &&
+			entry->backoff_ms == 0;
+		if (!entry->no_place)
+			continue;
+		databases[n++] = entry->database;
+		no_slot |= entry->no_slot;
+		news |= !entry->told;
+	}
+	registry_set_without_place(databases, n, no_slot);
+	if (!news || more_to_come)
+		return;
+	ereport(LOG,
+			(errmsg("there is no place for the fsync workers of %d databases: %s", n,
+					names_without_place()),
+			 errhint("Set %s to %d or more, and restart the server.",
+					 no_slot ? "fsync.max_repositories" : "max_worker_processes",
+					 (no_slot ? setting_max_repositories : max_worker_processes) + n)));
+	foreach(lc, entries)
+	{
+		LauncherEntry *entry = lfirst(lc);
+
+		entry->told = entry->no_place;
+	}
 }
 
 /* Starts what is due.  Returns when the next start is due; 0: none is. */
@@ -375,7 +452,7 @@ start_due_workers(int starting)
 		{
 			starting++;
 			entry->no_place = false;
-			refused_logged = false;
+			entry->told = false;
 		}
 		else
 		{
@@ -383,14 +460,6 @@ start_due_workers(int starting)
 			 * While others are being started, their end may bring the place
 			 * that is missing.
 			 */
-			if (starting == 0 && !refused_logged)
-			{
-				ereport(LOG,
-						(errmsg("could not start the fsync worker for database %u",
-								entry->database),
-						 errhint("You may need to increase max_worker_processes or fsync.max_repositories.")));
-				refused_logged = true;
-			}
 			entry->no_place = starting == 0;
 			if (entry->no_place)
 				requests_refuse_flushes(entry->database);
@@ -465,6 +534,7 @@ fsync_launcher_main(Datum arg)
 			look_at_databases(InvalidOid);
 		note_events(&starting);
 		next = start_due_workers(starting);
+		tell_without_place();
 		drop_idle_entries();
 		MemoryContextReset(context);
 

@@ -76,6 +76,7 @@ requests_shmem_startup(void)
 		shared->counters = (RepositoryCounters *)
 			((char *) shared->repositories +
 			 MAXALIGN(shared->n_repositories * sizeof(RepositoryStatus)));
+		pg_atomic_init_u32(&shared->tables_generation, 0);
 		for (int i = 0; i < shared->n_databases; i++)
 			ConditionVariableInit(&shared->databases[i].ended);
 		for (int i = 0; i < SHARED_REQUESTS; i++)
@@ -95,8 +96,8 @@ requests_available(void)
  * ---------------------------------------------------------------------
  */
 
-static DatabaseSlot *
-find_slot(Oid database)
+DatabaseSlot *
+registry_find_slot(Oid database)
 {
 	for (int i = 0; i < shared->n_databases; i++)
 	{
@@ -110,11 +111,11 @@ find_slot(Oid database)
 static DatabaseSlot *
 find_or_take_slot(Oid database)
 {
-	DatabaseSlot *slot = find_slot(database);
+	DatabaseSlot *slot = registry_find_slot(database);
 
 	if (slot == NULL)
 	{
-		slot = find_slot(InvalidOid);
+		slot = registry_find_slot(InvalidOid);
 		if (slot != NULL)
 		{
 			slot->database = database;
@@ -127,6 +128,9 @@ find_or_take_slot(Oid database)
 			slot->recheck = false;
 			slot->nudged = false;
 			slot->has_current = false;
+			slot->lacking = 0;
+			slot->file_records = InvalidOid;
+			slot->problems = InvalidOid;
 		}
 	}
 	return slot;
@@ -213,22 +217,24 @@ registry_is_held(Oid database)
 	bool		held;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	held = slot != NULL && slot->holds > 0;
 	LWLockRelease(shared->lock);
 	return held;
 }
 
 bool
-registry_claim(Oid database, uint32 *generation)
+registry_claim(Oid database, uint32 *generation, bool *no_slot)
 {
 	DatabaseSlot *slot;
 	bool		claimed = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot = find_or_take_slot(database);
+	*no_slot = slot == NULL;
 	if (slot != NULL && slot->phase == WORKER_NONE && slot->holds == 0)
 	{
+		slot->lacking = 0;
 		slot->phase = WORKER_LAUNCHED;
 		slot->exit = WORKER_EXIT_ERROR;
 		slot->generation = ++shared->next_generation;
@@ -247,7 +253,7 @@ registry_clear(Oid database, uint32 generation)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL && slot->generation == generation)
 	{
 		slot->phase = WORKER_NONE;
@@ -264,11 +270,53 @@ registry_forget(Oid database)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL)
 	{
 		slot->wanted = false;
 		free_slot_if_unused(slot);
+	}
+	LWLockRelease(shared->lock);
+}
+
+void
+registry_set_without_place(const Oid *databases, int n, bool no_slot)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n && i < SHARED_WITHOUT_PLACE; i++)
+		shared->without_place[i] = databases[i];
+	shared->n_without_place = n;
+	shared->no_slot = no_slot;
+	LWLockRelease(shared->lock);
+}
+
+/* ---------------------------------------------------------------------
+ * Sessions that ask what is missing
+ * ---------------------------------------------------------------------
+ */
+
+void
+registry_get_lack(RegistryLack *lack)
+{
+	const DatabaseSlot *slot;
+	bool		without_place;
+
+	memset(lack, 0, sizeof(*lack));
+	LWLockAcquire(shared->lock, LW_SHARED);
+	slot = registry_find_slot(MyDatabaseId);
+	lack->has_launcher = shared->launcher != NULL;
+	lack->has_worker = slot != NULL && slot->proc != NULL;
+	lack->databases = shared->n_without_place;
+	without_place = shared->n_without_place > SHARED_WITHOUT_PLACE;
+	for (int i = 0; i < shared->n_without_place && i < SHARED_WITHOUT_PLACE; i++)
+		without_place |= shared->without_place[i] == MyDatabaseId;
+	lack->no_slot = without_place && shared->no_slot;
+	lack->no_process = without_place && !shared->no_slot;
+	if (slot != NULL && slot->lacking > 0)
+	{
+		for (int i = 0; i < shared->n_databases; i++)
+			lack->repositories += OidIsValid(shared->databases[i].database) ?
+				shared->databases[i].lacking : 0;
 	}
 	LWLockRelease(shared->lock);
 }
@@ -307,7 +355,7 @@ registry_worker_attach(Oid database, uint32 generation)
 	bool		wanted = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL && slot->phase == WORKER_LAUNCHED && slot->generation == generation)
 	{
 		my_slot = slot;
@@ -331,6 +379,14 @@ registry_worker_settled(void)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	my_slot->phase = WORKER_SETTLED;
 	wake_launcher();
+	LWLockRelease(shared->lock);
+}
+
+void
+registry_worker_lacks(int repositories)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->lacking = repositories;
 	LWLockRelease(shared->lock);
 }
 
@@ -452,7 +508,7 @@ requests_nudge(void)
 	if (shared == NULL)
 		return;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(MyDatabaseId);
+	slot = registry_find_slot(MyDatabaseId);
 	if (slot != NULL && slot->proc != NULL)
 	{
 		slot->nudged = true;
@@ -467,7 +523,7 @@ requests_release_database(Oid database)
 	DatabaseSlot *slot;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	if (slot != NULL && slot->holds > 0)
 	{
 		slot->holds--;
@@ -517,7 +573,7 @@ wait_for_worker_to_end(Oid database)
 	int64		give_up = clock_ms() + STOP_TIMEOUT_MS;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
-	slot = find_slot(database);
+	slot = registry_find_slot(database);
 	LWLockRelease(shared->lock);
 	ConditionVariablePrepareToSleep(&slot->ended);
 	for (;;)

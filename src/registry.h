@@ -52,8 +52,11 @@ extern RegistryEntry *registry_entries(int *n);
 
 extern bool registry_is_held(Oid database);
 
-/* Takes the slot for a start; false when it is held, busy or there is none. */
-extern bool registry_claim(Oid database, uint32 *generation);
+/*
+ * Takes the slot for a start; false when it is held, busy or there is none:
+ * *no_slot.
+ */
+extern bool registry_claim(Oid database, uint32 *generation, bool *no_slot);
 
 /* The start came to nothing, or the end was noted: there is no worker now. */
 extern void registry_clear(Oid database, uint32 generation);
@@ -61,7 +64,28 @@ extern void registry_clear(Oid database, uint32 generation);
 /* Somebody's wish for a worker was noted; frees a slot nobody needs. */
 extern void registry_forget(Oid database);
 
+/* Databases that need a worker and have none, for want of a place. */
+extern void registry_set_without_place(const Oid *databases, int n, bool no_slot);
+
+/* ---- sessions ---- */
+
+/* What this database, or others, lack. */
+typedef struct RegistryLack
+{
+	bool		has_launcher;
+	bool		has_worker;
+	bool		no_process;		/* the postmaster has no place for a worker ... */
+	bool		no_slot;		/* ... or shared memory has none */
+	int			databases;		/* in all, for which that is so */
+	int			repositories;	/* in all, that shared memory has no place for */
+} RegistryLack;
+
+extern void registry_get_lack(RegistryLack *lack);
+
 /* ---- worker ---- */
+
+/* So many of its repositories have no place in shared memory. */
+extern void registry_worker_lacks(int repositories);
 
 typedef struct RegistryEvents
 {

@@ -15,6 +15,7 @@
 
 #include "fsync.h"
 
+#include "totals.h"
 #include "tree/lag.h"
 
 #define STATUS_TEXT_LEN		512
@@ -25,6 +26,17 @@ extern Size requests_shmem_size(void);
 extern void requests_shmem_startup(void);
 
 /* ---- state of a repository, written by its worker ---- */
+
+/* What totals.c knows of a repository. */
+typedef struct RepositoryTotals
+{
+	bool		known;
+	uint64		writes;			/* of others, when they were known */
+	Totals		sum;
+	bool		problems_known;
+	uint64		problem_writes;
+	int64		problems;
+} RepositoryTotals;
 
 typedef struct RepositoryStatus
 {
@@ -56,6 +68,7 @@ typedef struct RepositoryStatus
 	int			worker_pid;
 	int64		watches;		/* of inotify that fsync-tree may have */
 	char		sandbox[STATUS_SANDBOX_LEN + 4];	/* empty: not known */
+	RepositoryTotals totals;	/* not published, but kept */
 } RepositoryStatus;
 
 /* Copies the status of a repository of this database; false: none. */

@@ -52,6 +52,7 @@
 #include "compat.h"
 #include "owner.h"
 #include "session.h"
+#include "totals.h"
 
 /*
  * Where plans of index_only are made: a generic plan of a table that was never
@@ -239,6 +240,7 @@ session_constraints_immediate(void)
 {
 	ConstraintsSetStmt *stmt = makeNode(ConstraintsSetStmt);
 
+	totals_expect_statement(false);
 	stmt->constraints = NIL;
 	stmt->deferred = false;
 	AfterTriggerSetState(stmt);
@@ -428,7 +430,9 @@ execute_plan(SessionPlan *plan, ParamListInfo params, DestReceiver *dest)
 		(void) set_config_option(index_only_settings[i], "off",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
+	totals_expect_statement(true);
 	rc = execute_plan_compat(plan->plan, params, dest);
+	totals_expect_statement(false);
 	AtEOXact_GUC(false, nestlevel);
 	return rc;
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * shared.h
- *		The layout of fsync's shared memory; private to status.c, registry.c
- *		and requests.c.
+ *		The layout of fsync's shared memory; private to status.c, registry.c,
+ *		requests.c and totals.c.
  *
  * One LWLock protects all of it.  Critical sections copy a few hundred bytes
  * and set latches; nobody sleeps, allocates or raises an error in them.
@@ -12,6 +12,7 @@
 #ifndef FSYNC_SHARED_H
 #define FSYNC_SHARED_H
 
+#include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -47,6 +48,13 @@ typedef struct DatabaseSlot
 	bool		nudged;			/* worker: ask the trees for a sign of life */
 	bool		has_current;	/* worker: current is valid */
 	pg_uuid_t	current;		/* repository whose rows are being written */
+	int			lacking;		/* worker: repositories without a status */
+	Oid			file_records;	/* whoever writes these ... */
+	Oid			problems;
+	uint64		writes;			/* ... counts here, but for the worker's own ... */
+	uint64		problem_writes; /* ... and here */
+	bool		in_doubt;		/* what was prepared may be committed unseen */
+	uint32		doubts;			/* times that this began */
 	ConditionVariable ended;	/* broadcast when the worker has ended */
 } DatabaseSlot;
 
@@ -76,13 +84,21 @@ typedef struct RequestSlot
 	ConditionVariable changed;	/* of phase; only its session waits */
 } RequestSlot;
 
+/* Databases without a place whose names are known here; there may be more. */
+#define SHARED_WITHOUT_PLACE	256
+
 typedef struct SharedState
 {
 	LWLock	   *lock;
 	PGPROC	   *launcher;
 	bool		look_everywhere;	/* launcher: a wake-up found no slot */
+	pg_atomic_uint32 tables_generation; /* of file_records and problems of the
+										 * slots */
 	uint32		next_generation;
 	uint64		next_ticket;
+	Oid			without_place[SHARED_WITHOUT_PLACE];
+	int			n_without_place;	/* in all */
+	bool		no_slot;		/* in databases, not in max_worker_processes */
 	int			n_databases;
 	int			n_repositories;
 	RequestSlot requests[SHARED_REQUESTS];
@@ -93,6 +109,10 @@ typedef struct SharedState
 
 /* NULL where the library was not preloaded. */
 extern SharedState *shared;
+
+/* With the lock held: the slot of a database, the status of a repository. */
+extern DatabaseSlot *registry_find_slot(Oid database);
+extern RepositoryStatus *status_find(Oid database, const pg_uuid_t *id);
 
 /*
  * Called with the lock held when the worker of a database ends: what it had

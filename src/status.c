@@ -15,8 +15,8 @@
 
 #include "shared.h"
 
-static RepositoryStatus *
-find_status(Oid database, const pg_uuid_t *id)
+RepositoryStatus *
+status_find(Oid database, const pg_uuid_t *id)
 {
 	for (int i = 0; i < shared->n_repositories; i++)
 	{
@@ -37,7 +37,7 @@ status_get(const pg_uuid_t *id, RepositoryStatus *out)
 	if (shared == NULL)
 		return false;
 	LWLockAcquire(shared->lock, LW_SHARED);
-	status = find_status(MyDatabaseId, id);
+	status = status_find(MyDatabaseId, id);
 	if (status != NULL)
 		*out = *status;
 	LWLockRelease(shared->lock);
@@ -48,9 +48,12 @@ bool
 status_publish(const RepositoryStatus *status)
 {
 	RepositoryStatus *slot;
+	RepositoryTotals totals = {0};
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot = find_status(status->database, &status->id);
+	slot = status_find(status->database, &status->id);
+	if (slot != NULL)
+		totals = slot->totals;
 	for (int i = 0; slot == NULL && i < shared->n_repositories; i++)
 	{
 		if (!shared->repositories[i].used)
@@ -60,6 +63,7 @@ status_publish(const RepositoryStatus *status)
 	{
 		*slot = *status;
 		slot->used = true;
+		slot->totals = totals;
 	}
 	LWLockRelease(shared->lock);
 	return slot != NULL;
@@ -73,7 +77,7 @@ status_grant_watches(const pg_uuid_t *id, int64 wanted, int64 total)
 	int64		granted = 0;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	own = find_status(MyDatabaseId, id);
+	own = status_find(MyDatabaseId, id);
 	for (int i = 0; i < shared->n_repositories; i++)
 	{
 		if (shared->repositories[i].used && &shared->repositories[i] != own)
@@ -91,7 +95,7 @@ status_withdraw(const pg_uuid_t *id)
 	RepositoryStatus *status;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	status = find_status(MyDatabaseId, id);
+	status = status_find(MyDatabaseId, id);
 	if (status != NULL)
 		status->used = false;
 	LWLockRelease(shared->lock);

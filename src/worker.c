@@ -179,26 +179,6 @@ count_error(const WorkerRepository *repository)
 	counters_add(&repository->row->id, &more);
 }
 
-/* The error as the state tells it, with what PostgreSQL says of it besides. */
-static void
-note_trouble(WorkerRepository *repository, const ErrorData *error)
-{
-	Condition  *trouble = &repository->database_trouble;
-	const char *message = error->message != NULL ? error->message : "unknown error";
-	const char *hint = session_error_is_of_publication(error->sqlerrcode) ?
-		"Give the table a REPLICA IDENTITY that suits the publication (FULL suits all), or change the publication." :
-		error->hint;
-
-	if (error->detail != NULL)
-		message = psprintf("%s: %s", message, error->detail);
-	hint = hint != NULL ? psprintf("%s It is tried again; nothing is lost meanwhile.", hint) :
-		"It is tried again; nothing is lost meanwhile.";
-	memset(trouble, 0, sizeof(*trouble));
-	worker_copy_text(trouble->reason, sizeof(trouble->reason),
-					 (ProtoStr) {message, strlen(message)});
-	worker_copy_text(trouble->hint, sizeof(trouble->hint), (ProtoStr) {hint, strlen(hint)});
-}
-
 int
 worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 {
@@ -232,7 +212,7 @@ worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg)
 	repository->stalled = true;
 	repository->retry_at = clock_ms() + repository->retry_ms;
 	count_error(repository);
-	note_trouble(repository, error);
+	trouble_note(repository, error);
 	return error->sqlerrcode;
 }
 
@@ -613,6 +593,21 @@ somebody_waits(void)
 	return false;
 }
 
+/* Who asks is told how many places would do. */
+static void
+tell_what_lacks(void)
+{
+	static int	told = 0;
+	int			lacking = 0;
+	ListCell   *lc;
+
+	foreach(lc, worker_repositories)
+		lacking += !state_is_published(lfirst(lc));
+	if (lacking != told)
+		registry_worker_lacks(lacking);
+	told = lacking;
+}
+
 static void
 turn(void)
 {
@@ -628,7 +623,9 @@ turn(void)
 	foreach(lc, worker_repositories)
 		advance(lfirst(lc), &deadline);
 	share_limit();
+	tell_what_lacks();
 	analyze_advance(now, somebody_waits(), &deadline);
+	totals_advance(now, &deadline);
 	if (repositories_closed_history())
 		prune_advance(now, &deadline);
 	lower_deadline(&deadline, tree_orphans_poll(now));
@@ -657,6 +654,7 @@ fsync_worker_main(Datum arg)
 	before_shmem_exit(kill_trees, (Datum) 0);
 	pgstat_report_appname("fsync worker");
 	session_pin_settings();
+	totals_watch_statements();
 	keep_memory();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "fsync worker",

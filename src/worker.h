@@ -33,6 +33,7 @@
 #include "storage/latch.h"
 
 #include "apply.h"
+#include "beliefs.h"
 #include "missing.h"
 #include "operations.h"
 #include "repository.h"
@@ -241,6 +242,12 @@ typedef struct WorkerRepository
 
 	HeldFiles	held;			/* worker_held.c */
 
+	/* totals (worker_totals.c) */
+	TotalsCounts totals;
+	int64		count_at;		/* not before */
+	int64		count_began_at;
+	int64		scan_counted_at;	/* a page of a scan */
+
 	/* verifications (worker_verify.c) */
 	Verification verification;
 	List	   *verifications;	/* QueuedVerification *, behind it */
@@ -282,6 +289,9 @@ extern ErrorData *worker_try(WorkerRepository *repository, DatabaseWork work, vo
  * leaves everything as it is and is called again.
  */
 extern int	worker_database_work(WorkerRepository *repository, DatabaseWork work, void *arg);
+
+/* worker_trouble.c: the error becomes the repository's trouble with the database. */
+extern void trouble_note(WorkerRepository *repository, const ErrorData *error);
 
 /* Repositories that are being scanned. */
 extern int	worker_scans(void);
@@ -454,6 +464,16 @@ extern void state_refresh(WorkerRepository *repository, int64 now, int64 *deadli
 /* The first scan of a repository is complete, and has added so many rows. */
 extern void analyze_want(int64 rows);
 extern void analyze_advance(int64 now, bool somebody_waits, int64 *deadline);
+
+/* worker_totals.c */
+/*
+ * A page of rows was read for the scan that goes on, or not for it; writes: those
+ * of others before that.
+ */
+extern void totals_scan_page(WorkerRepository *repository,
+							 const ProtoBeliefsRequest *request, const BeliefsSeen *page,
+							 uint64 writes);
+extern void totals_advance(int64 now, int64 *deadline);
 
 /* worker_prune.c */
 extern void prune_advance(int64 now, int64 *deadline);

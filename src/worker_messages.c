@@ -130,15 +130,18 @@ beliefs_work(WorkerRepository *repository, void *arg)
 {
 	BeliefsWork *work = arg;
 	List	   *impossible = NIL;
+	uint64		writes = totals_writes();
+	BeliefsSeen seen;
 
 	work->found = beliefs_answer(&worker_objects, &repository->row->id,
-								 work->request, &impossible, work->out);
-	if (impossible == NIL)
-		return;
-	work->found = apply_remove_impossible(&worker_objects, &repository->row->id,
-										  impossible) &&
-		beliefs_answer(&worker_objects, &repository->row->id, work->request, NULL,
-					   work->out);
+								 work->request, &impossible, &seen, work->out);
+	if (impossible != NIL)
+		work->found = apply_remove_impossible(&worker_objects, &repository->row->id,
+											  impossible) &&
+			beliefs_answer(&worker_objects, &repository->row->id, work->request, NULL,
+						   &seen, work->out);
+	if (work->found)
+		totals_scan_page(repository, work->request, &seen, writes);
 }
 
 static FrameResult

@@ -87,6 +87,8 @@ add_repository(RepositoryRow *row)
 	initStringInfo(&repository->identity);
 	initStringInfo(&repository->mounts);
 	repository->event_position = -1;
+	repository->totals.id = row->id;
+	totals_register(&repository->totals);
 	repository->resumed = settled;
 
 	MemoryContextSwitchTo(worker_context);
@@ -102,6 +104,7 @@ remove_repository(WorkerRepository *repository)
 {
 	status_withdraw(&repository->row->id);
 	runs_dismiss(repository);
+	totals_forget(&repository->totals);
 	tree_client_abandon(&repository->tree);
 	tree_errors_end(&repository->errors);
 	worker_renew_wait_set();
@@ -226,6 +229,7 @@ reload_work(WorkerRepository *repository, void *arg)
 		return;
 	}
 	worker_objects = fresh;
+	totals_follow(fresh.file_records, fresh.problems);
 	if (work->in_trouble)
 		return;
 	sequences_lift(&worker_objects);

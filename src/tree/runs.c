@@ -298,6 +298,13 @@ fail_run(ScanRun *run, int error)
 	run->result = PROTO_SCAN_FAILED;
 	run->error = error;
 	snprintf(run->message, sizeof(run->message), "scan failed: %s", strerror(error));
+
+	/* Nothing is written but what does not fit into memory. */
+	if (error == ENOSPC || error == EDQUOT)
+		snprintf(run->hint, sizeof(run->hint),
+				 "Free space in the server's data directory, where base/pgsql_tmp has the scan's temporary files.");
+	else if (error == ENOMEM)
+		snprintf(run->hint, sizeof(run->hint), "%.255s", shortage_hint(error));
 }
 
 /* The thread is done: what it found is to be inspected, or not. */
