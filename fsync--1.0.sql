@@ -93,6 +93,8 @@ CREATE TABLE @extschema@.fsync_repositories (
 		CHECK (on_type_change IN ('missing', 'delete', 'mark')),
 	on_overwrite text NOT NULL DEFAULT 'target'
 		CHECK (on_overwrite IN ('target', 'source')),
+	on_excluded text NOT NULL DEFAULT 'remove'
+		CHECK (on_excluded IN ('remove', 'mark')),
 	change_feed boolean NOT NULL DEFAULT false
 );
 
@@ -126,6 +128,7 @@ COMMENT ON COLUMN @extschema@.fsync_repositories.on_missing IS 'What becomes of 
 COMMENT ON COLUMN @extschema@.fsync_repositories.missing_retention IS 'How long marked rows are kept; NULL: for ever';
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of a directory, a symbolic link or the like: missing (as on_missing says), delete, or mark';
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_overwrite IS 'Which row remains, with its id, when a file is renamed onto another one: target (that of the file that was overwritten, with the new content), or source (that of the file that was renamed)';
+COMMENT ON COLUMN @extschema@.fsync_repositories.on_excluded IS 'What becomes of the row of a file that the settings do not track any more: remove, or mark (it stays, with missing_since)';
 COMMENT ON COLUMN @extschema@.fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
 --
@@ -150,6 +153,7 @@ CREATE TABLE @extschema@.file_records (
 	ctime_ns bigint NOT NULL,
 	btime_ns bigint,
 	missing_since timestamptz,
+	missing_reason text,
 	CONSTRAINT file_records_repository_id_file_path_key UNIQUE (repository_id, file_path)
 ) WITH (fillfactor = 95);
 
@@ -175,7 +179,8 @@ COMMENT ON COLUMN @extschema@.file_records.inode IS 'Inode number, for detecting
 COMMENT ON COLUMN @extschema@.file_records.mtime_ns IS 'Modification time in nanoseconds since 1970, saturating';
 COMMENT ON COLUMN @extschema@.file_records.ctime_ns IS 'Time of the inode''s last change in nanoseconds since 1970, saturating';
 COMMENT ON COLUMN @extschema@.file_records.btime_ns IS 'Time of birth in nanoseconds since 1970, saturating; NULL where the file system does not know it';
-COMMENT ON COLUMN @extschema@.file_records.missing_since IS 'When the file was found to be gone; NULL while it is there. Only where on_missing or on_type_change of the repository is mark';
+COMMENT ON COLUMN @extschema@.file_records.missing_since IS 'When the file was found to be gone, or not to be tracked any more; NULL while it is there. Only where on_missing, on_type_change or on_excluded of the repository is mark';
+COMMENT ON COLUMN @extschema@.file_records.missing_reason IS 'Why missing_since is set: missing (there is no such file), type change (the name is that of something else), excluded (settings do not track the file)';
 
 CREATE TABLE @extschema@.sync_operations (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -308,6 +313,7 @@ SELECT f.id,
 	   f.created_at,
 	   f.updated_at,
 	   f.missing_since,
+	   f.missing_reason,
 	   v.last_verified
 FROM @extschema@.file_records f
 JOIN @extschema@.fsync_repositories r USING (repository_id)
@@ -326,6 +332,7 @@ COMMENT ON COLUMN @extschema@.fsync_files.scan_generation IS 'Generation of the 
 COMMENT ON COLUMN @extschema@.fsync_files.created_at IS 'When the row was made';
 COMMENT ON COLUMN @extschema@.fsync_files.updated_at IS 'When path, size, modification time or content last changed';
 COMMENT ON COLUMN @extschema@.fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
+COMMENT ON COLUMN @extschema@.fsync_files.missing_reason IS 'Why; as in file_records';
 COMMENT ON COLUMN @extschema@.fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
 
 -- The names of one file, hard links, share inode and times.  Inode numbers
@@ -398,6 +405,14 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.fsync_repositories_changed() IS
 'Trigger: makes the worker look at fsync_repositories after the commit';
 
+CREATE FUNCTION @extschema@.fsync_repositories_notice()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'fsync_repositories_notice'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION @extschema@.fsync_repositories_notice() IS
+'Trigger: says how many rows a change of settings or a removal takes away, and how many of other tables go with them';
+
 CREATE FUNCTION @extschema@.fsync_registrations_guard()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'fsync_registrations_guard'
@@ -415,9 +430,20 @@ ALTER TABLE fsync_private.registrations ENABLE ALWAYS TRIGGER fsync_guard;
 -- Rows are checked whoever writes them.
 CREATE TRIGGER fsync_guard
 	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
-		on_missing, missing_retention, on_type_change, on_overwrite
+		on_missing, missing_retention, on_type_change, on_overwrite, on_excluded
 		ON @extschema@.fsync_repositories
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_guard();
+
+-- After the guard, by its name.
+CREATE TRIGGER fsync_notice
+	BEFORE DELETE OR UPDATE OF include, exclude, ignore_case, include_hidden,
+		use_ignore_files, min_size, max_size, on_missing, missing_retention,
+		on_type_change, on_excluded ON @extschema@.fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_notice();
+
+CREATE TRIGGER fsync_notice_all
+	BEFORE TRUNCATE ON @extschema@.fsync_repositories
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_notice();
 
 CREATE TRIGGER fsync_cleared
 	AFTER DELETE ON @extschema@.fsync_repositories
@@ -433,7 +459,7 @@ CREATE TRIGGER fsync_changed
 		OR UPDATE OF path, user_area, watch_root, include, exclude,
 			calculate_hashes, active, database_oid, paused, ignore_case,
 			include_hidden, use_ignore_files, min_size, max_size, on_missing,
-			missing_retention, on_type_change, on_overwrite, change_feed
+			missing_retention, on_type_change, on_overwrite, on_excluded, change_feed
 		ON @extschema@.fsync_repositories
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_changed();
 
@@ -462,13 +488,14 @@ CREATE FUNCTION @extschema@.fsync_add_repository(
 	missing_retention interval DEFAULT NULL,
 	on_type_change text DEFAULT NULL,
 	on_overwrite text DEFAULT NULL,
+	on_excluded text DEFAULT NULL,
 	change_feed boolean DEFAULT NULL)
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'fsync_add_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-	boolean, boolean, bigint, bigint, text, interval, text, text, boolean) IS
+	boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean) IS
 'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
 
 CREATE FUNCTION @extschema@.fsync_configure_repository(
@@ -485,14 +512,15 @@ CREATE FUNCTION @extschema@.fsync_configure_repository(
 	missing_retention interval DEFAULT NULL,
 	on_type_change text DEFAULT NULL,
 	on_overwrite text DEFAULT NULL,
+	on_excluded text DEFAULT NULL,
 	change_feed boolean DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_configure_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-	boolean, bigint, bigint, text, interval, text, text, boolean) IS
-'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
+	boolean, bigint, bigint, text, interval, text, text, text, boolean) IS
+'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), what becomes of the row of a file that the settings do not track any more (remove, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
 
 CREATE FUNCTION @extschema@.fsync_why(
 	repository_id uuid,
@@ -962,11 +990,12 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_repositories_guard(),
 	@extschema@.fsync_repositories_cleared(),
 	@extschema@.fsync_repositories_changed(),
+	@extschema@.fsync_repositories_notice(),
 	@extschema@.fsync_registrations_guard(),
 	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-		boolean, boolean, bigint, bigint, text, interval, text, text, boolean),
+		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean),
 	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-		boolean, bigint, bigint, text, interval, text, text, boolean),
+		boolean, bigint, bigint, text, interval, text, text, text, boolean),
 	@extschema@.fsync_why(uuid, text),
 	@extschema@.fsync_remove_repository(uuid),
 	@extschema@.fsync_activate_repository(uuid),

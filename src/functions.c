@@ -446,12 +446,8 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-/*
- * For whoever has EXECUTE on these functions could make a trigger of them on a
- * table of his own, they look which table calls them.
- */
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo)
+TriggerData *
+functions_trigger_data(FunctionCallInfo fcinfo)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	ExtensionObjects objects;
@@ -500,7 +496,7 @@ make_inactive(HeapTuple tuple, TupleDesc desc)
 Datum
 fsync_repositories_guard(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = functions_trigger_data(fcinfo);
 	TupleDesc	desc = RelationGetDescr(data->tg_relation);
 	bool		is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
 	HeapTuple	tuple = is_update ? data->tg_newtuple : data->tg_trigtuple;
@@ -545,7 +541,7 @@ delete_rows(const ExtensionObjects *objects, const char *table, Datum *id)
 Datum
 fsync_repositories_cleared(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = functions_trigger_data(fcinfo);
 	ExtensionObjects objects;
 	SessionScope scope;
 	Datum		id = (Datum) 0;
@@ -578,7 +574,7 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 Datum
 fsync_repositories_changed(PG_FUNCTION_ARGS)
 {
-	(void) trigger_data(fcinfo);
+	(void) functions_trigger_data(fcinfo);
 	if (requests_available() && !RecoveryInProgress())
 		requests_wake_at_commit();
 	return PointerGetDatum(NULL);
