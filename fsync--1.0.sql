@@ -337,26 +337,38 @@ COMMENT ON COLUMN @extschema@.fsync_files.last_verified IS 'When fsync_verify() 
 
 -- The names of one file, hard links, share inode and times.  Inode numbers
 -- alone do not tell: a repository can span file systems.  A file that is
--- corrupt is no copy, lest the good one be removed as superfluous.
+-- corrupt is no copy, lest the good one be removed as superfluous.  Where
+-- repositories overlap, the outer one's row stands for a file that has several,
+-- and those of one tree count as one repository.
 CREATE VIEW @extschema@.fsync_duplicates AS
 SELECT f.content_hash,
 	   f.file_size,
-	   count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) AS copies,
+	   count(DISTINCT (r.tree, f.inode, f.btime_ns, f.mtime_ns)) AS copies,
 	   count(*) AS names,
-	   (count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) - 1)
+	   (count(DISTINCT (r.tree, f.inode, f.btime_ns, f.mtime_ns)) - 1)
 		   * f.file_size AS wasted_bytes,
 	   array_agg(f.id ORDER BY f.id) AS file_ids,
 	   array_agg(r.watch_root || '/' || f.file_path ORDER BY f.id) AS absolute_paths
 FROM @extschema@.file_records f
-JOIN @extschema@.fsync_repositories r USING (repository_id)
+JOIN (SELECT i.repository_id, i.watch_root,
+		  coalesce((SELECT o.repository_id FROM @extschema@.fsync_repositories o
+			  WHERE starts_with(i.watch_root, o.watch_root || '/')
+			  ORDER BY length(o.watch_root) LIMIT 1), i.repository_id) AS tree
+	  FROM @extschema@.fsync_repositories i) r USING (repository_id)
 WHERE f.missing_since IS NULL AND f.content_hash IS NOT NULL AND f.file_size > 0
+	AND (r.tree = f.repository_id OR NOT EXISTS (SELECT FROM @extschema@.fsync_repositories o
+		JOIN @extschema@.file_records g ON g.repository_id = o.repository_id
+			AND g.file_path = substr((r.watch_root || '/' || f.file_path) COLLATE "C",
+				length(o.watch_root) + 2)
+		WHERE starts_with(r.watch_root, o.watch_root || '/')
+			AND g.missing_since IS NULL AND g.content_hash IS NOT NULL))
 	AND NOT EXISTS (SELECT FROM @extschema@.fsync_verifications v
 		WHERE v.file_id = f.id AND v.problem IS NOT NULL)
 GROUP BY f.content_hash, f.file_size
-HAVING count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) > 1;
+HAVING count(DISTINCT (r.tree, f.inode, f.btime_ns, f.mtime_ns)) > 1;
 
 COMMENT ON VIEW @extschema@.fsync_duplicates IS
-'Files with the same content, one row for each content that is there more than once. Empty, missing and corrupt files are left out, and so is what is only one file with several names (hard links).';
+'Files with the same content, one row for each content that is there more than once. Empty, missing and corrupt files are left out, and so is what is only one file with several names (hard links), or with rows in several repositories.';
 COMMENT ON COLUMN @extschema@.fsync_duplicates.content_hash IS 'SHA-256 of the content, as in file_records';
 COMMENT ON COLUMN @extschema@.fsync_duplicates.file_size IS 'Size in bytes';
 COMMENT ON COLUMN @extschema@.fsync_duplicates.copies IS 'How many files have it; the hard links of a file count once';
@@ -438,7 +450,7 @@ CREATE TRIGGER fsync_guard
 CREATE TRIGGER fsync_notice
 	BEFORE DELETE OR UPDATE OF include, exclude, ignore_case, include_hidden,
 		use_ignore_files, min_size, max_size, on_missing, missing_retention,
-		on_type_change, on_excluded ON @extschema@.fsync_repositories
+		on_type_change, on_excluded, change_feed ON @extschema@.fsync_repositories
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_notice();
 
 CREATE TRIGGER fsync_notice_all
@@ -537,6 +549,47 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_why(uuid, text) IS
 'Which rule decides whether a path (relative to the repository''s directory, or absolute; a slash at its end: a directory) is tracked, or would be if there were such a file: whether it is (NULL: not known), what kind of rule it is (none, default, hidden, exclude, ignore file, include, type, size, name), the rule as it was written, the .fsyncignore that it is in, the part of the path that it speaks of, and what else there is to say. Tells whether a file exists: not for every role.';
+
+CREATE FUNCTION @extschema@.fsync_preview(
+	repository_id uuid,
+	include text[] DEFAULT NULL,
+	exclude text[] DEFAULT NULL,
+	ignore_case boolean DEFAULT NULL,
+	include_hidden boolean DEFAULT NULL,
+	use_ignore_files boolean DEFAULT NULL,
+	min_size bigint DEFAULT NULL,
+	max_size bigint DEFAULT NULL,
+	max_paths integer DEFAULT 10,
+	timeout interval DEFAULT '30 seconds',
+	OUT files_added bigint,
+	OUT files_removed bigint,
+	OUT first_added text[],
+	OUT first_removed text[],
+	OUT complete boolean)
+RETURNS record
+AS 'MODULE_PATHNAME', 'fsync_preview'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_preview(uuid, text[], text[], boolean, boolean, boolean, bigint, bigint,
+	integer, interval) IS
+'What these settings would come to, as fsync_configure_repository() takes them (NULL: as it is), with nothing changed: how many files of those on the disk would be tracked and are not now, how many the other way round, the first max_paths paths of each, and whether all of the directory was looked at within timeout. Only for roles that may read file_records.';
+
+CREATE FUNCTION @extschema@.fsync_ignored(
+	repository_id uuid,
+	max_rows integer DEFAULT 1000,
+	timeout interval DEFAULT '30 seconds')
+RETURNS TABLE (
+	path text,
+	is_directory boolean,
+	source text,
+	rule text,
+	rule_file text,
+	detail text)
+AS 'MODULE_PATHNAME', 'fsync_ignored'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_ignored(uuid, integer, interval) IS
+'What is in the directory of a repository and not tracked, in the order of paths: the path relative to the directory, whether it is a directory (of which nothing is tracked), what kind of rule it is (default, hidden, exclude, ignore file, include, type, size, name, error), the rule as it was written, the .fsyncignore that it is in, and what else there is to say. At most max_rows rows; a warning says if there are more, or if timeout was too short. Only for roles that may read file_records.';
 
 CREATE FUNCTION @extschema@.fsync_remove_repository(repository_id uuid)
 RETURNS void
@@ -997,6 +1050,9 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 		boolean, bigint, bigint, text, interval, text, text, text, boolean),
 	@extschema@.fsync_why(uuid, text),
+	@extschema@.fsync_preview(uuid, text[], text[], boolean, boolean, boolean, bigint, bigint,
+		integer, interval),
+	@extschema@.fsync_ignored(uuid, integer, interval),
 	@extschema@.fsync_remove_repository(uuid),
 	@extschema@.fsync_activate_repository(uuid),
 	@extschema@.fsync_pause(uuid),

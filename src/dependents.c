@@ -450,7 +450,7 @@ follow_link(Count *count, const Link *link, Datum *keys, Oid *types)
 			count_row(count, &leaves, table, effect_of(link), relid,
 					  (ItemPointer) DatumGetPointer(tid));
 		}
-		count->cut = count->total >= MAX_ROWS;
+		count->cut = count->total > MAX_ROWS;
 		SPI_freetuptable(SPI_tuptable);
 	} while (SPI_processed > 0 && !count->cut);
 	SPI_cursor_close(portal);

@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "session.h"
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/tuplestore.h"
 
@@ -39,6 +40,17 @@ pg_noreturn extern void functions_unknown_consumer(FunctionCallInfo fcinfo);
  */
 extern struct TriggerData *functions_trigger_data(FunctionCallInfo fcinfo);
 
+/*
+ * A WARNING that names the consumers which would get changes of the repository,
+ * but for its change feed, which is off: without asking, or where it is.  Inside
+ * a session_scope.
+ */
+extern void consumers_warn(const ExtensionObjects *objects, const pg_uuid_t *id);
+extern void consumers_warn_if_off(const ExtensionObjects *objects, const pg_uuid_t *id);
+
+/* An argument named timeout, in milliseconds; errors: it is negative. */
+extern int64 functions_timeout_ms(const Interval *timeout);
+
 /* The text form of an id. */
 extern char *functions_uuid_text(const pg_uuid_t *id);
 
@@ -59,6 +71,8 @@ extern void functions_put_rows(Tuplestorestate *store, TupleDesc desc);
  * missing_retention, on_type_change, on_overwrite, on_excluded, change_feed.
  */
 extern void settings_check_arguments(FunctionCallInfo fcinfo, int first_arg);
+struct Selection;
+extern void settings_check_selection(const struct Selection *selection);
 extern void settings_check_row(HeapTuple row, TupleDesc desc);
 extern bool settings_store(const ExtensionObjects *objects, Datum repository_id,
 						   FunctionCallInfo fcinfo, int first_arg);

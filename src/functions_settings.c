@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "functions.h"
+#include "impact.h"
 #include "requests.h"
 #include "tree/filter.h"
 
@@ -258,6 +259,24 @@ settings_check_row(HeapTuple row, TupleDesc desc)
 		if (attnum > 0)
 			settings.values[i] = SPI_getbinval(row, desc, attnum, &settings.nulls[i]);
 	}
+	check_settings(&settings);
+}
+
+/* The same for those that say which files are tracked. */
+void
+settings_check_selection(const Selection *selection)
+{
+	Settings	settings;
+
+	memset(settings.nulls, true, sizeof(settings.nulls));
+	settings.values[SETTING_INCLUDE] = selection->include;
+	settings.nulls[SETTING_INCLUDE] = selection->include == (Datum) 0;
+	settings.values[SETTING_EXCLUDE] = selection->exclude;
+	settings.nulls[SETTING_EXCLUDE] = selection->exclude == (Datum) 0;
+	settings.values[SETTING_MIN_SIZE] = Int64GetDatum(selection->min_size);
+	settings.nulls[SETTING_MIN_SIZE] = false;
+	settings.values[SETTING_MAX_SIZE] = Int64GetDatum(selection->max_size);
+	settings.nulls[SETTING_MAX_SIZE] = selection->max_size == PG_INT64_MAX;
 	check_settings(&settings);
 }
 

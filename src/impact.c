@@ -381,7 +381,9 @@ notice_update(const ExtensionObjects *objects, Oid reader, TriggerData *data)
 		ereport(NOTICE,
 				(errmsg("rows of files that .fsyncignore files exclude will be %s",
 						is_mark(new, desc, "on_excluded") ? "marked as missing" : "removed"),
-				 errhint("fsync_preview() would have told how many these are.")));
+				 errhint("fsync_preview() tells how many these would be.")));
+	if (flag(old, desc, "change_feed") && !flag(new, desc, "change_feed"))
+		consumers_warn(objects, DatumGetUUIDP(id));
 	if (strategies_differ(old, new, desc))
 		notice_purge(objects, reader, id, new, desc);
 }
