@@ -214,7 +214,7 @@ DATA = $(notdir $(wildcard $(SRC)/fsync--*.sql))
 
 MODULE_big = fsync
 PGFILEDESC = "fsync - a table that is equal to the files under a directory"
-SHARED_SOURCES = $(addprefix $(SRC)/src/tree/,protocol.c messages.c checks.c talk.c filter.c glob.c lag.c \
+SHARED_SOURCES = $(addprefix $(SRC)/src/tree/,protocol.c messages.c answers.c checks.c talk.c filter.c glob.c lag.c \
 	patterns.c presets.c)
 OBJS = $(patsubst $(SRC)/%.c,%.o,$(sort $(wildcard $(SRC)/src/*.c)) $(SHARED_SOURCES))
 

@@ -93,6 +93,8 @@ CREATE TABLE @extschema@.fsync_repositories (
 		CHECK (on_type_change IN ('missing', 'delete', 'mark')),
 	on_overwrite text NOT NULL DEFAULT 'target'
 		CHECK (on_overwrite IN ('target', 'source')),
+	on_excluded text NOT NULL DEFAULT 'remove'
+		CHECK (on_excluded IN ('remove', 'mark')),
 	change_feed boolean NOT NULL DEFAULT false
 );
 
@@ -126,6 +128,7 @@ COMMENT ON COLUMN @extschema@.fsync_repositories.on_missing IS 'What becomes of 
 COMMENT ON COLUMN @extschema@.fsync_repositories.missing_retention IS 'How long marked rows are kept; NULL: for ever';
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_type_change IS 'What becomes of the row of a file whose name is now that of a directory, a symbolic link or the like: missing (as on_missing says), delete, or mark';
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_overwrite IS 'Which row remains, with its id, when a file is renamed onto another one: target (that of the file that was overwritten, with the new content), or source (that of the file that was renamed)';
+COMMENT ON COLUMN @extschema@.fsync_repositories.on_excluded IS 'What becomes of the row of a file that the settings do not track any more: remove, or mark (it stays, with missing_since)';
 COMMENT ON COLUMN @extschema@.fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
 
 --
@@ -150,6 +153,7 @@ CREATE TABLE @extschema@.file_records (
 	ctime_ns bigint NOT NULL,
 	btime_ns bigint,
 	missing_since timestamptz,
+	missing_reason text,
 	CONSTRAINT file_records_repository_id_file_path_key UNIQUE (repository_id, file_path)
 ) WITH (fillfactor = 95);
 
@@ -175,7 +179,8 @@ COMMENT ON COLUMN @extschema@.file_records.inode IS 'Inode number, for detecting
 COMMENT ON COLUMN @extschema@.file_records.mtime_ns IS 'Modification time in nanoseconds since 1970, saturating';
 COMMENT ON COLUMN @extschema@.file_records.ctime_ns IS 'Time of the inode''s last change in nanoseconds since 1970, saturating';
 COMMENT ON COLUMN @extschema@.file_records.btime_ns IS 'Time of birth in nanoseconds since 1970, saturating; NULL where the file system does not know it';
-COMMENT ON COLUMN @extschema@.file_records.missing_since IS 'When the file was found to be gone; NULL while it is there. Only where on_missing or on_type_change of the repository is mark';
+COMMENT ON COLUMN @extschema@.file_records.missing_since IS 'When the file was found to be gone, or not to be tracked any more; NULL while it is there. Only where on_missing, on_type_change or on_excluded of the repository is mark';
+COMMENT ON COLUMN @extschema@.file_records.missing_reason IS 'Why missing_since is set: missing (there is no such file), type change (the name is that of something else), excluded (settings do not track the file)';
 
 CREATE TABLE @extschema@.sync_operations (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -308,6 +313,7 @@ SELECT f.id,
 	   f.created_at,
 	   f.updated_at,
 	   f.missing_since,
+	   f.missing_reason,
 	   v.last_verified
 FROM @extschema@.file_records f
 JOIN @extschema@.fsync_repositories r USING (repository_id)
@@ -326,30 +332,43 @@ COMMENT ON COLUMN @extschema@.fsync_files.scan_generation IS 'Generation of the 
 COMMENT ON COLUMN @extschema@.fsync_files.created_at IS 'When the row was made';
 COMMENT ON COLUMN @extschema@.fsync_files.updated_at IS 'When path, size, modification time or content last changed';
 COMMENT ON COLUMN @extschema@.fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
+COMMENT ON COLUMN @extschema@.fsync_files.missing_reason IS 'Why; as in file_records';
 COMMENT ON COLUMN @extschema@.fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
 
 -- The names of one file, hard links, share inode and times.  Inode numbers
 -- alone do not tell: a repository can span file systems.  A file that is
--- corrupt is no copy, lest the good one be removed as superfluous.
+-- corrupt is no copy, lest the good one be removed as superfluous.  Where
+-- repositories overlap, the outer one's row stands for a file that has several,
+-- and those of one tree count as one repository.
 CREATE VIEW @extschema@.fsync_duplicates AS
 SELECT f.content_hash,
 	   f.file_size,
-	   count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) AS copies,
+	   count(DISTINCT (r.tree, f.inode, f.btime_ns, f.mtime_ns)) AS copies,
 	   count(*) AS names,
-	   (count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) - 1)
+	   (count(DISTINCT (r.tree, f.inode, f.btime_ns, f.mtime_ns)) - 1)
 		   * f.file_size AS wasted_bytes,
 	   array_agg(f.id ORDER BY f.id) AS file_ids,
 	   array_agg(r.watch_root || '/' || f.file_path ORDER BY f.id) AS absolute_paths
 FROM @extschema@.file_records f
-JOIN @extschema@.fsync_repositories r USING (repository_id)
+JOIN (SELECT i.repository_id, i.watch_root,
+		  coalesce((SELECT o.repository_id FROM @extschema@.fsync_repositories o
+			  WHERE starts_with(i.watch_root, o.watch_root || '/')
+			  ORDER BY length(o.watch_root) LIMIT 1), i.repository_id) AS tree
+	  FROM @extschema@.fsync_repositories i) r USING (repository_id)
 WHERE f.missing_since IS NULL AND f.content_hash IS NOT NULL AND f.file_size > 0
+	AND (r.tree = f.repository_id OR NOT EXISTS (SELECT FROM @extschema@.fsync_repositories o
+		JOIN @extschema@.file_records g ON g.repository_id = o.repository_id
+			AND g.file_path = substr((r.watch_root || '/' || f.file_path) COLLATE "C",
+				length(o.watch_root) + 2)
+		WHERE starts_with(r.watch_root, o.watch_root || '/')
+			AND g.missing_since IS NULL AND g.content_hash IS NOT NULL))
 	AND NOT EXISTS (SELECT FROM @extschema@.fsync_verifications v
 		WHERE v.file_id = f.id AND v.problem IS NOT NULL)
 GROUP BY f.content_hash, f.file_size
-HAVING count(DISTINCT (f.repository_id, f.inode, f.btime_ns, f.mtime_ns)) > 1;
+HAVING count(DISTINCT (r.tree, f.inode, f.btime_ns, f.mtime_ns)) > 1;
 
 COMMENT ON VIEW @extschema@.fsync_duplicates IS
-'Files with the same content, one row for each content that is there more than once. Empty, missing and corrupt files are left out, and so is what is only one file with several names (hard links).';
+'Files with the same content, one row for each content that is there more than once. Empty, missing and corrupt files are left out, and so is what is only one file with several names (hard links), or with rows in several repositories.';
 COMMENT ON COLUMN @extschema@.fsync_duplicates.content_hash IS 'SHA-256 of the content, as in file_records';
 COMMENT ON COLUMN @extschema@.fsync_duplicates.file_size IS 'Size in bytes';
 COMMENT ON COLUMN @extschema@.fsync_duplicates.copies IS 'How many files have it; the hard links of a file count once';
@@ -398,6 +417,14 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.fsync_repositories_changed() IS
 'Trigger: makes the worker look at fsync_repositories after the commit';
 
+CREATE FUNCTION @extschema@.fsync_repositories_notice()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'fsync_repositories_notice'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION @extschema@.fsync_repositories_notice() IS
+'Trigger: says how many rows a change of settings or a removal takes away, and how many of other tables go with them';
+
 CREATE FUNCTION @extschema@.fsync_registrations_guard()
 RETURNS trigger
 AS 'MODULE_PATHNAME', 'fsync_registrations_guard'
@@ -415,9 +442,20 @@ ALTER TABLE fsync_private.registrations ENABLE ALWAYS TRIGGER fsync_guard;
 -- Rows are checked whoever writes them.
 CREATE TRIGGER fsync_guard
 	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
-		on_missing, missing_retention, on_type_change, on_overwrite
+		on_missing, missing_retention, on_type_change, on_overwrite, on_excluded
 		ON @extschema@.fsync_repositories
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_guard();
+
+-- After the guard, by its name.
+CREATE TRIGGER fsync_notice
+	BEFORE DELETE OR UPDATE OF include, exclude, ignore_case, include_hidden,
+		use_ignore_files, min_size, max_size, on_missing, missing_retention,
+		on_type_change, on_excluded, change_feed ON @extschema@.fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_notice();
+
+CREATE TRIGGER fsync_notice_all
+	BEFORE TRUNCATE ON @extschema@.fsync_repositories
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_notice();
 
 CREATE TRIGGER fsync_cleared
 	AFTER DELETE ON @extschema@.fsync_repositories
@@ -433,7 +471,7 @@ CREATE TRIGGER fsync_changed
 		OR UPDATE OF path, user_area, watch_root, include, exclude,
 			calculate_hashes, active, database_oid, paused, ignore_case,
 			include_hidden, use_ignore_files, min_size, max_size, on_missing,
-			missing_retention, on_type_change, on_overwrite, change_feed
+			missing_retention, on_type_change, on_overwrite, on_excluded, change_feed
 		ON @extschema@.fsync_repositories
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_changed();
 
@@ -462,13 +500,14 @@ CREATE FUNCTION @extschema@.fsync_add_repository(
 	missing_retention interval DEFAULT NULL,
 	on_type_change text DEFAULT NULL,
 	on_overwrite text DEFAULT NULL,
+	on_excluded text DEFAULT NULL,
 	change_feed boolean DEFAULT NULL)
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'fsync_add_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-	boolean, boolean, bigint, bigint, text, interval, text, text, boolean) IS
+	boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean) IS
 'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
 
 CREATE FUNCTION @extschema@.fsync_configure_repository(
@@ -485,14 +524,15 @@ CREATE FUNCTION @extschema@.fsync_configure_repository(
 	missing_retention interval DEFAULT NULL,
 	on_type_change text DEFAULT NULL,
 	on_overwrite text DEFAULT NULL,
+	on_excluded text DEFAULT NULL,
 	change_feed boolean DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_configure_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-	boolean, bigint, bigint, text, interval, text, text, boolean) IS
-'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
+	boolean, bigint, bigint, text, interval, text, text, text, boolean) IS
+'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), what becomes of the row of a file that the settings do not track any more (remove, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
 
 CREATE FUNCTION @extschema@.fsync_why(
 	repository_id uuid,
@@ -509,6 +549,47 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_why(uuid, text) IS
 'Which rule decides whether a path (relative to the repository''s directory, or absolute; a slash at its end: a directory) is tracked, or would be if there were such a file: whether it is (NULL: not known), what kind of rule it is (none, default, hidden, exclude, ignore file, include, type, size, name), the rule as it was written, the .fsyncignore that it is in, the part of the path that it speaks of, and what else there is to say. Tells whether a file exists: not for every role.';
+
+CREATE FUNCTION @extschema@.fsync_preview(
+	repository_id uuid,
+	include text[] DEFAULT NULL,
+	exclude text[] DEFAULT NULL,
+	ignore_case boolean DEFAULT NULL,
+	include_hidden boolean DEFAULT NULL,
+	use_ignore_files boolean DEFAULT NULL,
+	min_size bigint DEFAULT NULL,
+	max_size bigint DEFAULT NULL,
+	max_paths integer DEFAULT 10,
+	timeout interval DEFAULT '30 seconds',
+	OUT files_added bigint,
+	OUT files_removed bigint,
+	OUT first_added text[],
+	OUT first_removed text[],
+	OUT complete boolean)
+RETURNS record
+AS 'MODULE_PATHNAME', 'fsync_preview'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_preview(uuid, text[], text[], boolean, boolean, boolean, bigint, bigint,
+	integer, interval) IS
+'What these settings would come to, as fsync_configure_repository() takes them (NULL: as it is), with nothing changed: how many files of those on the disk would be tracked and are not now, how many the other way round, the first max_paths paths of each, and whether all of the directory was looked at within timeout. Only for roles that may read file_records.';
+
+CREATE FUNCTION @extschema@.fsync_ignored(
+	repository_id uuid,
+	max_rows integer DEFAULT 1000,
+	timeout interval DEFAULT '30 seconds')
+RETURNS TABLE (
+	path text,
+	is_directory boolean,
+	source text,
+	rule text,
+	rule_file text,
+	detail text)
+AS 'MODULE_PATHNAME', 'fsync_ignored'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_ignored(uuid, integer, interval) IS
+'What is in the directory of a repository and not tracked, in the order of paths: the path relative to the directory, whether it is a directory (of which nothing is tracked), what kind of rule it is (default, hidden, exclude, ignore file, include, type, size, name, error), the rule as it was written, the .fsyncignore that it is in, and what else there is to say. At most max_rows rows; a warning says if there are more, or if timeout was too short. Only for roles that may read file_records.';
 
 CREATE FUNCTION @extschema@.fsync_remove_repository(repository_id uuid)
 RETURNS void
@@ -970,12 +1051,16 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_repositories_guard(),
 	@extschema@.fsync_repositories_cleared(),
 	@extschema@.fsync_repositories_changed(),
+	@extschema@.fsync_repositories_notice(),
 	@extschema@.fsync_registrations_guard(),
 	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-		boolean, boolean, bigint, bigint, text, interval, text, text, boolean),
+		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean),
 	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-		boolean, bigint, bigint, text, interval, text, text, boolean),
+		boolean, bigint, bigint, text, interval, text, text, text, boolean),
 	@extschema@.fsync_why(uuid, text),
+	@extschema@.fsync_preview(uuid, text[], text[], boolean, boolean, boolean, bigint, bigint,
+		integer, interval),
+	@extschema@.fsync_ignored(uuid, integer, interval),
 	@extschema@.fsync_remove_repository(uuid),
 	@extschema@.fsync_activate_repository(uuid),
 	@extschema@.fsync_pause(uuid),

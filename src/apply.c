@@ -34,7 +34,8 @@
 static SessionPlan lock_repository_plan = {
 	.sql = "SELECT on_missing = 'mark',"
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
-	" change_feed, on_overwrite = 'target' FROM %1$s.fsync_repositories WHERE repository_id = $1"
+	" change_feed, on_overwrite = 'target', on_excluded = 'mark'"
+	" FROM %1$s.fsync_repositories WHERE repository_id = $1"
 	" AND created_at = coalesce($2, created_at) FOR KEY SHARE",
 	.nargs = 2,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID},
@@ -121,6 +122,8 @@ look_at_repository(ApplyRun *run)
 												  SPI_tuptable->tupdesc, 3, &isnull));
 	run->keep_overwritten = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 													   SPI_tuptable->tupdesc, 4, &isnull));
+	run->mark_excluded = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+													SPI_tuptable->tupdesc, 5, &isnull));
 	lock_for_rows(run);
 	account_begin(run);
 	run->has_missing = session_execute(run->objects, &any_missing_plan, values, NULL,
@@ -345,6 +348,9 @@ apply_remove_impossible(const ExtensionObjects *objects, const pg_uuid_t *reposi
 
 	plan->removals.items = palloc(sizeof(ApplyItem *) * list_length(rows));
 	for (int i = 0; i < list_length(rows); i++)
+	{
 		list_row(&plan->removals, &items[i], list_nth(rows, i));
+		items[i].impossible = true;
+	}
 	return write_plan(&run, plan);
 }

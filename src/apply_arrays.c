@@ -70,6 +70,21 @@ apply_paths(ApplyItem **items, int n)
 }
 
 Datum
+apply_gone_words(ApplyItem **items, int n)
+{
+	static const char *const words[] = {
+		[PROTO_GONE_ABSENT] = "missing",
+		[PROTO_GONE_TYPE] = "type change",
+		[PROTO_GONE_EXCLUDED] = "excluded",
+	};
+	Datum	   *elements = palloc(sizeof(Datum) * n);
+
+	for (int i = 0; i < n; i++)
+		elements[i] = CStringGetTextDatum(words[items[i]->obs.gone]);
+	return text_array(elements, n);
+}
+
+Datum
 apply_old_paths(ApplyItem **items, int n, bool aside)
 {
 	Datum	   *elements = palloc(sizeof(Datum) * n);

@@ -31,6 +31,9 @@ extern Datum apply_ordinals(int n);
 extern Datum apply_ids(ApplyItem **items, int n);
 extern Datum apply_paths(ApplyItem **items, int n);
 
+/* Why there are no such files, in the words of missing_reason, as text[]. */
+extern Datum apply_gone_words(ApplyItem **items, int n);
+
 /* Where the rows of moves are; aside: those that stepped aside are there already. */
 extern Datum apply_old_paths(ApplyItem **items, int n, bool aside);
 

@@ -49,7 +49,7 @@ static const RecordsColumn observed_columns[] = {
 	RECORDS_FILE_PATH, RECORDS_FILE_SIZE, RECORDS_MOD_TIME, RECORDS_CONTENT_HASH,
 	RECORDS_LAST_SCANNED, RECORDS_SCAN_GENERATION, RECORDS_UPDATED_AT,
 	RECORDS_INODE, RECORDS_MTIME_NS, RECORDS_CTIME_NS, RECORDS_BTIME_NS,
-	RECORDS_MISSING_SINCE
+	RECORDS_MISSING_SINCE, RECORDS_MISSING_REASON
 };
 
 /* ---------------------------------------------------------------------
@@ -150,6 +150,7 @@ put_observation(const Target *target, TupleTableSlot *slot, const ApplyRun *run,
 	if (st->btime_ns != PROTO_NO_TIME)
 		put(target, slot, RECORDS_BTIME_NS, Int64GetDatum(st->btime_ns));
 	slot->tts_isnull[target->records.attnums[RECORDS_MISSING_SINCE] - 1] = true;
+	slot->tts_isnull[target->records.attnums[RECORDS_MISSING_REASON] - 1] = true;
 }
 
 static void

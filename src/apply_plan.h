@@ -24,6 +24,7 @@ typedef struct ApplyItem
 								 * same number and are neighbours */
 	bool		vacate;			/* moves: another one ends where this begins */
 	bool		short_lived;	/* moves: the row is among late_removals */
+	bool		impossible;		/* removals: no file can have this path */
 	bool		keeps_hash;		/* obs.hash is the row's, see corrupt_protect() */
 } ApplyItem;
 

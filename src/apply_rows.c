@@ -13,7 +13,8 @@
  * Other moves take one step, and triggers see nothing but their two paths.
  *
  * Where the repository marks missing files, a row whose file is gone stays and
- * is marked.  What is found at its path later, whatever it contains, is the
+ * is marked; so is, on request, that of a file which the settings do not track
+ * any more.  What is found at its path later, whatever it contains, is the
  * file come back: it has that row again.  A marked row gives way to a row that
  * moves onto its path.
  *
@@ -39,12 +40,13 @@ static SessionPlan remove_plan = {
 };
 
 static SessionPlan mark_plan = {
-	.sql = "UPDATE %1$s.file_records f SET missing_since = $5"
-	" FROM unnest($2, $3, $4) AS u (ord, id, file_path)"
+	.sql = "UPDATE %1$s.file_records f SET missing_since = $5, missing_reason = u.reason"
+	" FROM unnest($2, $3, $4, $6) AS u (ord, id, file_path, reason)"
 	" WHERE f.repository_id = $1 AND f.file_path = u.file_path AND f.id = u.id"
 	" AND f.missing_since IS NULL RETURNING u.ord, true, f.file_size",
-	.nargs = 5,
-	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID},
+	.nargs = 6,
+	.argtypes = {UUIDOID, INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID,
+	TEXTARRAYOID},
 };
 
 static SessionPlan purge_plan = {
@@ -100,7 +102,8 @@ static SessionPlan move_plan = {
 	" file_size = u.file_size, mod_time = u.mod_time,"
 	" content_hash = u.content_hash, last_scanned = u.last_scanned,"
 	" scan_generation = $3, updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
-	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns, missing_since = NULL"
+	" ctime_ns = u.ctime_ns, btime_ns = u.btime_ns, missing_since = NULL,"
+	" missing_reason = NULL"
 	" FROM unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 	" AS u (ord, id, old_path, " STAT_COLUMNS ")"
 	" WHERE f.repository_id = $1 AND f.file_path = u.old_path AND f.id = u.id"
@@ -127,7 +130,7 @@ static SessionPlan touch_plan = {
 
 /* A file that was missing is there again, as it was or not. */
 static SessionPlan revive_plan = {
-	.sql = "UPDATE %1$s.file_records f SET missing_since = NULL,"
+	.sql = "UPDATE %1$s.file_records f SET missing_since = NULL, missing_reason = NULL,"
 	" file_size = u.file_size, mod_time = u.mod_time,"
 	" content_hash = u.content_hash, last_scanned = u.last_scanned,"
 	" scan_generation = $3, updated_at = $2, inode = u.inode, mtime_ns = u.mtime_ns,"
@@ -261,7 +264,7 @@ count_removed(ApplyRun *run, ApplyItem **items, uint64 returned, bool old_paths)
 static void
 remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 {
-	Datum		values[5];
+	Datum		values[6];
 	uint64		removed;
 
 	if (n == 0)
@@ -271,6 +274,8 @@ remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 	values[2] = apply_ids(items, n);
 	values[3] = apply_paths(items, n);
 	values[4] = TimestampTzGetDatum(run->now);
+	if (mark)
+		values[5] = apply_gone_words(items, n);
 	removed = session_execute(run->objects, mark ? &mark_plan : &remove_plan, values,
 							  NULL, mark ? SPI_OK_UPDATE_RETURNING :
 							  SPI_OK_DELETE_RETURNING);
@@ -279,11 +284,11 @@ remove_rows(ApplyRun *run, ApplyItem **items, int n, bool mark)
 		check_not_left(run, values[2], values[3], false);
 }
 
-/* A file that was overwritten, or is not to be tracked, is not missing. */
+/* A file that was overwritten is not missing. */
 bool
 rows_are_marked(const ApplyRun *run, const ApplyItem *item)
 {
-	if (item->obs.id == APPLY_ANY_ID)
+	if (item->obs.id == APPLY_ANY_ID || item->impossible)
 		return false;
 	switch (item->obs.gone)
 	{
@@ -291,6 +296,8 @@ rows_are_marked(const ApplyRun *run, const ApplyItem *item)
 			return run->mark_missing;
 		case PROTO_GONE_TYPE:
 			return run->mark_type_change;
+		case PROTO_GONE_EXCLUDED:
+			return run->mark_excluded;
 		default:
 			return false;
 	}

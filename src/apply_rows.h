@@ -27,6 +27,7 @@ typedef struct ApplyRun
 	bool		mark_type_change;
 	bool		keep_overwritten;	/* a file that another one is renamed onto
 									 * keeps its row */
+	bool		mark_excluded;
 	bool		has_missing;	/* it has rows of missing files */
 	bool		change_feed;	/* its changes go to file_changes */
 	bool		has_corrupt;	/* ... and of corrupt ones */

@@ -58,6 +58,15 @@ static SessionPlan same_root_plan = {
 	.argtypes = {TEXTOID},
 };
 
+static SessionPlan overlap_plan = {
+	.sql = "SELECT repository_id, watch_root, starts_with($2, watch_root || '/')"
+	" FROM %1$s.fsync_repositories WHERE repository_id <> $1"
+	" AND (starts_with($2, watch_root || '/') OR starts_with(watch_root, $2 || '/'))"
+	" ORDER BY watch_root, repository_id LIMIT 10",
+	.nargs = 2,
+	.argtypes = {UUIDOID, TEXTOID},
+};
+
 static SessionPlan delete_plan = {
 	.sql = "DELETE FROM %1$s.fsync_repositories WHERE repository_id = $1",
 	.nargs = 1,
@@ -320,6 +329,52 @@ insert_repository(const ExtensionObjects *objects, Datum *values, const char *nu
 					functions_uuid_text(DatumGetUUIDP(values[0])))));
 }
 
+/*
+ * Says with which repositories a new one overlaps, by its path; or as the same
+ * directory that is mounted at another.  The session's scope is entered.
+ */
+static void
+notice_overlaps(const ExtensionObjects *objects, Datum id, const char *root,
+				const char *identity)
+{
+	Datum		values[2];
+	uint64		n;
+	ListCell   *lc;
+
+	values[0] = id;
+	values[1] = CStringGetTextDatum(root);
+	n = session_execute(objects, &overlap_plan, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *other = SPI_getvalue(tuple, desc, 2);
+		bool		isnull;
+		bool		within = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
+		const char *inner = within ? root + strlen(other) : other + strlen(root);
+
+		ereport(NOTICE,
+				(errmsg("directory \"%s\" %s \"%s\", which is watched as repository \"%s\"",
+						shown_path(root), within ? "lies within" : "contains",
+						shown_path(other), SPI_getvalue(tuple, desc, 1)),
+				 errdetail("Each file that both track has a row in each of them."),
+				 errhint("To leave it to the inner one, exclude \"%s/\" from the outer one.",
+						 shown_path(inner))));
+	}
+	foreach(lc, registrations_load(objects))
+	{
+		Registration *other = lfirst(lc);
+
+		if (memcmp(&other->id, DatumGetUUIDP(id), UUID_LEN) != 0 && identity[0] != '\0' &&
+			strcmp(other->identity, identity) == 0 && strcmp(other->root, root) != 0)
+			ereport(NOTICE,
+					(errmsg("directory \"%s\" is the same as \"%s\", which is watched as repository \"%s\"",
+							shown_path(root), shown_path(other->root),
+							functions_uuid_text(&other->id)),
+					 errdetail("Each file that both track has a row in each of them.")));
+	}
+}
+
 Datum
 fsync_add_repository(PG_FUNCTION_ARGS)
 {
@@ -360,6 +415,8 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	insert_repository(&objects, values, nulls);
 	registration_store(&objects, DatumGetUUIDP(values[0]), root, path, checked.identity);
 	(void) settings_store(&objects, values[0], fcinfo, 3);
+	notice_overlaps(&objects, values[0], root, checked.identity);
+	consumers_warn_if_off(&objects, DatumGetUUIDP(values[0]));
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
 
@@ -435,7 +492,11 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 	values[2] = CStringGetTextDatum(root);
 	session_scope_enter(&scope, &objects);
 	if (session_execute(&objects, &activate_plan, values, NULL, SPI_OK_UPDATE) == 1)
+	{
 		registration_store(&objects, PG_GETARG_UUID_P(0), root, given, identity);
+		notice_overlaps(&objects, values[0], root, checked.identity);
+		consumers_warn_if_off(&objects, PG_GETARG_UUID_P(0));
+	}
 	session_scope_leave(&scope);
 	requests_wake_at_commit();
 	PG_RETURN_VOID();
@@ -446,12 +507,8 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-/*
- * For whoever has EXECUTE on these functions could make a trigger of them on a
- * table of his own, they look which table calls them.
- */
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo)
+TriggerData *
+functions_trigger_data(FunctionCallInfo fcinfo)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	ExtensionObjects objects;
@@ -500,7 +557,7 @@ make_inactive(HeapTuple tuple, TupleDesc desc)
 Datum
 fsync_repositories_guard(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = functions_trigger_data(fcinfo);
 	TupleDesc	desc = RelationGetDescr(data->tg_relation);
 	bool		is_update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
 	HeapTuple	tuple = is_update ? data->tg_newtuple : data->tg_trigtuple;
@@ -545,7 +602,7 @@ delete_rows(const ExtensionObjects *objects, const char *table, Datum *id)
 Datum
 fsync_repositories_cleared(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo);
+	TriggerData *data = functions_trigger_data(fcinfo);
 	ExtensionObjects objects;
 	SessionScope scope;
 	Datum		id = (Datum) 0;
@@ -578,7 +635,7 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 Datum
 fsync_repositories_changed(PG_FUNCTION_ARGS)
 {
-	(void) trigger_data(fcinfo);
+	(void) functions_trigger_data(fcinfo);
 	if (requests_available() && !RecoveryInProgress())
 		requests_wake_at_commit();
 	return PointerGetDatum(NULL);

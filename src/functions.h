@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "session.h"
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/tuplestore.h"
 
@@ -32,6 +33,24 @@ pg_noreturn extern void functions_unknown_repository(const pg_uuid_t *id);
 extern void functions_require_consumer(FunctionCallInfo fcinfo);
 pg_noreturn extern void functions_unknown_consumer(FunctionCallInfo fcinfo);
 
+/*
+ * What calls a trigger function of fsync_repositories; errors: something else
+ * does.  For whoever has EXECUTE on these functions could make a trigger of them
+ * on a table of his own.
+ */
+extern struct TriggerData *functions_trigger_data(FunctionCallInfo fcinfo);
+
+/*
+ * A WARNING that names the consumers which would get changes of the repository,
+ * but for its change feed, which is off: without asking, or where it is.  Inside
+ * a session_scope.
+ */
+extern void consumers_warn(const ExtensionObjects *objects, const pg_uuid_t *id);
+extern void consumers_warn_if_off(const ExtensionObjects *objects, const pg_uuid_t *id);
+
+/* An argument named timeout, in milliseconds; errors: it is negative. */
+extern int64 functions_timeout_ms(const Interval *timeout);
+
 /* The text form of an id. */
 extern char *functions_uuid_text(const pg_uuid_t *id);
 
@@ -49,9 +68,11 @@ extern void functions_put_rows(Tuplestorestate *store, TupleDesc desc);
  * functions_settings.c.  fsync_add_repository() and fsync_configure_repository()
  * take, from first_arg on: include, exclude, calculate_hashes, ignore_case,
  * include_hidden, use_ignore_files, min_size, max_size, on_missing,
- * missing_retention, on_type_change, on_overwrite, change_feed.
+ * missing_retention, on_type_change, on_overwrite, on_excluded, change_feed.
  */
 extern void settings_check_arguments(FunctionCallInfo fcinfo, int first_arg);
+struct Selection;
+extern void settings_check_selection(const struct Selection *selection);
 extern void settings_check_row(HeapTuple row, TupleDesc desc);
 extern bool settings_store(const ExtensionObjects *objects, Datum repository_id,
 						   FunctionCallInfo fcinfo, int first_arg);

@@ -17,16 +17,34 @@
 #include "utils/builtins.h"
 
 #include "functions.h"
+#include "shown.h"
 
 PG_FUNCTION_INFO_V1(fsync_create_consumer);
 PG_FUNCTION_INFO_V1(fsync_ack);
 PG_FUNCTION_INFO_V1(fsync_drop_consumer);
+
+/* Names in a message. */
+#define MAX_NAMED		10
 
 static SessionPlan feed_plan = {
 	.sql = "SELECT change_feed FROM %1$s.fsync_repositories"
 	" WHERE repository_id = $1 FOR KEY SHARE",
 	.nargs = 1,
 	.argtypes = {UUIDOID},
+};
+
+static SessionPlan feeds_plan = {
+	.sql = "SELECT repository_id, watch_root, count(*) OVER () FROM %1$s.fsync_repositories"
+	" WHERE NOT change_feed ORDER BY created_at, repository_id LIMIT $1",
+	.nargs = 1,
+	.argtypes = {INT8OID},
+};
+
+static SessionPlan consumers_plan = {
+	.sql = "SELECT name, count(*) OVER () FROM %1$s.fsync_consumer_positions"
+	" WHERE repository_id IS NULL OR repository_id = $1 ORDER BY name LIMIT $2",
+	.nargs = 2,
+	.argtypes = {UUIDOID, INT8OID},
 };
 
 /* One statement, so that files and changes are of one moment. */
@@ -104,6 +122,88 @@ check_feed(const ExtensionObjects *objects, const pg_uuid_t *id)
 				 errhint("Switch it on with fsync_configure_repository(repository_id, change_feed => true).")));
 }
 
+/* How many of so many things are named, and that there are more. */
+static void
+append_more(StringInfo out, int64 all)
+{
+	if (all > MAX_NAMED)
+		appendStringInfo(out, ", and " INT64_FORMAT " more", all - MAX_NAMED);
+}
+
+/*
+ * A consumer of all repositories gets what their feeds tell: of one whose feed is
+ * off it would wait for ever.  The session's scope is entered.
+ */
+static void
+warn_of_feeds(const ExtensionObjects *objects)
+{
+	Datum		limit = Int64GetDatum(MAX_NAMED);
+	uint64		n = session_execute(objects, &feeds_plan, &limit, NULL, SPI_OK_SELECT);
+	StringInfoData names;
+	int64		all = 0;
+
+	if (n == 0)
+		return;
+	initStringInfo(&names);
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		all = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+		appendStringInfo(&names, "%s\"%s\" (%s)", i > 0 ? ", " : "",
+						 shown_path(SPI_getvalue(tuple, desc, 2)), SPI_getvalue(tuple, desc, 1));
+	}
+	append_more(&names, all);
+	ereport(WARNING,
+			(errmsg("the consumer gets no changes of repositories whose change feed is off"),
+			 errdetail("It is off for %s.", names.data),
+			 errhint("Switch it on with fsync_configure_repository(repository_id, change_feed => true).")));
+}
+
+void
+consumers_warn(const ExtensionObjects *objects, const pg_uuid_t *id)
+{
+	Datum		values[2];
+	uint64		n;
+	StringInfoData names;
+	int64		all = 0;
+
+	values[0] = UUIDPGetDatum(id);
+	values[1] = Int64GetDatum(MAX_NAMED);
+	n = session_execute(objects, &consumers_plan, values, NULL, SPI_OK_SELECT);
+	if (n == 0)
+		return;
+	initStringInfo(&names);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		all = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2,
+										  &isnull));
+		appendStringInfo(&names, "%s\"%s\"", i > 0 ? ", " : "",
+						 SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	}
+	append_more(&names, all);
+	ereport(WARNING,
+			(errmsg("consumers get no changes of repository \"%s\", as its change feed is off",
+					functions_uuid_text(id)),
+			 errdetail("There is consumer %s.", names.data),
+			 errhint("Switch it on with fsync_configure_repository(repository_id, change_feed => true).")));
+}
+
+void
+consumers_warn_if_off(const ExtensionObjects *objects, const pg_uuid_t *id)
+{
+	Datum		value = UUIDPGetDatum(id);
+	bool		isnull;
+
+	if (session_execute(objects, &feed_plan, &value, NULL, SPI_OK_SELECT) == 1 &&
+		!DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
+		consumers_warn(objects, id);
+}
+
 Datum
 fsync_create_consumer(PG_FUNCTION_ARGS)
 {
@@ -130,6 +230,8 @@ fsync_create_consumer(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 		check_feed(&objects, PG_GETARG_UUID_P(1));
 	created = session_execute(&objects, &create_plan, values, nulls, SPI_OK_INSERT);
+	if (created > 0 && PG_ARGISNULL(1))
+		warn_of_feeds(&objects);
 	session_scope_leave(&scope);
 	if (created == 0)
 		ereport(ERROR,

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "functions.h"
+#include "impact.h"
 #include "requests.h"
 #include "tree/filter.h"
 
@@ -40,6 +41,7 @@ enum
 	SETTING_MISSING_RETENTION,
 	SETTING_ON_TYPE_CHANGE,
 	SETTING_ON_OVERWRITE,
+	SETTING_ON_EXCLUDED,
 	SETTING_CHANGE_FEED,
 	SETTINGS_ARGS
 };
@@ -47,7 +49,7 @@ enum
 static const char *const columns[SETTINGS_ARGS] = {
 	"include", "exclude", "calculate_hashes", "ignore_case", "include_hidden",
 	"use_ignore_files", "min_size", "max_size", "on_missing", "missing_retention",
-	"on_type_change", "on_overwrite", "change_feed",
+	"on_type_change", "on_overwrite", "on_excluded", "change_feed",
 };
 
 /* Of include and exclude together. */
@@ -79,11 +81,13 @@ static SessionPlan settings_plan = {
 	" WHEN $11 > interval '0' THEN $11 END,"
 	" on_type_change = coalesce($12, on_type_change),"
 	" on_overwrite = coalesce($13, on_overwrite),"
-	" change_feed = coalesce($14, change_feed)"
+	" on_excluded = coalesce($14, on_excluded),"
+	" change_feed = coalesce($15, change_feed)"
 	" WHERE repository_id = $1",
 	.nargs = 1 + SETTINGS_ARGS,
 	.argtypes = {UUIDOID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, BOOLOID, BOOLOID,
-	BOOLOID, INT8OID, INT8OID, TEXTOID, INTERVALOID, TEXTOID, TEXTOID, BOOLOID},
+	BOOLOID, INT8OID, INT8OID, TEXTOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID,
+	BOOLOID},
 };
 
 /* ---------------------------------------------------------------------
@@ -190,6 +194,7 @@ check_strategies(const Settings *settings)
 	static const char *const missing[] = {"delete", "mark", NULL};
 	static const char *const type_change[] = {"missing", "delete", "mark", NULL};
 	static const char *const overwrite[] = {"target", "source", NULL};
+	static const char *const excluded[] = {"remove", "mark", NULL};
 
 	check_word(settings, SETTING_ON_MISSING, missing,
 			   "It is either \"delete\" or \"mark\".");
@@ -197,6 +202,8 @@ check_strategies(const Settings *settings)
 			   "It is \"missing\", \"delete\" or \"mark\".");
 	check_word(settings, SETTING_ON_OVERWRITE, overwrite,
 			   "It is either \"target\" or \"source\".");
+	check_word(settings, SETTING_ON_EXCLUDED, excluded,
+			   "It is either \"remove\" or \"mark\".");
 }
 
 static bool
@@ -252,6 +259,24 @@ settings_check_row(HeapTuple row, TupleDesc desc)
 		if (attnum > 0)
 			settings.values[i] = SPI_getbinval(row, desc, attnum, &settings.nulls[i]);
 	}
+	check_settings(&settings);
+}
+
+/* The same for those that say which files are tracked. */
+void
+settings_check_selection(const Selection *selection)
+{
+	Settings	settings;
+
+	memset(settings.nulls, true, sizeof(settings.nulls));
+	settings.values[SETTING_INCLUDE] = selection->include;
+	settings.nulls[SETTING_INCLUDE] = selection->include == (Datum) 0;
+	settings.values[SETTING_EXCLUDE] = selection->exclude;
+	settings.nulls[SETTING_EXCLUDE] = selection->exclude == (Datum) 0;
+	settings.values[SETTING_MIN_SIZE] = Int64GetDatum(selection->min_size);
+	settings.nulls[SETTING_MIN_SIZE] = false;
+	settings.values[SETTING_MAX_SIZE] = Int64GetDatum(selection->max_size);
+	settings.nulls[SETTING_MAX_SIZE] = selection->max_size == PG_INT64_MAX;
 	check_settings(&settings);
 }
 

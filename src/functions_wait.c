@@ -532,8 +532,8 @@ fsync_verify(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-static int64
-timeout_milliseconds(const Interval *timeout)
+int64
+functions_timeout_ms(const Interval *timeout)
 {
 	int64		ms = interval_milliseconds(timeout);
 
@@ -678,7 +678,7 @@ fsync_wait(PG_FUNCTION_ARGS)
 				 errmsg("fsync_wait() is of no use at this transaction isolation level"),
 				 errdetail("This transaction would go on seeing file_records as it was."),
 				 errhint("Call it under READ COMMITTED, or before the transaction.")));
-	timeout_ms = timeout_milliseconds(PG_GETARG_INTERVAL_P(1));
+	timeout_ms = functions_timeout_ms(PG_GETARG_INTERVAL_P(1));
 
 	functions_find_extension(&objects);
 	runs = load_repositories(&objects, all ? NULL : PG_GETARG_UUID_P(0), &n);

@@ -13,7 +13,6 @@
 
 #include "access/htup_details.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -96,37 +95,6 @@ normal_path(const char *path, const RepositoryRow *row)
 	return normal.data;
 }
 
-/* A sentence or a rule of fsync-tree's, for people. */
-static Datum
-shown_datum(ProtoStr string, bool *isnull)
-{
-	StringInfoData out;
-
-	*isnull = string.len == 0;
-	initStringInfo(&out);
-	shown_append(&out, string, false, INT_MAX);
-	return CStringGetTextDatum(out.data);
-}
-
-/* A name: what is valid is kept as it is. */
-static Datum
-text_datum(ProtoStr string, bool *isnull)
-{
-	char	   *valid;
-
-	*isnull = string.len == 0;
-	if (*isnull)
-		return (Datum) 0;
-	valid = pnstrdup(string.data, string.len);
-	if (!pg_verify_mbstr(GetDatabaseEncoding(), valid, strlen(valid), true))
-	{
-		for (char *p = valid; *p != '\0'; p++)
-			if (IS_HIGHBIT_SET(*p))
-				*p = '?';
-	}
-	return CStringGetTextDatum(valid);
-}
-
 static void
 ask_why(const RepositoryRow *row, const char *path, ProtoWhy *why)
 {
@@ -147,7 +115,8 @@ ask_why(const RepositoryRow *row, const char *path, ProtoWhy *why)
 				 errmsg("out of memory")));
 	PG_TRY();
 	{
-		bytes = tree_ask(args, question.data, question.len, &len);
+		bytes = tree_ask(args, question.data, question.len, TREE_ASK_TIMEOUT_S * 1000,
+						 TREE_ASK_ANSWER, &len);
 	}
 	PG_FINALLY();
 	{
@@ -210,7 +179,7 @@ fsync_why(PG_FUNCTION_ARGS)
 	values[1] = shown_datum(why.source, &nulls[1]);
 	values[2] = shown_datum(why.rule, &nulls[2]);
 	values[3] = shown_datum(why.rule_file, &nulls[3]);
-	values[4] = text_datum(why.decided, &nulls[4]);
+	values[4] = name_datum(why.decided, &nulls[4]);
 	values[5] = shown_datum(why.detail, &nulls[5]);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -14,6 +14,9 @@
  * when they commit; and when the extension's tables get another owner, or that
  * role another attribute.
  *
+ * Whoever adds a column to a table of the extension is warned, since a dump of
+ * the database then cannot be restored.
+ *
  * Code of others that runs as the owner of the tables, as PostgreSQL lets it
  * (owner.c), can write rows.  That it cannot alter the tables, hand out rights
  * to them, or put rules and policies on them that would run as whoever reads
@@ -24,6 +27,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/dependency.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
@@ -233,6 +237,40 @@ concerns_owner(Oid classId, Oid objectId)
 	return result;
 }
 
+/*
+ * A dump has the rows of these with all their columns, and CREATE EXTENSION in
+ * the restored database knows nothing of one that was added.
+ */
+static bool
+rows_are_dumped(const char *table)
+{
+	return strcmp(table, "file_records") == 0 || strcmp(table, "fsync_repositories") == 0 ||
+		strcmp(table, "file_changes") == 0 ||
+		strcmp(table, "fsync_consumer_positions") == 0 ||
+		strcmp(table, "fsync_consumer_deliveries") == 0;
+}
+
+/* Neither its own script nor pg_upgrade adds columns that are a user's. */
+static void
+warn_of_column(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	Oid			extension;
+
+	if (creating_extension || IsBinaryUpgrade || name == NULL || !owner_is_table_of_ours(name))
+		return;
+	extension = getExtensionOfObject(RelationRelationId, relid);
+	if (!OidIsValid(extension) || extension != get_extension_oid(EXTENSION_NAME, true))
+		return;
+	ereport(WARNING,
+			(errmsg("a column was added to table \"%s\", which belongs to extension \"%s\"",
+					name, EXTENSION_NAME),
+			 rows_are_dumped(name) ?
+			 errdetail("A dump of this database cannot be restored: CREATE EXTENSION makes the table without the column, and then its rows do not load.") :
+			 errdetail("The column is not in a dump of this database, nor in a database that is restored from it."),
+			 errhint("Drop the column, and keep what it is for in a table of your own, for instance one whose key references file_records; doc/your-own-data.md says how.")));
+}
+
 static void
 access_hook(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
@@ -247,6 +285,8 @@ access_hook(ObjectAccessType access, Oid classId, Oid objectId, int subId, void 
 		if (name != NULL && strcmp(name, EXTENSION_NAME) == 0)
 			requests_wake_at_commit();
 	}
+	if (access == OAT_POST_CREATE && classId == RelationRelationId && subId > 0)
+		warn_of_column(objectId);
 	if (access == OAT_POST_ALTER && concerns_owner(classId, objectId))
 		requests_wake_at_commit();
 }

@@ -27,7 +27,7 @@
 /* Rows marked before this moment are due; NULL: none ever. */
 static SessionPlan due_before_plan = {
 	.sql = "SELECT CASE WHEN on_missing <> 'mark' AND on_type_change <> 'mark'"
-	" THEN 'infinity' ELSE now() - missing_retention END"
+	" AND on_excluded <> 'mark' THEN 'infinity' ELSE now() - missing_retention END"
 	" FROM %1$s.fsync_repositories WHERE repository_id = $1",
 	.nargs = 1,
 	.argtypes = {UUIDOID},

@@ -32,7 +32,8 @@ static char *
 ask_fsync_tree(const char *path, size_t *len)
 {
 	const char *args[] = {"check", path, NULL};
-	char	   *answer = tree_ask(args, NULL, 0, len);
+	char	   *answer = tree_ask(args, NULL, 0, TREE_ASK_TIMEOUT_S * 1000,
+									TREE_ASK_ANSWER, len);
 
 	if (answer == NULL)
 		ereport(ERROR,

@@ -68,6 +68,7 @@ static const struct
 	[RECORDS_CTIME_NS] = {"ctime_ns", INT8OID},
 	[RECORDS_BTIME_NS] = {"btime_ns", INT8OID},
 	[RECORDS_MISSING_SINCE] = {"missing_since", TIMESTAMPTZOID},
+	[RECORDS_MISSING_REASON] = {"missing_reason", TEXTOID},
 };
 
 /* ---------------------------------------------------------------------

@@ -48,6 +48,7 @@ typedef enum RecordsColumn
 	RECORDS_CTIME_NS,
 	RECORDS_BTIME_NS,
 	RECORDS_MISSING_SINCE,
+	RECORDS_MISSING_REASON,
 	RECORDS_COLUMNS				/* how many there are */
 } RecordsColumn;
 

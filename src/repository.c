@@ -37,7 +37,7 @@
 	" coalesce(max_size, 9223372036854775807), on_missing = 'mark'," \
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark'," \
 	" missing_retention, change_feed, path || coalesce('/' || user_area, '')," \
-	" created_at" \
+	" created_at, on_excluded = 'mark'" \
 	" FROM %1$s.fsync_repositories "
 
 static SessionPlan load_plan = {
@@ -62,8 +62,8 @@ static SessionPlan store_state_plan = {
 };
 
 /* Elements of a text[]; NULLs among them say nothing and are left out. */
-static char **
-copy_patterns(Datum array, bool isnull, int *count)
+char **
+repository_copy_patterns(Datum array, bool isnull, int *count)
 {
 	Datum	   *elements;
 	bool	   *nulls;
@@ -101,9 +101,9 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	row->id = *DatumGetUUIDP(SPI_getbinval(tuple, desc, 1, &isnull));
 	row->root = TextDatumGetCString(SPI_getbinval(tuple, desc, 2, &isnull));
 	value = SPI_getbinval(tuple, desc, 3, &isnull);
-	row->include = copy_patterns(value, isnull, &row->n_include);
+	row->include = repository_copy_patterns(value, isnull, &row->n_include);
 	value = SPI_getbinval(tuple, desc, 4, &isnull);
-	row->exclude = copy_patterns(value, isnull, &row->n_exclude);
+	row->exclude = repository_copy_patterns(value, isnull, &row->n_exclude);
 	value = SPI_getbinval(tuple, desc, 5, &isnull);
 	row->calculate_hashes = isnull ? setting_calculate_hashes : DatumGetBool(value);
 	value = SPI_getbinval(tuple, desc, 6, &isnull);
@@ -145,6 +145,7 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	row->change_feed = DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull));
 	row->given_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 22, &isnull));
 	row->created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 23, &isnull));
+	row->mark_excluded = DatumGetBool(SPI_getbinval(tuple, desc, 24, &isnull));
 	MemoryContextSwitchTo(old_context);
 	return row;
 }

@@ -45,6 +45,7 @@ typedef struct RepositoryRow
 	int64		max_size;		/* bytes; PG_INT64_MAX: no limit */
 	bool		mark_missing;	/* on_missing = mark */
 	bool		mark_type_change;	/* on_type_change = mark, or as the former */
+	bool		mark_excluded;	/* on_excluded = mark */
 	Interval   *missing_retention;	/* NULL: for ever */
 	bool		change_feed;
 	TimestampTz created_at;		/* tells it from one of the same id before it */
@@ -61,6 +62,9 @@ extern List *repository_load_all(const ExtensionObjects *objects,
 /* One row, for a session's function, in its memory context; NULL: none. */
 extern RepositoryRow *repository_load_one(const ExtensionObjects *objects,
 										  const pg_uuid_t *id);
+
+/* Elements of a text[], without NULLs. */
+extern char **repository_copy_patterns(Datum array, bool isnull, int *count);
 
 /* Puts PROTO_INIT into the buffer, which may fail; own: see own_directories(). */
 extern void repository_put_init(const RepositoryRow *row, const ProtoConfig *config,

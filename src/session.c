@@ -98,6 +98,10 @@ static bool lock_waits_limited;
 static List *kept_plans = NIL;
 static const char *kept_schema_name = NULL;
 
+/* Who entered the last scope that was in no other, and as whom it runs. */
+static Oid scope_caller = InvalidOid;
+static Oid scope_owner = InvalidOid;
+
 static char *interned_schema_name = NULL;
 static char *interned_version = NULL;
 
@@ -331,6 +335,9 @@ session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
 
 	SPI_connect();
 	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	scope_owner = owner;
+	if (scope->save_userid != owner)
+		scope_caller = scope->save_userid;
 	scope->save_nestlevel = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
@@ -350,6 +357,14 @@ session_scope_leave(SessionScope *scope)
 	AtEOXact_GUC(false, scope->save_nestlevel);
 	SetUserIdAndSecContext(scope->save_userid, scope->save_sec_context);
 	SPI_finish();
+}
+
+Oid
+session_caller(void)
+{
+	if (InLocalUserIdChange() && GetUserId() == scope_owner && OidIsValid(scope_caller))
+		return scope_caller;
+	return GetUserId();
 }
 
 /*

@@ -103,6 +103,9 @@ typedef struct SessionScope
 extern void session_scope_enter(SessionScope *scope, const ExtensionObjects *objects);
 extern void session_scope_leave(SessionScope *scope);
 
+/* Whose statement or call this is: also within a scope, for triggers. */
+extern Oid	session_caller(void);
+
 /*
  * A prepared plan kept for the life of the session.  The text is a format in
  * which %1$s stands for the quoted schema name.  The key is a static pointer of the

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "utils/builtins.h"
 
 #include "compat.h"
 #include "shown.h"
@@ -69,4 +70,32 @@ shown_path(const char *path)
 	initStringInfo(&out);
 	shown_append(&out, (ProtoStr) {path, (uint32) strlen(path)}, false, INT_MAX);
 	return out.data;
+}
+
+Datum
+shown_datum(ProtoStr string, bool *isnull)
+{
+	StringInfoData out;
+
+	*isnull = string.len == 0;
+	initStringInfo(&out);
+	shown_append(&out, string, false, INT_MAX);
+	return CStringGetTextDatum(out.data);
+}
+
+Datum
+name_datum(ProtoStr string, bool *isnull)
+{
+	char	   *name;
+	StringInfoData out;
+
+	*isnull = string.len == 0;
+	if (*isnull)
+		return (Datum) 0;
+	name = pnstrdup(string.data, string.len);
+	if (pg_verify_mbstr(GetDatabaseEncoding(), name, strlen(name), true))
+		return CStringGetTextDatum(name);
+	initStringInfo(&out);
+	shown_append(&out, string, true, INT_MAX);
+	return CStringGetTextDatum(out.data);
 }

@@ -26,4 +26,13 @@ extern void shown_append(StringInfo out, ProtoStr bytes, bool backslashes, int m
 /* The same of a path, for a message. */
 extern char *shown_path(const char *path);
 
+/* A sentence or a rule of fsync-tree's, for people, as text; NULL where empty. */
+extern Datum shown_datum(ProtoStr string, bool *isnull);
+
+/*
+ * A name as text: as it is where it is valid in the database's encoding, else as
+ * shown_append() writes it, with backslashes; NULL where empty.
+ */
+extern Datum name_datum(ProtoStr string, bool *isnull);
+
 #endif							/* FSYNC_SHOWN_H */

@@ -28,10 +28,7 @@
 #include "tree_ask.h"
 #include "tree_client.h"
 
-#define MAX_ARGS		5
-
-/* More than a path and a message can take; the rest is not read. */
-#define MAX_ANSWER		(128 * 1024)
+#define MAX_ARGS		6
 
 /*
  * The input as a file in memory, at its beginning: whoever reads it, or does
@@ -138,12 +135,15 @@ start_program(const char *const *args, const void *input, size_t input_len, int 
 	return pid;
 }
 
-/* Reads until the end of file; false when the time is over. */
+/*
+ * Reads until the end of file, and keeps the first max bytes or so; false when
+ * the time is over.
+ */
 static bool
-read_answer(int fd, StringInfo answer)
+read_answer(int fd, int timeout_ms, size_t max, StringInfo answer)
 {
 	static uint32 wait_event = 0;
-	int64		deadline = clock_ms() + TREE_ASK_TIMEOUT_S * 1000;
+	int64		deadline = clock_ms() + timeout_ms;
 
 	for (;;)
 	{
@@ -173,7 +173,7 @@ read_answer(int fd, StringInfo answer)
 					 errmsg("could not read from fsync-tree: %m")));
 		if (n == 0)
 			return true;
-		if (n > 0 && answer->len < MAX_ANSWER)
+		if (n > 0 && (size_t) answer->len < max)
 			appendBinaryStringInfo(answer, chunk, n);
 	}
 }
@@ -196,7 +196,8 @@ end_program(pid_t pid, int fd, bool answered)
 }
 
 char *
-tree_ask(const char *const *args, const void *input, size_t input_len, size_t *len)
+tree_ask(const char *const *args, const void *input, size_t input_len, int timeout_ms,
+		 size_t max, size_t *len)
 {
 	StringInfoData answer;
 	volatile bool answered = false;
@@ -208,7 +209,7 @@ tree_ask(const char *const *args, const void *input, size_t input_len, size_t *l
 	pid = start_program(args, input, input_len, &fd);
 	PG_TRY();
 	{
-		answered = read_answer(fd, &answer);
+		answered = read_answer(fd, timeout_ms, max, &answer);
 	}
 	PG_FINALLY();
 	{

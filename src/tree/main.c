@@ -8,6 +8,12 @@
  *		fsync-tree why ROOT PATH
  *								says which rule decides about a path, for the
  *								settings on its standard input
+ *		fsync-tree preview ROOT PATHS MS
+ *								says what other settings would track, for the
+ *								present and the other ones on its standard input
+ *		fsync-tree ignored ROOT ROWS MS
+ *								says what is not tracked, for the settings on
+ *								its standard input
  *		fsync-tree scan DIR		prints the files below DIR, with their hashes
  *		fsync-tree watch DIR [DEBOUNCE_MS]
  *								prints what changes below DIR
@@ -21,6 +27,7 @@
 #include "check.h"
 #include "engine.h"
 #include "standalone.h"
+#include "survey.h"
 #include "why.h"
 
 #include <fcntl.h>
@@ -105,6 +112,10 @@ main(int argc, char **argv)
 		return check_answer(argv[2], strict);
 	if (argc == 4 && strcmp(argv[1], "why") == 0)
 		return why_answer(argv[2], argv[3], strict);
+	if (argc == 5 && strcmp(argv[1], "preview") == 0)
+		return survey_preview(argv[2], atoi(argv[3]), atoi(argv[4]), strict);
+	if (argc == 5 && strcmp(argv[1], "ignored") == 0)
+		return survey_ignored(argv[2], atoi(argv[3]), atoi(argv[4]), strict);
 	if (argc == 4 && !strict && strcmp(argv[1], "watch") == 0)
 		return standalone_watch(argv[2], atoi(argv[3]));
 	if (argc != 3 || strict)

@@ -391,6 +391,7 @@ scan_place(Scan *scan, const ScanPlace *place)
 					goto done;
 				}
 				/* FALLTHROUGH */
+			case WALK_REFUSED:
 			case WALK_UNKNOWN_RULES:
 			case WALK_UNKNOWN_FILE:
 			case WALK_BAD_NAME:

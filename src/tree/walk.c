@@ -112,8 +112,8 @@ yield(Walk *walk, WalkEntry *entry, WalkKind kind, bool directory, size_t path_l
 	entry->path = walk->path;
 	entry->len = path_len;
 	entry->error = error;
-	entry->unsure = walk->depth > 0 &&
-		filter_rules_unknown(walk->levels[walk->depth - 1].dir->rules) != NULL;
+	entry->rules = walk->depth > 0 ? walk->levels[walk->depth - 1].dir->rules : NULL;
+	entry->unsure = filter_rules_unknown(entry->rules) != NULL;
 	return 1;
 }
 
@@ -219,16 +219,28 @@ enter_prefix(Walk *walk, WalkEntry *entry)
 
 /* A file, as far as we know; look is NULL where it was not examined. */
 static int
-visit_file(Walk *walk, WalkEntry *entry, const Look *look, size_t name_len, size_t path_len)
+visit_file(Walk *walk, WalkEntry *entry, const Look *look, bool refused, size_t name_len,
+		   size_t path_len)
 {
 	const char *name = walk->path + path_len - name_len;
 	int			error = look ? look->error : 0;
 
-	if (error == ENOENT ||
-		(look && error == 0 &&
-		 (!S_ISREG(look->info.mode) ||
-		  !filter_accepts_size(walk->options.filter, look->info.stat.size))))
+	if (error == ENOENT)
 		return 0;
+	if (refused)
+	{
+		entry->info = look->info;
+		return yield(walk, entry, WALK_REFUSED, false, path_len, error);
+	}
+	if (look && error == 0 &&
+		(!S_ISREG(look->info.mode) ||
+		 !filter_accepts_size(walk->options.filter, look->info.stat.size)))
+	{
+		if (!walk->options.refused)
+			return 0;
+		entry->info = look->info;
+		return yield(walk, entry, WALK_REFUSED, false, path_len, 0);
+	}
 	if (walk->options.utf8 && !filter_valid_utf8(name, name_len))
 		return yield(walk, entry, WALK_BAD_NAME, false, path_len, 0);
 	if (path_len > PROTO_PATH_MAX)
@@ -278,7 +290,8 @@ visit_next(Walk *walk, WalkEntry *entry)
 	}
 	if (piece->error == 0)
 		return visit_file(walk, entry, name->file && walk->options.names_only ? NULL :
-						  &piece->looks[level->next - 1 - piece->from], len, at + len);
+						  &piece->looks[level->next - 1 - piece->from], name->refused, len,
+						  at + len);
 	return means_absent(piece->error) ? 0 :
 		yield(walk, entry, WALK_UNKNOWN_FILE, false, at + len, piece->error);
 }

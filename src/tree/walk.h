@@ -45,6 +45,10 @@ typedef enum WalkKind
 	WALK_GUARDED,				/* a directory of the guard list: not entered,
 								 * rows below it stay; sorted as path + '/' */
 	WALK_REMOTE,				/* the same of the list of remote mounts */
+	WALK_REFUSED,				/* on request: a name that is not tracked, a
+								 * directory among them, which is not entered.
+								 * Sorted as a file; info filled, or error is
+								 * the errno */
 } WalkKind;
 
 typedef struct WalkEntry
@@ -56,6 +60,7 @@ typedef struct WalkEntry
 	size_t		len;
 	FileInfo	info;
 	int			error;
+	const FilterRules *rules;	/* of the directory that the path is in */
 	bool		unsure;			/* a .fsyncignore that could not be read may
 								 * exclude it: a row stays, none is made */
 } WalkEntry;
@@ -66,6 +71,7 @@ typedef struct WalkOptions
 	bool		utf8;			/* names must be valid UTF-8 */
 	bool		names_only;		/* files of a known type are not examined, nor
 								 * their sizes accepted */
+	bool		refused;		/* names that are not tracked are entries, too */
 	const MountSet *guarded;	/* directories not to enter; may be NULL */
 	const MountSet *remote;		/* the same; may be NULL */
 	Throttle   *throttle;		/* of threads that help; NULL: none */

@@ -50,7 +50,8 @@ waits(const WalkOptions *options, int error, unsigned attempts)
 /* ---- names ---- */
 
 static int
-add_name(Directory *dir, const char *name, size_t len, bool directory, bool file)
+add_name(Directory *dir, const char *name, size_t len, bool directory, bool file,
+		 bool refused)
 {
 	Name	   *n;
 	char	   *p;
@@ -72,6 +73,7 @@ add_name(Directory *dir, const char *name, size_t len, bool directory, bool file
 	n->offset = (uint32_t) dir->arena_used;
 	n->directory = directory;
 	n->file = file;
+	n->refused = refused;
 	dir->n_directories += directory;
 	p = dir->arena + dir->arena_used;
 	memcpy(p, name, len);
@@ -107,6 +109,7 @@ take_entry(const WalkOptions *options, Directory *dir, int fd, char *path, size_
 	size_t		len = strlen(name);
 	bool		file = entry->d_type == DT_REG;
 	bool		directory = entry->d_type == DT_DIR;
+	bool		taken = false;
 
 	if (name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')))
 		return 0;
@@ -127,16 +130,24 @@ take_entry(const WalkOptions *options, Directory *dir, int fd, char *path, size_
 		else if (error != ENOENT)
 			file = directory = true;
 	}
-	if (!file && !directory)
+	if (!file && !directory && !options->refused)
 		return 0;
 
 	memcpy(path + at, name, len + 1);
-	if (file && filter_accepts_file_in(options->filter, dir->rules, path, at + len) &&
-		add_name(dir, name, len, false, entry->d_type == DT_REG) < 0)
-		return -1;
-	if (directory && filter_accepts_directory_in(options->filter, dir->rules, path, at + len) &&
-		add_name(dir, name, len, true, false) < 0)
-		return -1;
+	if (file && filter_accepts_file_in(options->filter, dir->rules, path, at + len))
+	{
+		taken = true;
+		if (add_name(dir, name, len, false, entry->d_type == DT_REG, false) < 0)
+			return -1;
+	}
+	if (directory && filter_accepts_directory_in(options->filter, dir->rules, path, at + len))
+	{
+		taken = true;
+		if (add_name(dir, name, len, true, false, false) < 0)
+			return -1;
+	}
+	if (!taken && options->refused)
+		return add_name(dir, name, len, false, false, true);
 	return 0;
 }
 

@@ -37,8 +37,9 @@ typedef struct Name
 {
 	uint32_t	offset;
 	uint16_t	len;			/* with the '/' */
-	bool		directory;
-	bool		file;			/* a regular file, as the directory says */
+	bool		directory:1;
+	bool		file:1;			/* a regular file, as the directory says */
+	bool		refused:1;		/* not tracked; directory is false */
 } Name;
 
 /* Filled in with its first piece, and not changed any more. */

@@ -533,7 +533,7 @@ main(int argc, char **argv)
 	if (strcmp(mode, "worker") == 0)
 		return serve();
 
-	/* as check.c and why.c do; "truncate" is for systems that lack the rest */
+	/* as check.c, why.c and survey.c do; "truncate" is for systems that lack the rest */
 	open_result(mode);
 	rootfd = beneath_open_root(root);
 	sandbox_process();

@@ -61,9 +61,9 @@ write_file("$root/burglar", join("\n",
 
 my $id = add_repository($node, $root);
 wait_for_status($node, $id, 'reason', qr/^robbed$/, 'the burglar says that it is through');
-$node->psql('postgres', "SELECT * FROM fsync_why('$id', 'decoy')");
+$node->psql('postgres', "SELECT * FROM $_") foreach ("fsync_why('$id', 'decoy')", "fsync_preview('$id')", "fsync_ignored('$id')");
 
-foreach my $mode (qw(worker check why))
+foreach my $mode (qw(worker check why preview ignored))
 {
 	my $result = -e "$tmp/result.$mode" ? slurp_file("$tmp/result.$mode") : '';
 
@@ -169,7 +169,9 @@ socketpair(my $ours, my $theirs, AF_UNIX, SOCK_STREAM, 0) or die "socketpair: $!
 my %waiting = (
 	worker => started(undef, undef, $theirs, 'worker', $photos),
 	check => started(undef, $full, undef, 'check', $photos),
-	why => started($empty, undef, undef, 'why', $photos, 'x'));
+	why => started($empty, undef, undef, 'why', $photos, 'x'),
+	preview => started($empty, undef, undef, 'preview', $photos, 10, 1000000),
+	ignored => started($empty, undef, undef, 'ignored', $photos, 10, 1000000));
 foreach my $mode (sort keys %waiting)
 {
 	is_confined($waiting{$mode}, "$mode, before the first byte");

@@ -172,6 +172,7 @@ sub quiet_sql
 }
 write_file("$root/f$_", 'x' x $_) foreach 1 .. 20;
 write_file("$root/copy", 'x');
+quiet_sql('CREATE TABLE public.rating (file_id pg_catalog.int4 REFERENCES public.file_records ON DELETE CASCADE)');
 my $id = quiet_sql("SELECT public.fsync_add_repository('$root', change_feed => true)");
 is(quiet_sql('SELECT public.fsync_wait()'), 't', 'a first sync');
 append_file("$root/f1", 'x');
@@ -183,7 +184,9 @@ foreach my $query ('* FROM public.fsync_reconcile()', '* FROM public.fsync_verif
 	'* FROM public.fsync_report()', '* FROM public.fsync_progress', '* FROM public.fsync_stat', "* FROM public.fsync_sync_history('$id')",
 	"public.fsync_create_consumer('c')", "* FROM public.fsync_next_changes('c')",
 	"public.fsync_ack('c', '{1}')", "public.fsync_drop_consumer('c')",
-	"public.fsync_configure_repository('$id', exclude => '{*.tmp}')", "public.fsync_why('$id', 'f1')")
+	"public.fsync_configure_repository('$id', exclude => '{*.tmp}')", "public.fsync_why('$id', 'f1')",
+	"* FROM public.fsync_preview('$id', exclude => '{f*}')", "* FROM public.fsync_ignored('$id')",
+	"public.fsync_configure_repository('$id', exclude => '{f4}', on_excluded => 'mark')")
 {
 	quiet_sql("SELECT $query");
 }
