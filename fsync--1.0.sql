@@ -95,11 +95,17 @@ CREATE TABLE @extschema@.fsync_repositories (
 		CHECK (on_overwrite IN ('target', 'source')),
 	on_excluded text NOT NULL DEFAULT 'remove'
 		CHECK (on_excluded IN ('remove', 'mark')),
-	change_feed boolean NOT NULL DEFAULT false
+	change_feed boolean NOT NULL DEFAULT false,
+	debounce_interval interval
+		CHECK (debounce_interval BETWEEN interval '0' AND interval '1 day'),
+	reconciliation_interval interval
+		CHECK (reconciliation_interval BETWEEN interval '0' AND interval '1000 years'),
+	poll_interval interval
+		CHECK (poll_interval BETWEEN interval '0' AND interval '1000 years')
 );
 
 COMMENT ON TABLE @extschema@.fsync_repositories IS
-'Registered directories. Rows are made by fsync_add_repository() and go with fsync_remove_repository(); the settings, from include to change_feed, are changed by fsync_configure_repository() or directly.';
+'Registered directories. Rows are made by fsync_add_repository() and go with fsync_remove_repository(); the settings, from include on, are changed by fsync_configure_repository() or directly.';
 COMMENT ON COLUMN @extschema@.fsync_repositories.repository_id IS 'Identifies the repository';
 COMMENT ON COLUMN @extschema@.fsync_repositories.path IS 'The directory, as it was given to fsync_add_repository()';
 COMMENT ON COLUMN @extschema@.fsync_repositories.user_area IS 'Sub-directory of path that is watched; NULL: path itself';
@@ -130,6 +136,9 @@ COMMENT ON COLUMN @extschema@.fsync_repositories.on_type_change IS 'What becomes
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_overwrite IS 'Which row remains, with its id, when a file is renamed onto another one: target (that of the file that was overwritten, with the new content), or source (that of the file that was renamed)';
 COMMENT ON COLUMN @extschema@.fsync_repositories.on_excluded IS 'What becomes of the row of a file that the settings do not track any more: remove, or mark (it stays, with missing_since)';
 COMMENT ON COLUMN @extschema@.fsync_repositories.change_feed IS 'Whether changes are written to file_changes';
+COMMENT ON COLUMN @extschema@.fsync_repositories.debounce_interval IS 'Quiet after which a changed file is looked at; NULL: as the setting fsync.debounce_interval says';
+COMMENT ON COLUMN @extschema@.fsync_repositories.reconciliation_interval IS 'Time between two reconciliations, 0: none by itself; NULL: as the setting fsync.reconciliation_interval says';
+COMMENT ON COLUMN @extschema@.fsync_repositories.poll_interval IS 'The same where a part of the directory reports no events; NULL: as the setting fsync.poll_interval says';
 
 --
 -- No foreign key to fsync_repositories: it doubles the cost of loading.  A
@@ -442,8 +451,8 @@ ALTER TABLE fsync_private.registrations ENABLE ALWAYS TRIGGER fsync_guard;
 -- Rows are checked whoever writes them.
 CREATE TRIGGER fsync_guard
 	BEFORE INSERT OR UPDATE OF repository_id, include, exclude, min_size, max_size,
-		on_missing, missing_retention, on_type_change, on_overwrite, on_excluded
-		ON @extschema@.fsync_repositories
+		on_missing, missing_retention, on_type_change, on_overwrite, on_excluded,
+		debounce_interval, reconciliation_interval, poll_interval ON @extschema@.fsync_repositories
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_repositories_guard();
 
 -- After the guard, by its name.
@@ -471,8 +480,8 @@ CREATE TRIGGER fsync_changed
 		OR UPDATE OF path, user_area, watch_root, include, exclude,
 			calculate_hashes, active, database_oid, paused, ignore_case,
 			include_hidden, use_ignore_files, min_size, max_size, on_missing,
-			missing_retention, on_type_change, on_overwrite, on_excluded, change_feed
-		ON @extschema@.fsync_repositories
+			missing_retention, on_type_change, on_overwrite, on_excluded, change_feed,
+			debounce_interval, reconciliation_interval, poll_interval ON @extschema@.fsync_repositories
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_repositories_changed();
 
 ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_guard;
@@ -501,13 +510,16 @@ CREATE FUNCTION @extschema@.fsync_add_repository(
 	on_type_change text DEFAULT NULL,
 	on_overwrite text DEFAULT NULL,
 	on_excluded text DEFAULT NULL,
-	change_feed boolean DEFAULT NULL)
+	change_feed boolean DEFAULT NULL,
+	debounce_interval interval DEFAULT NULL,
+	reconciliation_interval interval DEFAULT NULL,
+	poll_interval interval DEFAULT NULL)
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'fsync_add_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-	boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean) IS
+	boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval) IS
 'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
 
 CREATE FUNCTION @extschema@.fsync_configure_repository(
@@ -525,14 +537,17 @@ CREATE FUNCTION @extschema@.fsync_configure_repository(
 	on_type_change text DEFAULT NULL,
 	on_overwrite text DEFAULT NULL,
 	on_excluded text DEFAULT NULL,
-	change_feed boolean DEFAULT NULL)
+	change_feed boolean DEFAULT NULL,
+	debounce_interval interval DEFAULT NULL,
+	reconciliation_interval interval DEFAULT NULL,
+	poll_interval interval DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'fsync_configure_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-	boolean, bigint, bigint, text, interval, text, text, text, boolean) IS
-'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), what becomes of the row of a file that the settings do not track any more (remove, mark), whether to write file_changes. When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
+	boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval) IS
+'Changes settings of a repository; NULL leaves one as it is. Patterns to include and to exclude as in .gitignore ({}: none), whether to calculate hashes, to ignore the case of letters in patterns, to track names that begin with a dot, to obey .fsyncignore files; least and greatest size in bytes (-1: no limit); what becomes of the row of a missing file (delete, mark), how long marked rows are kept (0 or less: for ever), what becomes of the row of a name that is no file any more (missing: as for a missing file, delete, mark), which row remains when a file is renamed onto another one (target, source), what becomes of the row of a file that the settings do not track any more (remove, mark), whether to write file_changes; quiet after which a changed file is looked at, time between reconciliations and the same where no events are reported (0: none; negative: as the settings of the same names say). When the transaction commits, one reconciliation removes what is now excluded and adds what is now included.';
 
 CREATE FUNCTION @extschema@.fsync_why(
 	repository_id uuid,
@@ -610,13 +625,14 @@ COMMENT ON FUNCTION @extschema@.fsync_activate_repository(uuid) IS
 CREATE FUNCTION @extschema@.fsync_reconcile(
 	repository_id uuid DEFAULT NULL,
 	wait boolean DEFAULT true,
-	force boolean DEFAULT false)
+	force boolean DEFAULT false,
+	path text DEFAULT NULL)
 RETURNS SETOF @extschema@.sync_operations
 AS 'MODULE_PATHNAME', 'fsync_reconcile'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION @extschema@.fsync_reconcile(uuid, boolean, boolean) IS
-'Compares file_records with the disk and mends it: one repository, or NULL for all active ones; with wait, returns when the runs have ended; with force, accepts a replaced root, new mounts and the removal of more than fsync.mass_delete_threshold. Returns the rows of the runs, one a repository.';
+COMMENT ON FUNCTION @extschema@.fsync_reconcile(uuid, boolean, boolean, text) IS
+'Compares file_records with the disk and mends it: one repository, or NULL for all active ones; with wait, returns when the runs have ended; with force, accepts a replaced root, new mounts and the removal of more than fsync.mass_delete_threshold; with path, a file or directory of that repository as in file_path: only this and what is below it. Returns the rows of the runs, one a repository.';
 
 CREATE PROCEDURE @extschema@.fsync_reconcile_all()
 AS 'MODULE_PATHNAME', 'fsync_reconcile_all'
@@ -898,19 +914,20 @@ CREATE FUNCTION @extschema@.fsync_get_progress(
 	OUT operation_id bigint,
 	OUT worker_pid integer,
 	OUT files_done bigint,
-	OUT bytes_done bigint)
+	OUT bytes_done bigint,
+	OUT files_to_reread bigint)
 AS 'MODULE_PATHNAME', 'fsync_get_progress'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_get_progress(uuid) IS
-'What the view fsync_progress takes from shared memory: the scan of a repository that goes on, and how far it is.';
+'What the view fsync_progress takes from shared memory: the scan of a repository that goes on, and how far it is; and how many files are to be read again as only their ctime moved.';
 
 CREATE VIEW @extschema@.fsync_progress AS
 SELECT p.worker_pid AS pid,
 	   r.repository_id,
 	   r.watch_root,
 	   o.id AS operation_id,
-	   o.operation_type,
+	   coalesce(o.operation_type, 'realtime'::text) AS operation_type,
 	   o.reason,
 	   o.start_time,
 	   clock_timestamp() - o.start_time AS elapsed,
@@ -921,19 +938,21 @@ SELECT p.worker_pid AS pid,
 	   p.bytes_done::float8 / e.seconds AS bytes_per_second,
 	   CASE WHEN p.files_done > 0
 			THEN greatest(l.files_scanned - p.files_done, 0::bigint)::float8 * e.seconds
-			/ p.files_done::float8 * interval '1 second' END AS time_left
+			/ p.files_done::float8 * interval '1 second' END AS time_left,
+	   p.files_to_reread
 FROM @extschema@.fsync_repositories r
 CROSS JOIN LATERAL @extschema@.fsync_get_progress(r.repository_id) p
-JOIN @extschema@.sync_operations o ON o.id = p.operation_id
+LEFT JOIN @extschema@.sync_operations o ON o.id = p.operation_id
 CROSS JOIN LATERAL (SELECT greatest(extract(epoch FROM clock_timestamp() - o.start_time)::float8,
 	0.001::float8) AS seconds) e
 LEFT JOIN LATERAL (SELECT files_scanned FROM @extschema@.sync_operations
 	WHERE repository_id = r.repository_id AND operation_type = o.operation_type
 		AND status = 'completed'
-	ORDER BY id DESC LIMIT 1) l ON true;
+	ORDER BY id DESC LIMIT 1) l ON true
+WHERE o.id IS NOT NULL OR p.files_to_reread > 0::bigint;
 
 COMMENT ON VIEW @extschema@.fsync_progress IS
-'One row for each operation that goes on. To read it a role needs EXECUTE on fsync_get_progress() as well.';
+'One row for each operation that goes on, and for each repository where files are read again as only their ctime moved, by chmod -R for instance. To read it a role needs EXECUTE on fsync_get_progress() as well.';
 COMMENT ON COLUMN @extschema@.fsync_progress.pid IS 'Process of the worker';
 COMMENT ON COLUMN @extschema@.fsync_progress.repository_id IS 'The repository; see fsync_repositories';
 COMMENT ON COLUMN @extschema@.fsync_progress.watch_root IS 'The directory that is watched';
@@ -948,6 +967,7 @@ COMMENT ON COLUMN @extschema@.fsync_progress.bytes_done IS 'Bytes that were read
 COMMENT ON COLUMN @extschema@.fsync_progress.files_per_second IS 'Mean rate since it began';
 COMMENT ON COLUMN @extschema@.fsync_progress.bytes_per_second IS 'Mean rate since it began';
 COMMENT ON COLUMN @extschema@.fsync_progress.time_left IS 'Estimate from files_total and the rate; NULL where there is none';
+COMMENT ON COLUMN @extschema@.fsync_progress.files_to_reread IS 'Files of which only the ctime moved, which wait to be read again, after all others';
 
 CREATE FUNCTION @extschema@.fsync_get_stat(
 	repository_id uuid,
@@ -1054,9 +1074,9 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_repositories_notice(),
 	@extschema@.fsync_registrations_guard(),
 	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean),
+		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval),
 	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
-		boolean, bigint, bigint, text, interval, text, text, text, boolean),
+		boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval),
 	@extschema@.fsync_why(uuid, text),
 	@extschema@.fsync_preview(uuid, text[], text[], boolean, boolean, boolean, bigint, bigint,
 		integer, interval),
@@ -1065,7 +1085,7 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_activate_repository(uuid),
 	@extschema@.fsync_pause(uuid),
 	@extschema@.fsync_resume(uuid),
-	@extschema@.fsync_reconcile(uuid, boolean, boolean),
+	@extschema@.fsync_reconcile(uuid, boolean, boolean, text),
 	@extschema@.fsync_verify(uuid, text, text, boolean),
 	@extschema@.fsync_cancel(bigint),
 	@extschema@.fsync_schedule(text, text),

@@ -247,8 +247,8 @@ copy_held(const List *list)
 
 bool
 apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-				   TimestampTz created_at, int64 generation, ProtoReader body,
-				   List *held, ApplyResult *result)
+				   TimestampTz created_at, int64 generation, int64 place_scan,
+				   ProtoReader body, List *held, ApplyResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context;
@@ -267,6 +267,7 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 	run.repository_id = repository_id;
 	run.created_at = created_at;
 	run.generation = generation;
+	run.place_scan = place_scan;
 	run.result = result;
 	run.waiting = held;
 	run.plan = apply_plan_create(body);

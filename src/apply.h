@@ -37,8 +37,9 @@ typedef struct ApplyHeld
 typedef struct ApplyResult
 {
 	ApplyCounts realtime;		/* scan_id 0 */
-	ApplyCounts scan;			/* any other: a repository has one scan at a
-								 * time */
+	ApplyCounts scan;			/* of everything: a repository has one such scan
+								 * at a time */
+	ApplyCounts place;			/* of a part; the same */
 	TotalsDelta totals;			/* what the message does to them */
 	bool		problems_changed;
 	bool		marked;			/* rows of missing files, to be purged later */
@@ -50,7 +51,7 @@ typedef struct ApplyResult
 
 /*
  * Applies one PROTO_OBSERVATIONS body in one transaction and commits it.
- * generation is written to the rows.  The repository's row is locked FOR KEY
+ * generation is written to the rows; place_scan is the scan of a part, 0: none.  The repository's row is locked FOR KEY
  * SHARE first (lock order: repository, then files).
  *
  * A row that the database refuses (a user's trigger, a foreign key) is
@@ -68,7 +69,7 @@ typedef struct ApplyResult
 extern bool apply_observations(const ExtensionObjects *objects,
 							   const pg_uuid_t *repository_id,
 							   TimestampTz created_at, int64 generation,
-							   ProtoReader body, List *held,
+							   int64 place_scan, ProtoReader body, List *held,
 							   ApplyResult *result);
 
 /* Whether the rows of these paths, ApplyHeld *, are still held, as bool[]. */

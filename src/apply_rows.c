@@ -212,7 +212,9 @@ returned_size(uint64 row)
 static ApplyCounts *
 counts_of(ApplyRun *run, const ApplyItem *item)
 {
-	return item->obs.scan_id == 0 ? &run->result->realtime : &run->result->scan;
+	if (item->obs.scan_id == 0)
+		return &run->result->realtime;
+	return item->obs.scan_id == run->place_scan ? &run->result->place : &run->result->scan;
 }
 
 static void
@@ -601,9 +603,11 @@ rows_write(ApplyRun *run, ApplyItem **items, int n)
 	ApplyItem **touched = palloc(sizeof(ApplyItem *) * n);
 	ApplyItem **full = palloc(sizeof(ApplyItem *) * n);
 	ApplyItem **part = palloc(sizeof(ApplyItem *) * n);
+	ApplyCounts *const counts[] = {
+		&run->result->realtime, &run->result->scan, &run->result->place
+	};
 	int			n_touched = 0;
 	int			n_full = 0;
-	int			n_part = 0;
 
 	if (run->has_corrupt)
 		corrupt_protect(run, items, n);
@@ -618,17 +622,15 @@ rows_write(ApplyRun *run, ApplyItem **items, int n)
 		n_full = update_rows(run, &touch_plan, touched, n_touched, full, n_full);
 
 	/* What a statement inserts is counted as a whole: one for each count. */
-	for (int i = 0; i < n_full; i++)
+	for (int c = 0; c < (int) lengthof(counts); c++)
 	{
-		if (full[i]->obs.scan_id == 0)
-			part[n_part++] = full[i];
+		int			n_part = 0;
+
+		for (int i = 0; i < n_full; i++)
+		{
+			if (counts_of(run, full[i]) == counts[c])
+				part[n_part++] = full[i];
+		}
+		write_rows(run, part, n_part, counts[c]);
 	}
-	write_rows(run, part, n_part, &run->result->realtime);
-	n_part = 0;
-	for (int i = 0; i < n_full; i++)
-	{
-		if (full[i]->obs.scan_id != 0)
-			part[n_part++] = full[i];
-	}
-	write_rows(run, part, n_part, &run->result->scan);
 }

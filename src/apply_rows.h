@@ -20,6 +20,7 @@ typedef struct ApplyRun
 	const pg_uuid_t *repository_id;
 	TimestampTz created_at;		/* of the repository; 0: whichever */
 	int64		generation;
+	int64		place_scan;		/* the scan of a part; 0: none */
 	TimestampTz now;			/* of the transaction */
 	bool		trusting;		/* what is said to be new is inserted, and
 								 * fails if it is not */

@@ -36,6 +36,7 @@ extern PGDLLEXPORT void _PG_init(void);
 int			setting_debounce_interval_ms = 500;
 int			setting_debounce_max_delay_ms = 5000;
 int			setting_reconciliation_interval_s = 86400;
+int			setting_poll_interval_s = 300;
 int			setting_batch_size = 1000;
 int			setting_max_concurrency = 4;
 int			setting_reconcile_cpu_limit = 0;
@@ -86,6 +87,13 @@ define_settings(void)
 							"0 turns scheduled reconciliations off.",
 							&setting_reconciliation_interval_s,
 							86400, 0, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.poll_interval",
+							"Time between two reconciliations of a repository that is not reported all changes.",
+							"It holds where it is shorter than fsync.reconciliation_interval, and that is not 0.",
+							&setting_poll_interval_s,
+							300, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("fsync.batch_size",

@@ -24,6 +24,7 @@
 extern int	setting_debounce_interval_ms;
 extern int	setting_debounce_max_delay_ms;
 extern int	setting_reconciliation_interval_s;
+extern int	setting_poll_interval_s;
 extern int	setting_batch_size;
 extern int	setting_max_concurrency;
 extern int	setting_reconcile_cpu_limit;	/* per cent; 0: none */

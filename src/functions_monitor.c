@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(fsync_get_progress);
 PG_FUNCTION_INFO_V1(fsync_get_stat);
 PG_FUNCTION_INFO_V1(fsync_stat_reset);
 
-#define PROGRESS_COLUMNS	4
+#define PROGRESS_COLUMNS	5
 #define STAT_COLUMNS		17
 
 static SessionPlan repositories_plan = {
@@ -49,16 +49,18 @@ fsync_get_progress(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc = result_type(fcinfo, PROGRESS_COLUMNS);
 	Datum		values[PROGRESS_COLUMNS] = {0};
-	bool		nulls[PROGRESS_COLUMNS] = {true, true, true, true};
+	bool		nulls[PROGRESS_COLUMNS] = {true, true, true, true, true};
 	RepositoryStatus status;
 
-	if (status_get(PG_GETARG_UUID_P(0), &status) && status.operation_id != 0)
+	if (status_get(PG_GETARG_UUID_P(0), &status))
 	{
-		memset(nulls, 0, sizeof(nulls));
 		values[0] = Int64GetDatum(status.operation_id);
 		values[1] = Int32GetDatum(status.worker_pid);
 		values[2] = Int64GetDatum(status.files_done);
 		values[3] = Int64GetDatum(status.bytes_done);
+		values[4] = Int64GetDatum(status.unread);
+		nulls[0] = nulls[2] = nulls[3] = status.operation_id == 0;
+		nulls[1] = nulls[4] = false;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

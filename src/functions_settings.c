@@ -43,6 +43,9 @@ enum
 	SETTING_ON_OVERWRITE,
 	SETTING_ON_EXCLUDED,
 	SETTING_CHANGE_FEED,
+	SETTING_DEBOUNCE_INTERVAL,
+	SETTING_RECONCILIATION_INTERVAL,
+	SETTING_POLL_INTERVAL,
 	SETTINGS_ARGS
 };
 
@@ -50,11 +53,19 @@ static const char *const columns[SETTINGS_ARGS] = {
 	"include", "exclude", "calculate_hashes", "ignore_case", "include_hidden",
 	"use_ignore_files", "min_size", "max_size", "on_missing", "missing_retention",
 	"on_type_change", "on_overwrite", "on_excluded", "change_feed",
+	"debounce_interval", "reconciliation_interval", "poll_interval",
 };
 
 /* Of include and exclude together. */
 #define MAX_PATTERNS		10000
 #define MAX_PATTERN_BYTES	(1024 * 1024)
+
+/* What intervals are compared with. */
+static const Interval no_time = {0};
+static const Interval one_millisecond = {.time = 1000};
+static const Interval one_second = {.time = USECS_PER_SEC};
+static const Interval one_day = {.day = 1};
+static const Interval thousand_years = {.month = 1000 * MONTHS_PER_YEAR};
 
 typedef struct Settings
 {
@@ -82,12 +93,18 @@ static SessionPlan settings_plan = {
 	" on_type_change = coalesce($12, on_type_change),"
 	" on_overwrite = coalesce($13, on_overwrite),"
 	" on_excluded = coalesce($14, on_excluded),"
-	" change_feed = coalesce($15, change_feed)"
+	" change_feed = coalesce($15, change_feed),"
+	" debounce_interval = CASE WHEN $16 IS NULL THEN debounce_interval"
+	" WHEN $16 >= interval '0' THEN $16 END,"
+	" reconciliation_interval = CASE WHEN $17 IS NULL THEN reconciliation_interval"
+	" WHEN $17 >= interval '0' THEN $17 END,"
+	" poll_interval = CASE WHEN $18 IS NULL THEN poll_interval"
+	" WHEN $18 >= interval '0' THEN $18 END"
 	" WHERE repository_id = $1",
 	.nargs = 1 + SETTINGS_ARGS,
 	.argtypes = {UUIDOID, TEXTARRAYOID, TEXTARRAYOID, BOOLOID, BOOLOID, BOOLOID,
 	BOOLOID, INT8OID, INT8OID, TEXTOID, INTERVALOID, TEXTOID, TEXTOID, TEXTOID,
-	BOOLOID},
+	BOOLOID, INTERVALOID, INTERVALOID, INTERVALOID},
 };
 
 /* ---------------------------------------------------------------------
@@ -206,13 +223,39 @@ check_strategies(const Settings *settings)
 			   "It is either \"remove\" or \"mark\".");
 }
 
+/* Negative, zero or positive, as the interval is shorter, as long, or longer. */
+static int
+compare_interval(Datum interval, const Interval *with)
+{
+	return DatumGetInt32(DirectFunctionCall2(interval_cmp, interval,
+											 IntervalPGetDatum(with)));
+}
+
 static bool
 is_positive(Datum interval)
 {
-	Interval	zero = {0};
+	return compare_interval(interval, &no_time) > 0;
+}
 
-	return DatumGetBool(DirectFunctionCall2(interval_gt, interval,
-											IntervalPGetDatum(&zero)));
+/*
+ * A time between two things that are done again and again: 0, or neither
+ * shorter than the one nor longer than the other.
+ */
+static void
+check_interval(const Settings *settings, int which, const Interval *least,
+			   const Interval *most, const char *range)
+{
+	Datum		value = settings->values[which];
+
+	if (settings->nulls[which] || compare_interval(value, &no_time) == 0 ||
+		(compare_interval(value, least) >= 0 && compare_interval(value, most) <= 0))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s is out of range", columns[which]),
+			 errdetail("It can be 0, or %s.", range),
+			 errhint("NULL in the table, and -1 for fsync_configure_repository(), means: as the setting fsync.%s says.",
+					 columns[which])));
 }
 
 static void
@@ -242,6 +285,10 @@ check_settings(const Settings *settings)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("missing_retention must be positive"),
 				 errhint("NULL in the table, and zero for fsync_configure_repository(), means that marked rows are kept for ever.")));
+	check_interval(settings, SETTING_DEBOUNCE_INTERVAL, &one_millisecond, &one_day,
+				   "from 1 millisecond to 1 day");
+	for (int i = SETTING_RECONCILIATION_INTERVAL; i <= SETTING_POLL_INTERVAL; i++)
+		check_interval(settings, i, &one_second, &thousand_years, "from 1 second to 1000 years");
 }
 
 /* Throws where a row of fsync_repositories has a setting that cannot be. */
@@ -299,6 +346,8 @@ settings_check_arguments(FunctionCallInfo fcinfo, int first_arg)
 		nulls[i] |= !nulls[i] && DatumGetInt64(values[i]) == -1;
 	nulls[SETTING_MISSING_RETENTION] |= !nulls[SETTING_MISSING_RETENTION] &&
 		!is_positive(values[SETTING_MISSING_RETENTION]);
+	for (int i = SETTING_DEBOUNCE_INTERVAL; i <= SETTING_POLL_INTERVAL; i++)
+		nulls[i] |= !nulls[i] && compare_interval(values[i], &no_time) < 0;
 	check_settings(&settings);
 }
 

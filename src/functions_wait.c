@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "functions.h"
 #include "no_worker.h"
+#include "path_check.h"
 #include "requests.h"
 #include "shown.h"
 
@@ -273,13 +274,21 @@ wait_for_end(const ExtensionObjects *objects, RepositoryRun *run)
 	}
 }
 
-/* limits: of a verification; NULL: a reconciliation. */
-static void
-ask_for_run(RepositoryRun *run, bool force, const VerifyLimits *limits, bool wait)
+/* What is asked for. */
+typedef struct RunWish
 {
-	run->outcome = limits != NULL ?
-		request_verify(&run->id, limits, wait, &run->operation_id) :
-		request_reconcile(&run->id, force, wait, &run->operation_id);
+	const VerifyLimits *limits; /* of a verification; NULL: a reconciliation */
+	const char *path;			/* ... of a part; NULL: of everything */
+	bool		force;
+	bool		wait;			/* for its end */
+} RunWish;
+
+static void
+ask_for_run(RepositoryRun *run, const RunWish *wish, bool wait)
+{
+	run->outcome = wish->limits != NULL ?
+		request_verify(&run->id, wish->limits, wait, &run->operation_id) :
+		request_reconcile(&run->id, wish->path, wish->force, wait, &run->operation_id);
 }
 
 /*
@@ -289,16 +298,15 @@ ask_for_run(RepositoryRun *run, bool force, const VerifyLimits *limits, bool wai
  * one after the other.
  */
 static void
-run_all(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool force,
-		const VerifyLimits *limits, bool wait)
+run_all(const ExtensionObjects *objects, RepositoryRun *runs, int n, const RunWish *wish)
 {
-	bool		at_once = wait && (n == 1 || limits != NULL);
+	bool		at_once = wish->wait && (n == 1 || wish->limits != NULL);
 
 	/* The snapshot that catalogs were read with would hold vacuum up, too. */
 	InvalidateCatalogSnapshotConditionally();
 	for (int i = 0; i < n; i++)
-		ask_for_run(&runs[i], force, limits, at_once);
-	if (!wait || at_once)
+		ask_for_run(&runs[i], wish, at_once);
+	if (!wish->wait || at_once)
 		return;
 
 	for (int i = 0; i < n; i++)
@@ -306,7 +314,7 @@ run_all(const ExtensionObjects *objects, RepositoryRun *runs, int n, bool force,
 		if (runs[i].outcome == OUTCOME_DONE)
 			wait_for_end(objects, &runs[i]);
 		else if (runs[i].outcome == OUTCOME_QUEUED)
-			ask_for_run(&runs[i], force, limits, true);
+			ask_for_run(&runs[i], wish, true);
 	}
 }
 
@@ -346,6 +354,7 @@ fsync_reconcile(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
 	RepositoryRun *runs;
+	RunWish		wish = {0};
 	int			n;
 
 	functions_require_workers();
@@ -354,8 +363,20 @@ fsync_reconcile(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("wait and force must not be null")));
 	functions_find_extension(&objects);
+	wish.wait = PG_GETARG_BOOL(1);
+	wish.force = PG_GETARG_BOOL(2);
+	if (!PG_ARGISNULL(3))
+	{
+		functions_require_argument(fcinfo, 0, "repository_id");
+		if (wish.force)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("path and force cannot be given together")));
+		wish.path = text_to_cstring(PG_GETARG_TEXT_PP(3));
+		path_check_inside(wish.path);
+	}
 	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
-	run_all(&objects, runs, n, PG_GETARG_BOOL(2), NULL, PG_GETARG_BOOL(1));
+	run_all(&objects, runs, n, &wish);
 	for (int i = 0; i < n; i++)
 		check_outcome(&runs[i].id, runs[i].outcome);
 	put_operations(&objects, runs, n, store, desc);
@@ -413,6 +434,7 @@ fsync_reconcile_all(PG_FUNCTION_ARGS)
 {
 	ExtensionObjects objects;
 	RepositoryRun *runs;
+	const RunWish wish = {.wait = true};
 	int			n;
 
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
@@ -428,7 +450,7 @@ fsync_reconcile_all(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	runs = load_repositories(&objects, NULL, &n);
 	SPI_commit();
-	run_all(&objects, runs, n, false, NULL, true);
+	run_all(&objects, runs, n, &wish);
 	check_runs(&objects, runs, n);
 	SPI_finish();
 	PG_RETURN_VOID();
@@ -507,6 +529,7 @@ fsync_verify(PG_FUNCTION_ARGS)
 	Tuplestorestate *store = functions_begin_result(fcinfo, &desc);
 	RepositoryRun *runs;
 	VerifyLimits limits = {0};
+	RunWish		wish = {.limits = &limits};
 	int			n;
 
 	functions_require_workers();
@@ -518,9 +541,10 @@ fsync_verify(PG_FUNCTION_ARGS)
 		limits.rate = size_argument(PG_GETARG_TEXT_PP(1), "rate");
 	if (!PG_ARGISNULL(2))
 		budget_argument(PG_GETARG_TEXT_PP(2), &limits);
+	wish.wait = PG_GETARG_BOOL(3);
 	functions_find_extension(&objects);
 	runs = load_repositories(&objects, PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0), &n);
-	run_all(&objects, runs, n, false, &limits, PG_GETARG_BOOL(3));
+	run_all(&objects, runs, n, &wish);
 	for (int i = 0; i < n; i++)
 		check_outcome(&runs[i].id, runs[i].outcome);
 	put_operations(&objects, runs, n, store, desc);

@@ -36,6 +36,12 @@ static SessionPlan next_generation_plan = {
 	.argtypes = {UUIDOID},
 };
 
+static SessionPlan known_plan = {
+	.sql = "SELECT 1 FROM %1$s.fsync_repositories WHERE repository_id = $1 FOR KEY SHARE",
+	.nargs = 1,
+	.argtypes = {UUIDOID},
+};
+
 static SessionPlan begin_plan = {
 	.sql = "INSERT INTO %1$s.sync_operations"
 	" (repository_id, operation_type, reason, start_time)"
@@ -126,16 +132,21 @@ operations_begin(const ExtensionObjects *objects, const pg_uuid_t *repository_id
 	Datum		values[3];
 	char		nulls[3] = {' ', ' ', ' '};
 	bool		isnull;
+	bool		known;
 	int64		id = 0;
 
 	if (!session_begin(objects, "fsync: beginning a run"))
 		return 0;
 	values[0] = UUIDPGetDatum(repository_id);
-	if (session_execute(objects, &next_generation_plan, values, NULL,
-						SPI_OK_UPDATE_RETURNING) == 1)
+	known = generation == NULL ?
+		session_execute(objects, &known_plan, values, NULL, SPI_OK_SELECT) == 1 :
+		session_execute(objects, &next_generation_plan, values, NULL,
+						SPI_OK_UPDATE_RETURNING) == 1;
+	if (known)
 	{
-		*generation = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-												  SPI_tuptable->tupdesc, 1, &isnull));
+		if (generation != NULL)
+			*generation = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+													  SPI_tuptable->tupdesc, 1, &isnull));
 		values[1] = CStringGetTextDatum(type);
 		if (reason != NULL)
 			values[2] = CStringGetTextDatum(reason);
@@ -193,7 +204,7 @@ operations_end(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	if (!session_begin(objects, "fsync: ending a run"))
 		return false;
 	values[0] = UUIDPGetDatum(repository_id);
-	if (end->completed)
+	if (end->completed && end->generation != 0)
 		*first_scan = session_execute(objects, &first_scan_plan, values, NULL,
 									  SPI_OK_SELECT) == 1;
 
@@ -211,7 +222,8 @@ operations_end(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	values[7] = Int64GetDatum(end->counts.removed);
 	values[8] = Int64GetDatum(end->bytes_hashed);
 	if (session_execute(objects, &end_plan, values, nulls,
-						SPI_OK_UPDATE_RETURNING) == 1 && end->completed)
+						SPI_OK_UPDATE_RETURNING) == 1 && end->completed &&
+		end->generation != 0)
 	{
 		bool		isnull;
 		Datum		start = SPI_getbinval(SPI_tuptable->vals[0],

@@ -21,7 +21,8 @@ extern bool operations_close_interrupted(const ExtensionObjects *objects);
 
 /*
  * Begins a run: a 'running' row, and the next scan generation of the
- * repository.  type is "startup" or "reconciliation".  Returns its id.
+ * repository; generation NULL: of a part, which is no generation.  type is
+ * "startup" or "reconciliation".  Returns its id.
  */
 extern int64 operations_begin(const ExtensionObjects *objects,
 							  const pg_uuid_t *repository_id, const char *type,
@@ -30,7 +31,7 @@ extern int64 operations_begin(const ExtensionObjects *objects,
 typedef struct OperationEnd
 {
 	int64		id;
-	int64		generation;
+	int64		generation;		/* 0: it was of a part */
 	bool		completed;
 	bool		cancelled;		/* by a user; else it failed */
 	const char *error;			/* message of a run that did not complete, else
@@ -44,7 +45,7 @@ typedef struct OperationEnd
 } OperationEnd;
 
 /*
- * Ends it.  A completed run also becomes the repository's last complete scan,
+ * Ends it.  A completed run of everything also becomes the repository's last complete scan,
  * stores identity and mounts, and expires problems not seen again since it
  * began.  Sets *first_scan if none had completed before it.
  */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * path_check.c
- *		Whether a directory can be registered.
+ *		Whether a directory can be registered; how a path inside one is written.
  *
  * A path that a user names may lie on a file system that never answers, and a
  * process that touches it then hangs where no signal reaches it.  So fsync-tree
@@ -21,6 +21,7 @@
 #include "shown.h"
 #include "tree_ask.h"
 #include "tree_client.h"
+#include "tree/checks.h"
 
 /* ---------------------------------------------------------------------
  * Asking fsync-tree
@@ -190,4 +191,30 @@ path_check(const char *path, CheckedPath *checked)
 				 errmsg("the real path of directory \"%s\" is not valid in the database's encoding",
 						shown_path(path))));
 	check_clear_of_server(checked->root, places);
+}
+
+void
+path_check_inside(const char *path)
+{
+	size_t		len = strlen(path);
+	const char *why;
+
+	if (len > PROTO_PATH_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("path is too long"),
+				 errdetail("It has %zu bytes; a path in a repository can have at most %d.",
+						   len, PROTO_PATH_MAX)));
+	if (path[0] == '/')
+		why = "an absolute path";
+	else if (len > 1 && path[len - 1] == '/')
+		why = "a path with a slash at its end";
+	else
+		why = check_path((ProtoStr) {path, (uint32) len}, PROTO_PATH_MAX);
+	if (why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid path \"%s\"", shown_path(path)),
+				 errdetail("It is %s.", why),
+				 errhint("Name a file or directory relative to the repository's directory, as in file_path.")));
 }

@@ -25,4 +25,10 @@ typedef struct CheckedPath
  */
 extern void path_check(const char *path, CheckedPath *checked);
 
+/*
+ * Looks at the words of a path inside a repository's directory, of a file or a
+ * directory, and at no disk: an error if it is not written as file_path is.
+ */
+extern void path_check_inside(const char *path);
+
 #endif							/* FSYNC_PATH_CHECK_H */

@@ -37,7 +37,10 @@
 	" coalesce(max_size, 9223372036854775807), on_missing = 'mark'," \
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark'," \
 	" missing_retention, change_feed, path || coalesce('/' || user_area, '')," \
-	" created_at, on_excluded = 'mark'" \
+	" created_at, on_excluded = 'mark'," \
+	" (extract(epoch FROM debounce_interval)::float8 * 1000::float8)::bigint," \
+	" (extract(epoch FROM reconciliation_interval)::float8 * 1000::float8)::bigint," \
+	" (extract(epoch FROM poll_interval)::float8 * 1000::float8)::bigint" \
 	" FROM %1$s.fsync_repositories "
 
 static SessionPlan load_plan = {
@@ -82,6 +85,16 @@ repository_copy_patterns(Datum array, bool isnull, int *count)
 			patterns[(*count)++] = TextDatumGetCString(elements[i]);
 	}
 	return patterns;
+}
+
+/* A number of milliseconds; -1 where there is none. */
+static int64
+get_ms(HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(value);
 }
 
 /* One row of load_plan, in a context of its own. */
@@ -146,6 +159,9 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	row->given_path = TextDatumGetCString(SPI_getbinval(tuple, desc, 22, &isnull));
 	row->created_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 23, &isnull));
 	row->mark_excluded = DatumGetBool(SPI_getbinval(tuple, desc, 24, &isnull));
+	row->debounce_ms = get_ms(tuple, desc, 25);
+	row->reconciliation_ms = get_ms(tuple, desc, 26);
+	row->poll_ms = get_ms(tuple, desc, 27);
 	MemoryContextSwitchTo(old_context);
 	return row;
 }

@@ -48,6 +48,9 @@ typedef struct RepositoryRow
 	bool		mark_excluded;	/* on_excluded = mark */
 	Interval   *missing_retention;	/* NULL: for ever */
 	bool		change_feed;
+	int64		debounce_ms;	/* of the repository; -1: the setting's */
+	int64		reconciliation_ms;	/* the same; 0: none by itself */
+	int64		poll_ms;		/* the same */
 	TimestampTz created_at;		/* tells it from one of the same id before it */
 } RepositoryRow;
 

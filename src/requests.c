@@ -42,7 +42,7 @@
  */
 
 static int
-post_request(RequestKind kind, const pg_uuid_t *id, bool force,
+post_request(RequestKind kind, const pg_uuid_t *id, const char *path, bool force,
 			 const VerifyLimits *limits, int64 operation_id)
 {
 	const Oid	role = GetSessionUserId();
@@ -75,6 +75,7 @@ post_request(RequestKind kind, const pg_uuid_t *id, bool force,
 		memset(&request->repository, 0, sizeof(request->repository));
 		if (id != NULL)
 			request->repository = *id;
+		strlcpy(request->path, path != NULL ? path : "", sizeof(request->path));
 		request->force = force;
 		memset(&request->limits, 0, sizeof(request->limits));
 		if (limits != NULL)
@@ -295,9 +296,10 @@ wait_for_run(int slot, bool wait, int64 *operation_id)
 }
 
 RequestOutcome
-request_reconcile(const pg_uuid_t *id, bool force, bool wait, int64 *operation_id)
+request_reconcile(const pg_uuid_t *id, const char *path, bool force, bool wait,
+				  int64 *operation_id)
 {
-	return wait_for_run(post_request(REQUEST_RECONCILE, id, force, NULL, 0), wait,
+	return wait_for_run(post_request(REQUEST_RECONCILE, id, path, force, NULL, 0), wait,
 						operation_id);
 }
 
@@ -305,7 +307,7 @@ RequestOutcome
 request_verify(const pg_uuid_t *id, const VerifyLimits *limits, bool wait,
 			   int64 *operation_id)
 {
-	return wait_for_run(post_request(REQUEST_VERIFY, id, false, limits, 0), wait,
+	return wait_for_run(post_request(REQUEST_VERIFY, id, NULL, false, limits, 0), wait,
 						operation_id);
 }
 
@@ -313,7 +315,7 @@ RequestOutcome
 request_cancel(const pg_uuid_t *id, int64 *operation_id)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
-	int			slot = post_request(REQUEST_CANCEL, id, false, NULL, *operation_id);
+	int			slot = post_request(REQUEST_CANCEL, id, NULL, false, NULL, *operation_id);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -330,7 +332,7 @@ request_flush(const pg_uuid_t *id, int64 timeout_ms, uint64 *ticket)
 {
 	RequestOutcome outcome = OUTCOME_WORKER_GONE;
 	int64		operation_id;
-	int			slot = post_request(REQUEST_FLUSH, id, false, NULL, 0);
+	int			slot = post_request(REQUEST_FLUSH, id, NULL, false, NULL, 0);
 
 	PG_ENSURE_ERROR_CLEANUP(free_request, Int32GetDatum(slot));
 	{
@@ -370,6 +372,7 @@ requests_take(TakenRequest *out)
 		out->kind = request->kind;
 		out->all = request->all;
 		out->repository = request->repository;
+		strlcpy(out->path, request->path, sizeof(out->path));
 		out->force = request->force;
 		out->operation_id = request->operation_id;
 		out->limits = request->limits;

@@ -17,6 +17,7 @@
 
 #include "totals.h"
 #include "tree/lag.h"
+#include "tree/protocol.h"
 
 #define STATUS_TEXT_LEN		512
 #define STATUS_SANDBOX_LEN	176
@@ -57,6 +58,8 @@ typedef struct RepositoryStatus
 										 * are to be hashed; empty: none */
 	int64		reading_done;	/* bytes of it that were read */
 	int64		reading_size;	/* bytes that it has */
+	int64		unread;			/* files that wait to be read as only their ctime
+								 * moved */
 	uint64		flushed;		/* ticket of the last barrier that it passed:
 								 * all before it have passed, too */
 	uint64		given_up;		/* ticket of the last one that did not wait for
@@ -166,14 +169,15 @@ typedef struct VerifyLimits
 } VerifyLimits;
 
 /*
- * Asks for a reconciliation of one repository.  With wait: returns when a run
+ * Asks for a reconciliation of one repository, or of the file or directory at
+ * this path and all below it: NULL.  With wait: returns when a run
  * that began after this call has ended.  Without: when it began (at most five
  * seconds).  Several callers share a run that has not begun yet.
  * Fills operation_id.  Raises query_canceled and the like as usual (the run
  * goes on), and 40P01 when the caller blocks the worker.
  */
-extern RequestOutcome request_reconcile(const pg_uuid_t *id, bool force, bool wait,
-										int64 *operation_id);
+extern RequestOutcome request_reconcile(const pg_uuid_t *id, const char *path, bool force,
+										bool wait, int64 *operation_id);
 
 /*
  * Cancels a run of the repository and returns when it has ended; if it is not
@@ -221,6 +225,7 @@ typedef struct TakenRequest
 	RequestKind kind;
 	bool		all;			/* flush: of all repositories */
 	pg_uuid_t	repository;
+	char		path[PROTO_PATH_MAX + 1];	/* reconcile: a part; empty: all */
 	bool		force;
 	int64		operation_id;	/* to be cancelled */
 	VerifyLimits limits;

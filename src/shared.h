@@ -76,6 +76,7 @@ typedef struct RequestSlot
 	Oid			role;			/* as whom its session was authenticated */
 	bool		all;			/* flush: of all repositories */
 	pg_uuid_t	repository;
+	char		path[PROTO_PATH_MAX + 1];	/* reconcile: a part; empty: all */
 	bool		force;
 	VerifyLimits limits;
 	uint64		ticket;			/* tells this use of the slot from others */

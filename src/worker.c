@@ -276,11 +276,13 @@ hand_out_requests(void)
 			hand_out_flush(repository, request->ref);
 		else if (repository == NULL)
 			requests_answer(request->ref, OUTCOME_UNKNOWN, 0);
+		else if (request->kind == REQUEST_RECONCILE && request->path[0] != '\0')
+			places_want_for_request(repository, request);
 		else if (request->kind == REQUEST_RECONCILE)
 			runs_want_for_request(repository, request);
 		else if (request->kind == REQUEST_CANCEL)
 		{
-			if (!verify_cancel(repository, request))
+			if (!verify_cancel(repository, request) && !places_cancel(repository, request))
 				runs_cancel(repository, request);
 		}
 		else
@@ -354,7 +356,8 @@ worker_others_wait(const WorkerRepository *repository)
 
 		if (other != repository &&
 			(other->flushes != NIL || other->queued.waiters != NIL ||
-			 other->run.waiters != NIL || other->verifications != NIL))
+			 other->run.waiters != NIL || other->verifications != NIL ||
+			 other->place.waiters != NIL || other->places != NIL))
 			return true;
 	}
 	return false;
@@ -538,6 +541,7 @@ advance(WorkerRepository *repository, int64 *deadline)
 	messages_advance(repository, now, deadline);
 	process_advance(repository, now, deadline);
 	runs_advance(repository, now, deadline);
+	places_advance(repository);
 	verify_advance(repository, now, deadline);
 	flush_advance(repository, now, deadline);
 	held_advance(repository, now, deadline);

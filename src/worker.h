@@ -9,6 +9,7 @@
  *		worker_process.c	life of a repository's fsync-tree: start, watchdog, end
  *		worker_messages.c	what fsync-tree says, and how much of it in a turn
  *		worker_runs.c		scans, bursts of real-time changes
+ *		worker_places.c		scans of a part, of which somebody says that it changed
  *		worker_flush.c		barriers
  *		worker_held.c		files whose rows others hold
  *		worker_verify.c		verifications
@@ -82,6 +83,13 @@ typedef enum RunPhase
 								 * so yet */
 } RunPhase;
 
+/* Who waits for the end of a run. */
+typedef struct RunWaiter
+{
+	RequestRef	ref;
+	uint64		refusals;		/* all that there had been when he came */
+} RunWaiter;
+
 /* A scan that is wanted. */
 typedef struct QueuedRun
 {
@@ -116,6 +124,25 @@ typedef struct Run
 	uint8		result;			/* ProtoScanResult */
 	Condition	failure;
 } Run;
+
+/* The scan of a part that goes on; see worker_places.c. */
+typedef struct PlaceRun
+{
+	RunPhase	phase;
+	char	   *path;
+	List	   *waiters;		/* RunWaiter * */
+	int64		operation_id;	/* also its scan_id */
+	bool		sent;			/* this fsync-tree was asked */
+	int			lost;			/* processes that ended before it did */
+	bool		cancelled;		/* somebody called fsync_cancel() */
+	ApplyCounts counts;
+	int64		files_done;
+	int64		bytes_done;
+
+	/* RUN_ENDING */
+	uint8		result;			/* ProtoScanResult */
+	Condition	failure;
+} PlaceRun;
 
 /* The verification that goes on; see worker_verify.c. */
 typedef struct Verification
@@ -205,6 +232,7 @@ typedef struct WorkerRepository
 	char		reading[STATUS_TEXT_LEN];	/* see RepositoryStatus */
 	int64		reading_done;
 	int64		reading_size;
+	int64		unread;			/* see RepositoryStatus */
 	ProtoStatistics statistics; /* of this process, as last heard */
 	LogAllowance log_said;		/* of what it wants to have logged */
 
@@ -234,6 +262,10 @@ typedef struct WorkerRepository
 	int64		last_run_end;	/* 0: none yet */
 	Condition	scan_trouble;	/* of the last scan */
 	Burst		burst;
+
+	/* scans of a part (worker_places.c) */
+	PlaceRun	place;
+	List	   *places;			/* QueuedPlace *, behind it */
 
 	/* barriers (worker_flush.c) */
 	List	   *flushes;		/* FlushWaiter * */
@@ -369,6 +401,27 @@ extern bool runs_are_refused(const WorkerRepository *repository);
 
 /* Answers who waits for such a run, when the state is known. */
 extern void runs_give_up(WorkerRepository *repository);
+
+/* The waiters, and one more; without those who are to wait no longer, whom it answers. */
+extern List *runs_add_waiter(WorkerRepository *repository, List *waiters, RequestRef ref,
+							 uint64 refusals);
+extern List *runs_without_those_in_vain(const WorkerRepository *repository, List *waiters);
+
+/* worker_places.c */
+extern void places_want_for_request(WorkerRepository *repository,
+									const TakenRequest *request);
+extern void places_advance(WorkerRepository *repository);
+
+/* Whether fsync-tree owes an answer to one. */
+extern bool places_outstanding(const WorkerRepository *repository);
+
+/* The end of a scan; false: it is no scan of a part. */
+extern bool places_scan_done(WorkerRepository *repository, const ProtoScanDone *done);
+extern bool places_cancel(WorkerRepository *repository, const TakenRequest *request);
+extern void places_process_ended(WorkerRepository *repository);
+extern bool places_pause(WorkerRepository *repository);
+extern void places_give_up(WorkerRepository *repository);
+extern void places_dismiss(WorkerRepository *repository);
 
 /* worker_flush.c */
 typedef struct Barrier Barrier;

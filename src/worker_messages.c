@@ -49,6 +49,7 @@ typedef struct ApplyWork
 {
 	ProtoReader body;
 	int64		generation;
+	int64		place_scan;
 	ApplyResult result;
 	bool		found;
 } ApplyWork;
@@ -60,19 +61,23 @@ apply_work(WorkerRepository *repository, void *arg)
 
 	work->found = apply_observations(&worker_objects, &repository->row->id,
 									 repository->row->created_at, work->generation,
-									 work->body, repository->held.paths,
+									 work->place_scan, work->body, repository->held.paths,
 									 &work->result);
 }
 
 static void
 count_commit(const WorkerRepository *repository, const ApplyResult *result)
 {
+	const ApplyCounts *const parts[] = {&result->realtime, &result->scan, &result->place};
 	RepositoryCounters more = {.commits = 1};
 
-	more.files_added = result->scan.added + result->realtime.added;
-	more.files_updated = result->scan.updated + result->realtime.updated;
-	more.files_moved = result->scan.moved + result->realtime.moved;
-	more.files_removed = result->scan.removed + result->realtime.removed;
+	for (int i = 0; i < (int) lengthof(parts); i++)
+	{
+		more.files_added += parts[i]->added;
+		more.files_updated += parts[i]->updated;
+		more.files_moved += parts[i]->moved;
+		more.files_removed += parts[i]->removed;
+	}
 	counters_add(&repository->row->id, &more);
 }
 
@@ -83,6 +88,8 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 	int			error;
 
 	work.generation = runs_generation(repository);
+	if (repository->place.phase == RUN_RUNNING)
+		work.place_scan = repository->place.operation_id;
 	error = worker_database_work(repository, apply_work, &work);
 	if (error == ERRCODE_BAD_MESSAGE)
 		return FRAME_BAD;
@@ -258,6 +265,7 @@ take_progress(WorkerRepository *repository, ProtoReader body)
 	worker_copy_text(repository->reading, sizeof(repository->reading), progress.reading);
 	repository->reading_done = progress.reading_done;
 	repository->reading_size = progress.reading_size;
+	repository->unread = progress.unread;
 	if (progress.last_event_us != 0)
 		repository->last_event = Min(progress.last_event_us -
 									 (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
@@ -267,6 +275,12 @@ take_progress(WorkerRepository *repository, ProtoReader body)
 	{
 		repository->run.files_done = progress.files_done;
 		repository->run.bytes_done = progress.bytes_hashed;
+	}
+	if (repository->place.phase == RUN_RUNNING &&
+		progress.scan_id == repository->place.operation_id)
+	{
+		repository->place.files_done = progress.files_done;
+		repository->place.bytes_done = progress.bytes_hashed;
 	}
 	return FRAME_DONE;
 }

@@ -38,6 +38,9 @@
 
 #define IDLE_PING_MS			(5 * 60 * 1000)
 
+/* The default of debounce_max_delay is so many times that of debounce_interval. */
+#define DEBOUNCE_MAX_TIMES		10
+
 bool
 process_can_talk(const WorkerRepository *repository)
 {
@@ -64,12 +67,22 @@ process_send(WorkerRepository *repository)
  * ---------------------------------------------------------------------
  */
 
-/* The limit is for all scans of this worker: they share it. */
+/*
+ * The limit is for all scans of this worker: they share it.  A repository that
+ * waits for longer than the others waits for a file that never is quiet as many
+ * times as long as they do by default, too, or it would wait for nothing.
+ */
 static void
 fill_config(ProtoConfig *config, const RepositoryRow *row)
 {
 	config->debounce_ms = setting_debounce_interval_ms;
 	config->debounce_max_ms = setting_debounce_max_delay_ms;
+	if (row->debounce_ms >= 0)
+	{
+		config->debounce_ms = (int32) row->debounce_ms;
+		config->debounce_max_ms = Max(config->debounce_max_ms,
+									  config->debounce_ms * DEBOUNCE_MAX_TIMES);
+	}
 	config->batch_size = setting_batch_size;
 	config->max_concurrency = setting_max_concurrency;
 	config->calculate_hashes = row->calculate_hashes;
@@ -154,6 +167,7 @@ start_process(WorkerRepository *repository, int64 now)
 	repository->directories = 0;
 	repository->pending = 0;
 	repository->reading[0] = '\0';
+	repository->unread = 0;
 	repository->started_at = now;
 
 	/* What the last process said of its root holds until this one speaks. */
@@ -350,6 +364,7 @@ owes_an_answer(const WorkerRepository *repository)
 {
 	return !repository->reported ||
 		repository->run.phase == RUN_RUNNING ||
+		places_outstanding(repository) ||
 		repository->ping_sent != 0 ||
 		flush_outstanding(repository) ||
 		proto_buf_pending(&repository->tree.out) > 0;

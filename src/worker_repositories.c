@@ -117,6 +117,7 @@ follow_row(WorkerRepository *repository, RepositoryRow *row)
 {
 	RepositoryRow *old = repository->row;
 	bool		restart = repository_settings_differ(old, row);
+	bool		other_config = old->debounce_ms != row->debounce_ms;
 
 	own_row(repository, row);
 	repository_free(old);
@@ -127,6 +128,8 @@ follow_row(WorkerRepository *repository, RepositoryRow *row)
 		worker_renew_wait_set();
 		process_restart(repository, "the repository's settings changed");
 	}
+	else if (other_config)
+		process_send_config(repository);
 }
 
 /* Makes the list of repositories what the table says. */

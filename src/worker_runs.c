@@ -33,16 +33,6 @@
  */
 #define REFUSED_TRIES		3
 
-/* Who waits for the end of a run. */
-typedef struct RunWaiter
-{
-	RequestRef	ref;
-	uint64		refusals;		/* all that there had been when he came */
-} RunWaiter;
-
-/* Where events cannot be trusted, a scan takes their place. */
-#define POLL_INTERVAL_S		300
-
 /* ---------------------------------------------------------------------
  * Who wants a scan
  * ---------------------------------------------------------------------
@@ -83,8 +73,8 @@ runs_want(WorkerRepository *repository, bool startup, bool heals, bool force,
 	queued->due = Min(queued->due, due);
 }
 
-static List *
-add_waiter(WorkerRepository *repository, List *waiters, RequestRef ref, uint64 refusals)
+List *
+runs_add_waiter(WorkerRepository *repository, List *waiters, RequestRef ref, uint64 refusals)
 {
 	MemoryContext old = MemoryContextSwitchTo(repository->context);
 	RunWaiter  *waiter = palloc(sizeof(RunWaiter));
@@ -101,7 +91,7 @@ void
 runs_want_for_request(WorkerRepository *repository, const TakenRequest *request)
 {
 	runs_want(repository, false, false, request->force, "requested", 0);
-	repository->queued.waiters = add_waiter(repository, repository->queued.waiters,
+	repository->queued.waiters = runs_add_waiter(repository, repository->queued.waiters,
 											request->ref, repository->all_refusals);
 	if (repository->stalled && repository->refusals > 0)
 		repository->retry_at = 0;
@@ -173,18 +163,36 @@ runs_process_started(WorkerRepository *repository)
 	runs_want(repository, !repository->started_before, true, false, reason, 0);
 }
 
+/*
+ * Milliseconds between two scans that nobody asks for; 0: there are none.  Where
+ * events cannot be trusted, scans take their place.
+ */
+static int64
+routine_interval(const WorkerRepository *repository)
+{
+	const RepositoryRow *row = repository->row;
+	int64		interval = row->reconciliation_ms;
+	int64		poll = row->poll_ms;
+
+	if (interval < 0)
+		interval = setting_reconciliation_interval_s * INT64CONST(1000);
+	if (poll < 0)
+		poll = interval == 0 ? 0 : setting_poll_interval_s * INT64CONST(1000);
+	if (!repository->polled || poll == 0)
+		return interval;
+	return interval == 0 ? poll : Min(interval, poll);
+}
+
 static void
 schedule_routine_run(WorkerRepository *repository, int64 now, int64 *deadline)
 {
-	int64		interval_s = setting_reconciliation_interval_s;
+	int64		interval = routine_interval(repository);
 	int64		due;
 
-	if (interval_s == 0 || repository->last_run_end == 0 || repository->queued.wanted ||
+	if (interval == 0 || repository->last_run_end == 0 || repository->queued.wanted ||
 		repository->run.phase != RUN_NONE || !process_can_talk(repository))
 		return;
-	if (repository->polled)
-		interval_s = Min(interval_s, POLL_INTERVAL_S);
-	due = repository->last_run_end + interval_s * 1000;
+	due = repository->last_run_end + interval;
 	if (now >= due)
 		runs_want(repository, false, false, false, "scheduled", 0);
 	else
@@ -384,6 +392,9 @@ runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done)
 	Run		   *run = &repository->run;
 	Condition	failure;
 
+	if (places_scan_done(repository, done))
+		return true;
+
 	/* Of a scan that was given up. */
 	if (run->phase == RUN_NONE || run->operation_id != done->scan_id)
 		return true;
@@ -408,6 +419,7 @@ runs_process_ended(WorkerRepository *repository, bool keep_run)
 {
 	flush_process_ended(repository);
 	held_forget(repository);
+	places_process_ended(repository);
 	verify_process_ended(repository);
 	if (repository->run.phase == RUN_RUNNING && (!keep_run || repository->run.cancelled))
 	{
@@ -430,7 +442,7 @@ runs_cancel(WorkerRepository *repository, const TakenRequest *request)
 		requests_answer(request->ref, OUTCOME_DONE, 0);
 		return;
 	}
-	run->waiters = add_waiter(repository, run->waiters, request->ref, PG_UINT64_MAX);
+	run->waiters = runs_add_waiter(repository, run->waiters, request->ref, PG_UINT64_MAX);
 	if (run->cancelled)
 		return;
 	run->cancelled = true;
@@ -495,6 +507,8 @@ runs_count(WorkerRepository *repository, const ApplyResult *result, ProtoReader 
 
 	if (repository->run.phase != RUN_NONE)
 		add_counts(&repository->run.counts, &result->scan);
+	if (repository->place.phase != RUN_NONE)
+		add_counts(&repository->place.counts, &result->place);
 
 	changed = realtime->added != 0 || realtime->updated != 0 || realtime->moved != 0 ||
 		realtime->removed != 0;
@@ -568,7 +582,8 @@ runs_pause(WorkerRepository *repository)
 {
 	Run		   *run = &repository->run;
 
-	if (!runs_close_burst(repository) || !verify_pause(repository))
+	if (!runs_close_burst(repository) || !places_pause(repository) ||
+		!verify_pause(repository))
 		return false;
 	if (run->phase == RUN_RUNNING)
 	{
@@ -587,11 +602,12 @@ runs_dismiss(WorkerRepository *repository)
 	flush_dismiss(repository);
 	answer_waiters(repository, repository->queued.waiters, OUTCOME_UNKNOWN, 0);
 	answer_waiters(repository, repository->run.waiters, OUTCOME_UNKNOWN, 0);
+	places_dismiss(repository);
 	verify_dismiss(repository);
 }
 
-static List *
-without_those_in_vain(const WorkerRepository *repository, List *waiters)
+List *
+runs_without_those_in_vain(const WorkerRepository *repository, List *waiters)
 {
 	ListCell   *lc;
 
@@ -620,8 +636,9 @@ runs_give_up(WorkerRepository *repository)
 {
 	if (!runs_are_refused(repository))
 		return;
-	repository->run.waiters = without_those_in_vain(repository, repository->run.waiters);
-	repository->queued.waiters = without_those_in_vain(repository, repository->queued.waiters);
+	repository->run.waiters = runs_without_those_in_vain(repository, repository->run.waiters);
+	repository->queued.waiters = runs_without_those_in_vain(repository, repository->queued.waiters);
+	places_give_up(repository);
 }
 
 void

@@ -204,6 +204,12 @@ publish(WorkerRepository *repository, const State *state)
 		status.files_done = repository->run.files_done;
 		status.bytes_done = repository->run.bytes_done;
 	}
+	else if (repository->place.phase != RUN_NONE)
+	{
+		status.operation_id = repository->place.operation_id;
+		status.files_done = repository->place.files_done;
+		status.bytes_done = repository->place.bytes_done;
+	}
 	else if (repository->verification.phase != RUN_NONE)
 	{
 		status.operation_id = repository->verification.operation_id;
@@ -213,6 +219,7 @@ publish(WorkerRepository *repository, const State *state)
 	strlcpy(status.reading, repository->reading, sizeof(status.reading));
 	status.reading_done = repository->reading_done;
 	status.reading_size = repository->reading_size;
+	status.unread = repository->unread;
 	status.flushed = repository->flushed;
 	status.given_up = repository->flush_refused;
 	status.runs_refused = runs_are_refused(repository);

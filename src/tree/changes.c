@@ -180,7 +180,8 @@ pair_rename(Engine *engine, uint32_t cookie, uint64_t *news)
 		{
 			engine->renames[i].cookie = 0;
 			*news = engine->renames[i].news;
-			return engine->renames[i].hints & (HINT_CONTENT | HINT_CLOSED);
+			return (engine->renames[i].hints & (HINT_CONTENT | HINT_CLOSED)) |
+				(engine->renames[i].hints & HINT_UNREAD ? HINT_CONTENT : 0);
 		}
 
 	/* From outside, or from a name that is ignored: it may have been written

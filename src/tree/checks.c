@@ -343,7 +343,7 @@ check_progress(const ProtoProgress *m, int64_t elapsed_us)
 {
 	if (!is_possible_count(m->files_done, elapsed_us) ||
 		!is_possible_bytes(m->bytes_hashed, elapsed_us) ||
-		m->pending > COUNT_MAX || m->directories > COUNT_MAX ||
+		m->pending > COUNT_MAX || m->directories > COUNT_MAX || m->unread > COUNT_MAX ||
 		m->reading_done < 0 || m->reading_size < 0)
 		return "a number that cannot be";
 	if (m->last_event_us < 0)

@@ -186,7 +186,8 @@ is_starved(const Engine *engine)
 	return engine->pending.starved > 0 || engine->mounts_error != 0 ||
 		(engine->path_due_us != 0 && engine->flushes != NULL) ||
 		(engine->resolving && engine->resolve_due_us > now) ||
-		(engine->scan_due_us > now && (engine->scan_queued || engine->n_places > 0));
+		(engine->scan_due_us > now && (engine->scan_queued || engine->n_places > 0 ||
+									   (engine->asked_place != NULL && engine->asked.scan == NULL)));
 }
 
 /* What is to be done where directories, or all of it, are not watched for want of
@@ -309,7 +310,12 @@ on_scan(Engine *engine, ProtoReader body)
 		RootTrouble trouble = root_verify(&engine->root);
 
 		if (trouble == ROOT_OK || trouble == ROOT_STARVED)
-			runs_start_scan(engine, &scan);
+		{
+			if (scan.place.len == 0)
+				runs_start_scan(engine, &scan);
+			else if (!asked_scan(engine, &scan))
+				return false;
+		}
 		if (trouble != ROOT_OK)
 			engine_root_trouble(engine, trouble);
 	}
@@ -520,7 +526,7 @@ is_idle(const Engine *engine)
 {
 	return engine->items.count == 0 && engine->n_points == 0 && engine->n_places == 0 &&
 		engine->full.scan == NULL && engine->partial.scan == NULL &&
-		!engine->scan_queued && !engine->resolving &&
+		engine->asked_place == NULL && !engine->scan_queued && !engine->resolving &&
 		hash_pool_outstanding(engine->pool) == 0;
 }
 
@@ -711,7 +717,8 @@ loop(Engine *engine)
 				engine->exit_status = engine->exit_status < 0 ? EXIT_FAILURE : engine->exit_status;
 		}
 		engine->sent_all = sending && proto_buf_pending(&engine->out) == 0 &&
-			(engine->full.scan != NULL || engine->partial.scan != NULL);
+			(engine->full.scan != NULL || engine->partial.scan != NULL ||
+			 engine->asked.scan != NULL);
 		throttle_charge_since(&engine->throttle, clock, engine->done_for_scan, engine->done);
 	}
 }

@@ -12,10 +12,13 @@
  *		unwatched.c	directories without a watch
  *		runs.c		scans, and what is to be inspected now
  *		runs_queue.c	the scan of everything, until it begins
+ *		runs_end.c	what follows from the end of a scan
+ *		asked.c		the scan of a part that somebody says has changed
  *		refused.c	files whose rows the database refused
  *		inspect_points.c  points, and what the worker believes of them
  *		inspect.c	what the disk says of them, and what follows
  *		inspect_links.c	... for other names of their files
+ *		unread.c	files of which only the ctime has moved
  *		moves.c		which of them are renames, and which may become one
  *		heard.c		what is still to be heard of ends of renames that wait
  *		hashing.c	files that are hashed, and what comes of it
@@ -77,6 +80,7 @@ typedef struct Point
 	bool		seen[HALF_KINDS];	/* ... or as what a scan has found it */
 	HalfFile	files[HALF_KINDS];
 
+	bool		low;			/* it has waited in the list of those that are */
 	bool		has_belief;
 	ProtoBelief belief;			/* its path is this path */
 
@@ -151,7 +155,7 @@ typedef struct ScanRun
 	bool		drained;		/* all candidates were taken */
 	bool		put_off;		/* more could be done; the throttle said no */
 	bool		winding_up;		/* only hashes of new files are still to come */
-	int64_t		id;				/* 0: of places that events named */
+	int64_t		id;				/* 0: of places that events named, or none */
 	uint32_t	flags;
 	double		threshold;
 	int64_t		since_us;		/* the first event of its places */
@@ -163,6 +167,7 @@ typedef struct ScanRun
 	uint64_t	times_blind;	/* the same */
 	uint64_t	bytes_hashed;
 	uint64_t	removals;
+	uint64_t	named_files;	/* that are places themselves */
 	uint8_t		result;			/* ProtoScanResult */
 	int			error;			/* why it failed, or 0 */
 	char		message[256];
@@ -274,6 +279,7 @@ typedef struct Engine
 	HashJob   **to_submit_end;
 	size_t		n_to_submit;
 	size_t		scan_items;		/* of these, not urgent */
+	size_t		low_items;		/* of these, low (and not counted before) */
 	Table		items_by_name;	/* ... and by node and name */
 	uint64_t	epoch;			/* of what happens now; a flush ends it */
 	FlushWait  *flushes;
@@ -290,6 +296,8 @@ typedef struct Engine
 	uint64_t	places_news;
 	ScanRun		partial;
 	ScanRun		full;
+	ScanRun		asked;			/* of a part; its epoch holds from the request */
+	char	   *asked_place;	/* of the one that waits or runs; NULL: none */
 	bool		scan_queued;	/* a PROTO_SCAN that waits for the state */
 	ProtoScan	queued_scan;
 	int64_t		scan_due_us;	/* no thread was to be had for one: not before */
@@ -474,7 +482,31 @@ extern void runs_queue_again(Engine *engine, ScanRun *run);
 extern bool runs_restart(Engine *engine, ScanRun *run);
 extern void runs_cancel_scan(Engine *engine, int64_t scan_id);
 
+/* Of two scans that found a file, 0: none, who is to wait for it. */
+extern int64_t runs_who_waits(const Engine *engine, int64_t a, int64_t b);
+
+/* asked.c */
+
+/* A PROTO_SCAN of a part; false when out of memory. */
+extern bool asked_scan(Engine *engine, const ProtoScan *scan);
+
+/* Starts it, when its time has come; again: once more, after it was given up. */
+extern void asked_start(Engine *engine);
+extern void asked_again(Engine *engine);
+
+/*
+ * The scan that is told of a path that was looked at for an event, or for none
+ * (0): the one of a part, if that was asked for when the event had happened, and
+ * the path is in it.
+ */
+extern int64_t asked_owner(const Engine *engine, int64_t scan_id, const char *path, size_t len,
+						   int64_t since_us);
+
+/* It has ended, or will not begin. */
+extern void asked_forget(Engine *engine);
+
 /* runs.c */
+extern bool runs_is_full(const Engine *engine, const ScanRun *run);
 extern bool runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n);
 extern void runs_forget(ScanRun *run);
 extern bool runs_heal_undrained(const Engine *engine);
@@ -483,6 +515,9 @@ extern void runs_step(Engine *engine);
 extern int64_t runs_due(Engine *engine);
 extern uint64_t runs_min_epoch(Engine *engine);
 extern bool runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body);
+
+/* runs_end.c */
+extern void runs_end(Engine *engine, ScanRun *run);
 
 /* inspect_points.c */
 extern Point *inspect_add(Engine *engine, const char *path, size_t len, unsigned hints,
@@ -517,6 +552,20 @@ extern void inspect_renew(Engine *engine, uint64_t epoch);
 extern uint64_t inspect_min_epoch(const Engine *engine);
 extern void inspect_drop_scan(Engine *engine, int64_t scan_id);
 extern bool inspect_has_scan(const Engine *engine, int64_t scan_id);
+
+/* unread.c */
+
+/* Files whose ctime alone has moved, and that are to be read for that. */
+extern uint64_t unread_count(const Engine *engine);
+
+/* How many more of the pending names that are low may be taken now. */
+extern size_t unread_room(const Engine *engine);
+
+/*
+ * Whether the point is such a file, and waits now.  If not, it says whether it is
+ * to be hashed as one.
+ */
+extern bool unread_put_off(Engine *engine, Point *point);
 
 /* inspect_links.c */
 extern void inspect_links(Engine *engine, const Point *point);

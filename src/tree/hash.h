@@ -12,7 +12,8 @@
  * Each thread hashes as many files in step as the processor's vectors have
  * lanes (hash_lanes.h).  Large files have a thread of their own with low
  * priority, so that they delay nobody, and can be cancelled; threads beyond the
- * processors have a low one, too.
+ * processors have a low one, too.  So have files that are read to be sure, which
+ * are most likely as they were: one thread, which reads one file at a time.
  *
  *		hash.c			jobs, and the hash of a single file
  *		hash_pool.c		what the owner does: submit, collect, cancel
@@ -54,6 +55,7 @@ typedef struct HashJob
 	char	   *path;			/* relative to the root, terminated */
 	size_t		len;
 	int64_t		expected_size;	/* chooses the lane */
+	bool		low;			/* the lane of what is most likely unchanged */
 	bool		urgent;			/* goes before those that are not, which are a
 								 * scan's and subject to the throttle: a
 								 * change must not wait for a scan */

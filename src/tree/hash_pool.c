@@ -3,8 +3,9 @@
  * hash_pool.c
  *		What the owner of a hash pool does: it submits, collects and cancels.
  *
- * Two lanes, each a queue with threads of its own: the small one with as many
- * threads as are allowed, the large one with a single thread of low priority.
+ * Three lanes, each a queue with threads of its own: the small one with as many
+ * threads as are allowed, the large and the low one with a single thread of low
+ * priority.
  *
  *-------------------------------------------------------------------------
  */
@@ -55,7 +56,8 @@ hash_pool_create(int threads, int notify_fd)
 		return NULL;
 	pool->small.wanted = clamp_threads(threads);
 	pool->large.wanted = 1;
-	pool->large.large = true;
+	pool->low.wanted = 1;
+	pool->large.large = pool->low.large = pool->low.low = true;
 	pool->rootfd = -1;
 	pool->notify_fd = notify_fd;
 	pool->shared = inode_hashes_create(INODE_HASHES_MAX);
@@ -68,6 +70,8 @@ hash_pool_create(int threads, int notify_fd)
 		error = pthread_cond_init(&pool->small.work, &monotonic);
 		if (error == 0)
 			error = pthread_cond_init(&pool->large.work, &monotonic);
+		if (error == 0)
+			error = pthread_cond_init(&pool->low.work, &monotonic);
 		pthread_condattr_destroy(&monotonic);
 	}
 	if (error != 0)
@@ -161,8 +165,9 @@ submit_locked(HashPool *pool, HashJob *job)
 		hash_threads_finish(pool, job);
 		return;
 	}
-	hash_threads_enqueue(pool, job->expected_size >= HASH_LARGE_FILE ? &pool->large : &pool->small,
-				   job);
+	hash_threads_enqueue(pool, job->low ? &pool->low :
+						 job->expected_size >= HASH_LARGE_FILE ? &pool->large : &pool->small,
+						 job);
 }
 
 void
@@ -216,19 +221,20 @@ hash_pool_collect(HashPool *pool)
 
 /*
  * A job in work sees its flag at the next chunk.  One that still waits in the
- * small lane will soon be taken up and dropped; in the large lane it could
- * wait for hours, so it is taken out.
+ * small lane will soon be taken up and dropped; in the others it could wait for
+ * hours, so it is taken out.
  */
 void
 hash_pool_cancel(HashPool *pool, HashJob *job)
 {
+	Lane	   *lane = job->low ? &pool->low : &pool->large;
 	bool		wake;
 
 	pthread_mutex_lock(&pool->lock);
 	__atomic_store_n(&job->cancelled, 1, __ATOMIC_RELAXED);
-	if (list_remove(hash_threads_list(&pool->large, job), job))
+	if (list_remove(hash_threads_list(lane, job), job))
 	{
-		pool->large.queued--;
+		lane->queued--;
 		job->result = HASH_CANCELLED;
 		hash_threads_finish(pool, job);
 	}
@@ -237,6 +243,7 @@ hash_pool_cancel(HashPool *pool, HashJob *job)
 	/* it may wait for its stamps */
 	pthread_cond_broadcast(&pool->small.work);
 	pthread_cond_broadcast(&pool->large.work);
+	pthread_cond_broadcast(&pool->low.work);
 	pthread_mutex_unlock(&pool->lock);
 	if (wake)
 		hash_threads_notify(pool);
@@ -265,6 +272,7 @@ hash_pool_destroy(HashPool *pool)
 	pool->stopping = true;
 	pthread_cond_broadcast(&pool->small.work);
 	pthread_cond_broadcast(&pool->large.work);
+	pthread_cond_broadcast(&pool->low.work);
 	pthread_mutex_unlock(&pool->lock);
 
 	/* only the workers themselves change their state now */
@@ -282,9 +290,12 @@ hash_pool_destroy(HashPool *pool)
 	free_jobs(&pool->small.queue);
 	free_jobs(&pool->large.urgent);
 	free_jobs(&pool->large.queue);
+	free_jobs(&pool->low.urgent);
+	free_jobs(&pool->low.queue);
 	free_jobs(&pool->done);
 	pthread_cond_destroy(&pool->small.work);
 	pthread_cond_destroy(&pool->large.work);
+	pthread_cond_destroy(&pool->low.work);
 	pthread_mutex_destroy(&pool->lock);
 	inode_hashes_free(pool->shared);
 	free(pool);

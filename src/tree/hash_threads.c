@@ -57,7 +57,7 @@ hash_threads_finish(HashPool *pool, HashJob *job)
 	job_list_append(&pool->done, job);
 	if (pool->n_done++ == 0)
 		pool->done_us = monotonic_us();
-	pool->urgent_done |= job->urgent;
+	pool->urgent_done |= job->urgent && !job->low;
 }
 
 bool
@@ -116,7 +116,7 @@ take_locked(Lane *lane, const HashLanes *lanes, int n, bool resting)
 
 	if (lane->running > lane->wanted)
 		return NULL;
-	if (hash_lanes_room(lanes, n, true))
+	if (hash_lanes_room(lanes, n, !lane->low))
 		job = job_list_take(&lane->urgent);
 	if (job == NULL && lane->queue.head != NULL && hash_lanes_room(lanes, n, false) &&
 		(!resting || __atomic_load_n(&lane->queue.head->cancelled, __ATOMIC_RELAXED) != 0))
@@ -181,7 +181,7 @@ wait_locked(Worker *worker, int64_t rest_ns)
 	start = monotonic_us();
 	if (due <= start)
 		return false;
-	lingers = due == INT64_MAX && worker->polite && !lane->large;
+	lingers = due == INT64_MAX && worker->polite && (!lane->large || lane->low);
 	if (lingers)
 		due = start + LINGER_US;
 	if (hash_threads_must_notify(pool, true))
@@ -189,7 +189,7 @@ wait_locked(Worker *worker, int64_t rest_ns)
 		notify_unlocked(pool);
 		return true;
 	}
-	if (!hash_lanes_room(lanes, 0, true))
+	if (!hash_lanes_room(lanes, 0, !lane->low))
 	{
 		/* the signal for a new job is for a thread that can take it */
 		pthread_mutex_unlock(&pool->lock);
@@ -357,7 +357,7 @@ hash_threads_start(HashPool *pool, Lane *lane)
 	worker->pool = pool;
 	worker->lane = lane;
 	worker->polite = lane->large || lane->running >= sysconf(_SC_NPROCESSORS_ONLN);
-	worker->lanes = hash_lanes_create(sha256_kernel(),
+	worker->lanes = hash_lanes_create(lane->low ? &sha256_single : sha256_kernel(),
 									  lane->large ? INT64_MAX : HASH_LARGE_FILE);
 	if (worker->lanes == NULL)
 		return ENOMEM;

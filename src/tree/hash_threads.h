@@ -17,7 +17,7 @@
 #include <pthread.h>
 
 #define MAX_SMALL_THREADS	64
-#define MAX_WORKERS			(MAX_SMALL_THREADS + 1)
+#define MAX_WORKERS			(MAX_SMALL_THREADS + 2)
 
 typedef enum WorkerState
 {
@@ -41,7 +41,8 @@ typedef struct Lane
 	int			running;		/* threads that exist */
 	int			idle;			/* of these, waiting or about to take a job */
 	size_t		queued;
-	bool		large;
+	bool		large;			/* files of any size, by low priority */
+	bool		low;			/* ... one at a time */
 } Lane;
 
 typedef struct Worker
@@ -61,6 +62,7 @@ struct HashPool
 	pthread_mutex_t lock;
 	Lane		small;
 	Lane		large;
+	Lane		low;
 	JobList		done;
 	size_t		n_done;
 	int64_t		done_us;		/* when the first of these was */

@@ -19,6 +19,10 @@
 /* From this attempt on a file "keeps changing". */
 #define HASHING_RETRIES		2
 
+/* What could not be hashed for another reason than that it changes is tried
+ * again after so long, however long the debounce. */
+#define HASHING_RETRY_US	INT64_C(5000000)
+
 /* Jobs that are handed to the pool together. */
 #define HASHING_SUBMIT		64
 
@@ -90,8 +94,7 @@ supersede(Engine *engine, HashItem *before, HashItem *item)
 	before->superseded = true;
 	if (before->epoch < item->epoch)
 		item->epoch = before->epoch;
-	if (item->scan_id == 0)
-		item->scan_id = before->scan_id;
+	item->scan_id = runs_who_waits(engine, item->scan_id, before->scan_id);
 	if (before->since_us != 0 && (item->since_us == 0 || before->since_us < item->since_us))
 		item->since_us = before->since_us;
 
@@ -153,7 +156,10 @@ hashing_submit(Engine *engine, const Point *p)
 	names_insert(&engine->items_by_name, &item->by_name, item->node,
 				 item->job.path, item->job.len);
 	item->job.urgent = item->epoch != EPOCH_NONE || item->scan_id == 0;
-	if (!item->job.urgent)
+	item->job.low = p->low;
+	if (item->job.low)
+		engine->low_items++;
+	else if (!item->job.urgent)
 		engine->scan_items++;
 	*engine->to_submit_end = &item->job;
 	engine->to_submit_end = &item->job.next;
@@ -374,11 +380,13 @@ hash_failed(Engine *engine, const HashItem *item)
 	const HashJob *job = &item->job;
 	int64_t		delay = job->duration_us * 10;
 	int64_t		longest = (int64_t) engine->config.debounce_max_ms * 1000;
+	int64_t		retry;
 
 	if (delay < (int64_t) engine->config.debounce_ms * 1000)
 		delay = (int64_t) engine->config.debounce_ms * 1000;
 	if (delay > longest && job->duration_us < 1000000)
 		delay = longest;
+	retry = longest < HASHING_RETRY_US ? longest : HASHING_RETRY_US;
 
 	switch (job->result)
 	{
@@ -405,11 +413,12 @@ hash_failed(Engine *engine, const HashItem *item)
 		case HASH_LEASED:
 			report_unhashed(engine, job->path, job->len, item->has_belief,
 							PROTO_PROBLEM_LEASE, 0, item->scan_id);
-			look_again(engine, item, HINT_CONTENT, longest, EPOCH_NONE, 0);
+			look_again(engine, item, HINT_CONTENT, retry, EPOCH_NONE, 0);
 			return;
 		case HASH_GONE:
 			look_again(engine, item, HINT_CONTENT | HINT_HALF,
-					   item->retries < HASHING_RETRIES ? 0 : delay,
+					   item->retries < HASHING_RETRIES ? 0 :
+					   delay < retry ? delay : retry,
 					   item->epoch, item->scan_id);
 			return;
 		default:
@@ -545,18 +554,20 @@ hashing_collect(Engine *engine)
 		HashJob    *next = job->next;
 
 		engine->done++;
-		if (!job->urgent)
-		{
-			engine->done_for_scan++;
+		engine->done_for_scan += !job->urgent;
+		if (job->low)
+			engine->low_items--;
+		else if (!job->urgent)
 			engine->scan_items--;
-		}
 		if (!item->superseded)
 		{
 			if (item->scan_id != 0 && item->scan_id == engine->full.id)
 				engine->full.bytes_hashed += job->bytes;
+			if (item->scan_id != 0 && item->scan_id == engine->asked.id)
+				engine->asked.bytes_hashed += job->bytes;
 			engine->statistics.counted.files_hashed++;
 			engine->statistics.counted.bytes_hashed += job->bytes;
-			engine->cause_us = item->since_us;
+			engine->cause_us = job->low ? 0 : item->since_us;	/* nobody waited for that */
 			hash_done(engine, item, &last);
 			engine->cause_us = 0;
 		}

@@ -44,12 +44,18 @@ heard_oldest(const Engine *engine)
 	return oldest;
 }
 
+/* Whether the scan of this id has found more than was taken. */
+static bool
+is_undrained(const ScanRun *run, int64_t scan_id)
+{
+	return scan_id != 0 && scan_id == run->id && run->scan != NULL && !run->drained;
+}
+
 bool
 heard_all(const Engine *engine, uint64_t oldest, uint64_t news, int64_t scan_id)
 {
-	return oldest > news &&
-		!(scan_id != 0 && scan_id == engine->full.id && engine->full.scan != NULL &&
-		  !engine->full.drained);
+	return oldest > news && !is_undrained(&engine->full, scan_id) &&
+		!is_undrained(&engine->asked, scan_id);
 }
 
 void

@@ -29,6 +29,9 @@
 /* Looks at what cannot be reached although nothing on the way is closed. */
 #define INSPECT_RETRIES		2
 
+/* Where a change waits for longer than that, it is for files to be whole. */
+#define INSPECT_LONG_DEBOUNCE_MS	2000
+
 /* From so many points on they are looked at ahead, so many in a turn. */
 #define INSPECT_AHEAD_POINTS	1000
 #define INSPECT_AHEAD_TURN		1000
@@ -230,6 +233,38 @@ stat_point(Engine *engine, Point *p, LastDirectory *last)
 
 /* ---- decisions ---- */
 
+/* Whether somebody waits for what happened in this epoch. */
+static bool
+flush_wants(const Engine *engine, uint64_t epoch)
+{
+	for (const FlushWait *wait = engine->flushes; wait; wait = wait->next)
+		if (epoch <= wait->epoch)
+			return true;
+	return false;
+}
+
+/*
+ * A file in a directory that has come is found without an event of its own.
+ * Where files are waited for until they are whole, this one may not be so yet:
+ * it waits as if its last event were now.  Not if somebody waits for it, nor for
+ * longer than for a file that never is quiet.
+ */
+static bool
+wait_until_whole(Engine *engine, const Point *p)
+{
+	int64_t		debounce_ns = (int64_t) engine->config.debounce_ms * 1000000;
+	int64_t		longest_us = (int64_t) engine->config.debounce_max_ms * 1000;
+	int64_t		age_ns = clock_ns(CLOCK_REALTIME) - p->info.stat.ctime_ns;
+
+	if (engine->config.debounce_ms < INSPECT_LONG_DEBOUNCE_MS || p->scan_id != 0 ||
+		(p->hints & HINT_FOUND) == 0 || age_ns < 0 || age_ns >= debounce_ns ||
+		flush_wants(engine, p->epoch) ||
+		(p->since_us != 0 && p->since_us + longest_us <= monotonic_us()))
+		return false;
+	return pending_wait(&engine->pending, p->path, p->len, HINT_FOUND, monotonic_us(),
+						p->since_us, p->epoch != EPOCH_NONE ? p->epoch : engine->epoch) != NULL;
+}
+
 static void
 decide_file(Engine *engine, Point *p)
 {
@@ -257,8 +292,13 @@ decide_file(Engine *engine, Point *p)
 			return;
 		}
 	}
+	if (wait_until_whole(engine, p))
+		return;
 	if (calculate)
-		hashing_submit(engine, p);
+	{
+		if (!unread_put_off(engine, p))
+			hashing_submit(engine, p);
+	}
 	else
 	{
 		ProtoOp		op = PROTO_OP_ADDED;

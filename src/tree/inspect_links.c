@@ -54,7 +54,8 @@ inspect_links(Engine *engine, const Point *p)
 	if (p->info.nlink < 2)
 		return;
 	links_note(engine->links, &p->info, p->path, p->len);
-	if ((p->hints & HINT_LINK) || ((p->hints & HINT_FOUND) && p->scan_id != 0))
+	if ((p->hints & HINT_LINK) ||
+		((p->hints & HINT_FOUND) && p->scan_id != 0 && p->scan_id == engine->full.id))
 		return;
 	if (!links_must_tell(engine->links, &p->info, engine->inspections,
 						 p->hints & (HINT_WRITTEN | HINT_META | HINT_FOUND), p->epoch))

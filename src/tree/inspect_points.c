@@ -130,13 +130,13 @@ merge_point(Engine *engine, Point *into, const Point *p)
 	}
 	if (p->node != 0)
 		into->node = p->node;
+	into->low |= p->low;
 
 	/* what a scan found is no news of its own if there was an event as well */
 	into->hints = ((into->hints | p->hints) & ~(HINT_FOUND | HINT_LINK)) | both;
 	if (p->epoch < into->epoch)
 		into->epoch = p->epoch;
-	if (p->scan_id != 0)
-		into->scan_id = p->scan_id;
+	into->scan_id = runs_who_waits(engine, p->scan_id, into->scan_id);
 	if (into->since_us == 0 || (p->since_us != 0 && p->since_us < into->since_us))
 		into->since_us = p->since_us;
 	if (p->retries > into->retries)

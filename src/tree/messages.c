@@ -285,6 +285,7 @@ proto_put_scan(ProtoBuf *buf, const ProtoScan *m)
 	proto_put_i64(buf, m->scan_id);
 	proto_put_u32(buf, m->flags);
 	proto_put_double(buf, m->mass_delete_threshold);
+	put_str(buf, m->place);
 }
 
 bool
@@ -293,6 +294,7 @@ proto_get_scan(ProtoReader *r, ProtoScan *m)
 	m->scan_id = proto_get_i64(r);
 	m->flags = proto_get_u32(r);
 	m->mass_delete_threshold = proto_get_double(r);
+	m->place = get_path(r, 0, PROTO_PATH_MAX);
 
 	/* Said so that a NaN, which would switch the protection off, fails. */
 	if (!(m->mass_delete_threshold >= 0.0 && m->mass_delete_threshold <= 1.0))
@@ -545,6 +547,7 @@ proto_put_progress(ProtoBuf *buf, const ProtoProgress *m)
 	put_str(buf, m->reading);
 	proto_put_i64(buf, m->reading_done);
 	proto_put_i64(buf, m->reading_size);
+	put_u64(buf, m->unread);
 }
 
 bool
@@ -559,6 +562,7 @@ proto_get_progress(ProtoReader *r, ProtoProgress *m)
 	m->reading = get_path(r, 0, PROTO_PATH_MAX);
 	m->reading_done = proto_get_i64(r);
 	m->reading_size = proto_get_i64(r);
+	m->unread = get_u64(r);
 	return reader_done(r) && m->reading_done >= 0 && m->reading_size >= 0;
 }
 

@@ -121,7 +121,7 @@ hash_survives(const Engine *engine, const Point *from, const Point *to)
 	if (!b->has_hash || b->btime_ns == PROTO_NO_TIME || b->btime_ns != s->btime_ns ||
 		b->size != s->size || b->mtime_ns != s->mtime_ns)
 		return false;
-	if (((from->hints | to->hints) & (HINT_CONTENT | HINT_CLOSED)) ||
+	if (((from->hints | to->hints) & (HINT_CONTENT | HINT_CLOSED | HINT_UNREAD)) ||
 		hashing_due(engine, from->path, from->len))
 		return false;
 	return b->ctime_ns == s->ctime_ns ||
@@ -632,8 +632,7 @@ wait_for_other_end(Engine *engine, Point *p)
 		half->since_us = p->since_us;
 	if (p->epoch < half->epoch)
 		half->epoch = p->epoch;
-	if (p->scan_id != 0)
-		half->scan_id = p->scan_id;
+	half->scan_id = runs_who_waits(engine, p->scan_id, half->scan_id);
 	return half;
 }
 

@@ -27,6 +27,7 @@ pending_init(Pending *pending)
 	pending->names.oldest_us = PENDING_NEVER;
 	pending->moves.oldest_us = PENDING_NEVER;
 	pending->retries.oldest_us = PENDING_NEVER;
+	pending->low.oldest_us = PENDING_NEVER;
 	pending->news = 1;
 }
 
@@ -52,6 +53,7 @@ pending_clear(Pending *pending)
 	free_list(&pending->names);
 	free_list(&pending->moves);
 	free_list(&pending->retries);
+	free_list(&pending->low);
 	table_clear(&pending->table);
 	pending_init(pending);
 	pending->news = news;
@@ -74,6 +76,8 @@ find(const Pending *pending, uint64_t node, const char *name, size_t len, uint64
 static PendingList *
 list_of(Pending *pending, const PendingName *p)
 {
+	if (p->low)
+		return &pending->low;
 	if (p->due_us != 0)
 		return &pending->retries;
 	return p->hints & HINT_MOVES ? &pending->moves : &pending->names;
@@ -94,6 +98,7 @@ unlink_name(Pending *pending, PendingName *p)
 		list->last = p->prev;
 	if (list->first == NULL)
 		list->oldest_us = PENDING_NEVER;
+	pending->n_low -= p->low;
 }
 
 static void
@@ -110,6 +115,7 @@ link_name(Pending *pending, PendingName *p)
 	list->last = p;
 	if (p->first_us < list->oldest_us)
 		list->oldest_us = p->first_us;
+	pending->n_low += p->low;
 }
 
 /* The name, new or not, taken out of its list. */
@@ -122,6 +128,7 @@ detached(Pending *pending, uint64_t node, const char *name, size_t len)
 	if (p != NULL)
 	{
 		unlink_name(pending, p);
+		p->low = false;
 		return p;
 	}
 	p = calloc(1, sizeof(PendingName) + len + 1);
@@ -163,6 +170,21 @@ pending_note(Pending *pending, uint64_t node, const char *name, size_t len,
 	return p;
 }
 
+PendingName *
+pending_wait(Pending *pending, const char *path, size_t len, unsigned hints, int64_t now_us,
+			 int64_t since_us, uint64_t epoch)
+{
+	uint64_t	news = pending->news;
+	PendingName *p;
+
+	pending->news = UINT64_MAX; /* it is none */
+	p = pending_note(pending, 0, path, len, hints, now_us, epoch);
+	pending->news = news;
+	if (p != NULL && since_us != 0 && since_us < p->since_us)
+		p->since_us = since_us;
+	return p;
+}
+
 unsigned
 pending_hints(const Pending *pending, uint64_t node, const char *name, size_t len)
 {
@@ -186,7 +208,8 @@ pending_has_name(const Pending *pending, const char *name, size_t len)
 {
 	return has_name(&pending->names, name, len) ||
 		has_name(&pending->moves, name, len) ||
-		has_name(&pending->retries, name, len);
+		has_name(&pending->retries, name, len) ||
+		has_name(&pending->low, name, len);
 }
 
 PendingName *
@@ -227,11 +250,31 @@ pending_starve(Pending *pending, uint64_t node, const char *name, size_t len,
 	return p;
 }
 
+PendingName *
+pending_low(Pending *pending, uint64_t node, const char *name, size_t len, unsigned hints,
+			int64_t since_us, uint64_t epoch, int64_t scan_id)
+{
+	PendingName *p = pending_retry(pending, node, name, len, hints | HINT_UNREAD, 1, since_us,
+								   epoch, scan_id);
+
+	/* what is known of it by an event already, or as an end of a rename, comes first */
+	if (p == NULL || p->last_us != 0 || p->starved ||
+		(p->hints & (HINT_MOVES | HINT_CONTENT | HINT_CLOSED)))
+		return p;
+	unlink_name(pending, p);
+	p->low = true;
+	p->due_us = 0;
+	link_name(pending, p);
+	return p;
+}
+
 static bool
 is_due(const PendingName *p, const PendingRule *rule)
 {
 	bool		moved = (p->hints & HINT_MOVES) != 0;
 
+	if (p->low)
+		return true;
 	if ((moved && rule->hold_moves) || (p->starved && p->due_us > rule->now_us))
 		return false;
 	if (p->epoch <= rule->flush_epoch || (moved && rule->moves && p->news != UINT64_MAX))
@@ -293,6 +336,7 @@ pending_collect(Pending *pending, const PendingRule *rule, size_t max,
 		if (lists[i] != &pending->moves || !rule->hold_moves)
 			max -= collect(pending, lists[i], rule, max, take, arg);
 	}
+	(void) collect(pending, &pending->low, rule, rule->low < max ? rule->low : max, take, arg);
 }
 
 int64_t
@@ -301,6 +345,8 @@ pending_due(const Pending *pending, const PendingRule *rule)
 	const PendingList *lists[2] = {&pending->names, &pending->moves};
 	int64_t		due = INT64_MAX;
 
+	if (rule->low > 0 && pending->low.first != NULL)
+		return rule->now_us;
 	for (const PendingName *p = pending->retries.first; p != NULL; p = p->next)
 		if (p->due_us < due && !(rule->hold_moves && (p->hints & HINT_MOVES)))
 			due = p->due_us;
@@ -319,10 +365,12 @@ pending_due(const Pending *pending, const PendingRule *rule)
 uint64_t
 pending_min_epoch(const Pending *pending)
 {
-	const PendingList *lists[3] = {&pending->retries, &pending->names, &pending->moves};
+	const PendingList *lists[4] = {
+		&pending->retries, &pending->names, &pending->moves, &pending->low
+	};
 	uint64_t	min = EPOCH_NONE;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		for (const PendingName *p = lists[i]->first; p != NULL; p = p->next)
 			if (p->epoch < min)
 				min = p->epoch;
@@ -345,27 +393,36 @@ pending_min_news(const Pending *pending)
 bool
 pending_has_scan(const Pending *pending, int64_t scan_id)
 {
-	for (const PendingName *p = pending->retries.first; p != NULL; p = p->next)
-		if (p->scan_id == scan_id)
-			return true;
+	const PendingList *lists[2] = {&pending->retries, &pending->low};
+
+	for (int i = 0; i < 2; i++)
+		for (const PendingName *p = lists[i]->first; p != NULL; p = p->next)
+			if (p->scan_id == scan_id)
+				return true;
 	return false;
 }
 
 void
 pending_drop_scan(Pending *pending, int64_t scan_id)
 {
-	for (PendingName *p = pending->retries.first; p != NULL; p = p->next)
-		if (p->scan_id == scan_id)
-			p->scan_id = 0;
+	const PendingList *lists[2] = {&pending->retries, &pending->low};
+
+	for (int i = 0; i < 2; i++)
+		for (PendingName *p = lists[i]->first; p != NULL; p = p->next)
+			if (p->scan_id == scan_id)
+				p->scan_id = 0;
 }
 
 void
 pending_renew(Pending *pending, uint64_t epoch)
 {
-	for (PendingName *p = pending->retries.first; p != NULL; p = p->next)
-	{
-		p->retries = 0;
-		if (p->epoch == EPOCH_NONE && p->scan_id == 0)
-			p->epoch = epoch;
-	}
+	const PendingList *lists[2] = {&pending->retries, &pending->low};
+
+	for (int i = 0; i < 2; i++)
+		for (PendingName *p = lists[i]->first; p != NULL; p = p->next)
+		{
+			p->retries = 0;
+			if (p->epoch == EPOCH_NONE && p->scan_id == 0)
+				p->epoch = epoch;
+		}
 }

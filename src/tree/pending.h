@@ -7,6 +7,10 @@
  * debounce_max_ms after its first event.  The debounce only saves work: a
  * name may be taken earlier at any time.
  *
+ * A file of which nothing but the ctime has moved is to be read again, to be
+ * sure, after all that has changed: its name waits in a list of its own, in the
+ * order in which it came there, and is taken when the engine has time for it.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef FSYNC_PENDING_H
@@ -25,6 +29,7 @@
 #define HINT_LINK		0x80	/* another name of its file changed; that is
 								 * all there is to it */
 #define HINT_HALF		0x100	/* one end of a rename, whose other may come */
+#define HINT_UNREAD		0x200	/* its content is not known to be as hashed */
 
 /* What may be the end of a rename. */
 #define HINT_MOVES		(HINT_GONE | HINT_ARRIVED | HINT_HALF)
@@ -43,6 +48,7 @@ typedef struct PendingName
 	int64_t		due_us;			/* a retry: not before; 0: debounced */
 	bool		starved;		/* ... nor for a flush: what is needed to look at
 								 * it is not to be had */
+	bool		low;			/* only its ctime moved */
 	uint64_t	epoch;			/* a flush of this epoch or later waits for it */
 	uint64_t	news;			/* halves.h: the number of its oldest event, or of
 								 * that of a name it was renamed from */
@@ -69,6 +75,8 @@ typedef struct Pending
 	PendingList names;
 	PendingList moves;			/* with one of HINT_MOVES */
 	PendingList retries;		/* those with due_us, in no order */
+	PendingList low;			/* those that are low, in the order of coming */
+	size_t		n_low;
 	size_t		starved;		/* of these */
 	bool		lost;			/* there was no memory for a name: all is to be
 								 * compared */
@@ -84,6 +92,14 @@ extern void pending_clear(Pending *pending);
  */
 extern PendingName *pending_note(Pending *pending, uint64_t node, const char *name,
 								 size_t len, unsigned hints, int64_t now_us,
+								 uint64_t epoch);
+
+/*
+ * The path, which no event spoke of, waits as if one had; since_us is the time
+ * of the first that did for what is above it, or 0.
+ */
+extern PendingName *pending_wait(Pending *pending, const char *path, size_t len,
+								 unsigned hints, int64_t now_us, int64_t since_us,
 								 uint64_t epoch);
 
 /* The hints of a name that waits, or 0. */
@@ -110,6 +126,14 @@ extern PendingName *pending_starve(Pending *pending, uint64_t node, const char *
 								   size_t len, unsigned hints, int64_t due_us,
 								   int64_t since_us, uint64_t epoch, int64_t scan_id);
 
+/*
+ * The name, with the hint that it is unread, is taken when the rule has room for
+ * it, whoever waits for it; what else is said of it takes it out of that list.
+ */
+extern PendingName *pending_low(Pending *pending, uint64_t node, const char *name,
+								size_t len, unsigned hints, int64_t since_us,
+								uint64_t epoch, int64_t scan_id);
+
 typedef struct PendingRule
 {
 	int64_t		now_us;
@@ -119,6 +143,7 @@ typedef struct PendingRule
 								 * what is starved */
 	bool		moves;			/* everything that was moved is due... */
 	bool		hold_moves;		/* ... or nothing of it */
+	size_t		low;			/* so many of those that are low are due */
 } PendingRule;
 
 /*

@@ -34,7 +34,7 @@
 
 #include "lag.h"
 
-#define PROTO_VERSION		5
+#define PROTO_VERSION		6
 #define PROTO_MAX_FRAME		(32 * 1024 * 1024)
 
 /* The longest frame of fsync-tree: what it says may be false, and is kept
@@ -92,7 +92,8 @@ typedef enum ProtoType
 	/* worker to fsync-tree */
 	PROTO_INIT = 'I',			/* ProtoInit: first message, once */
 	PROTO_CONFIG = 'C',			/* ProtoConfig: settings were reloaded */
-	PROTO_SCAN = 'S',			/* ProtoScan: compare the whole tree */
+	PROTO_SCAN = 'S',			/* ProtoScan: compare the whole tree, or a part;
+								 * one of each at a time */
 	PROTO_SCAN_CANCEL = 'X',	/* int64 scan_id, or run_id of a verification */
 	PROTO_VERIFY = 'V',			/* ProtoVerify, then its beliefs: read these
 								 * files again; one message at a time */
@@ -207,6 +208,9 @@ typedef struct ProtoScan
 	int64_t		scan_id;		/* > 0 */
 	uint32_t	flags;
 	double		mass_delete_threshold;	/* 0..1, share of the believed rows */
+	ProtoStr	place;			/* a file or directory, of which somebody says
+								 * that it changed, so that there is no
+								 * threshold; empty: everything */
 } ProtoScan;
 
 /* What stat says of a file. */
@@ -385,6 +389,8 @@ typedef struct ProtoProgress
 								 * largest; empty: there is none */
 	int64_t		reading_done;	/* bytes of it that were read */
 	int64_t		reading_size;	/* bytes that it has */
+	uint64_t	unread;			/* of those pending, files of which only the ctime
+								 * moved, and that are to be read for that */
 } ProtoProgress;
 
 typedef enum ProtoFlushResult

@@ -107,7 +107,7 @@ put(Engine *engine, const ProtoObservation *o)
 	proto_put_observation(&engine->out, o);
 	engine->frame_count++;
 	statistics_change(&engine->statistics, o->scan_id == 0 ? engine->cause_us : 0);
-	if (o->scan_id != 0)
+	if (o->scan_id != 0 && o->scan_id == engine->full.id)
 		engine->frame_of_scan++;
 	if (o->op != PROTO_OP_MOVED && frame_is_full(engine))
 		report_end_frame(engine);
@@ -286,21 +286,22 @@ report_state(Engine *engine, uint8_t state, const char *reason, const char *hint
 void
 report_progress(Engine *engine)
 {
+	const ScanRun *run = engine->full.scan ? &engine->full : &engine->asked;
 	const HashJob *reading;
 	ProtoProgress m = {0};
 	ScanStatus	status;
 
 	report_end_frame(engine);
-	if (engine->full.scan)
+	if (run->scan)
 	{
-		scan_status(engine->full.scan, &status);
-		m.scan_id = engine->full.id;
+		scan_status(run->scan, &status);
+		m.scan_id = run->id;
 		m.files_done = status.files;
-		m.bytes_hashed = engine->full.bytes_hashed +
-			hashing_bytes_under_way(engine, engine->full.id);
+		m.bytes_hashed = run->bytes_hashed + hashing_bytes_under_way(engine, run->id);
 	}
 	m.pending = engine->pending.table.count + engine->items.count +
 		engine->n_points + engine->n_places;
+	m.unread = unread_count(engine);
 	m.last_event_us = engine->last_event_us;
 	m.directories = engine->reported_directories;
 	reading = hashing_largest(engine);
@@ -331,7 +332,7 @@ report_scan_done(Engine *engine, const ScanRun *run)
 	report_end_frame(engine);
 	if (run->scan)
 		scan_status(run->scan, &status);
-	m.files_scanned = status.files;
+	m.files_scanned = status.files + run->named_files;
 	m.believed = status.believed;
 	m.bytes_hashed = run->bytes_hashed;
 	m.removals = run->removals;

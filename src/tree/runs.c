@@ -28,7 +28,23 @@
 /* Files that may wait for being hashed before more are looked for. */
 #define RUNS_HASHING		2000
 
+/* The same of those that are to be read after all others. */
+#define RUNS_UNREAD			200000
+
 /* ---- scans ---- */
+
+bool
+runs_is_full(const Engine *engine, const ScanRun *run)
+{
+	return run == &engine->full;
+}
+
+/* The user who asked for a part waits; the scan of everything comes again. */
+int64_t
+runs_who_waits(const Engine *engine, int64_t a, int64_t b)
+{
+	return a == 0 || (b != 0 && b == engine->asked.id) ? b : a;
+}
 
 /*
  * Begins to scan the places, which the scan takes over.  False when out of memory
@@ -48,7 +64,7 @@ runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 		.spools = &engine->spools,
 		.links = engine->links,
 		.folding = *spelling_devices(engine->spelling),
-		.throttle = run->id != 0 ? &engine->throttle : NULL,
+		.throttle = runs_is_full(engine, run) ? &engine->throttle : NULL,
 		.shortage = &engine->shortage,
 		.notify_fd = engine->wake_fd
 	};
@@ -133,121 +149,6 @@ start_partial_scan(Engine *engine, const PendingRule *rule)
 	engine->n_places = engine->places_capacity = 0;
 }
 
-typedef struct Cure
-{
-	Engine	   *engine;
-	Scan	   *scan;
-} Cure;
-
-static bool
-cure_covers(void *arg, const char *path, size_t len)
-{
-	return scan_covers(((Cure *) arg)->scan, path, len);
-}
-
-static bool
-cure_gone(void *arg, const char *path, size_t len)
-{
-	return cure_covers(arg, path, len) && refused_has_gone(((Cure *) arg)->engine, path, len);
-}
-
-static void
-cure_report(void *arg, const char *path, size_t len)
-{
-	report_cured(((Cure *) arg)->engine, path, len, 0);
-}
-
-/*
- * The scan failed for want of something: it is made again when it is there.  False
- * if it failed for another reason.
- */
-static bool
-put_off_run(Engine *engine, ScanRun *run)
-{
-	const ScanPlace *places;
-	size_t		n;
-
-	if (run->result != PROTO_SCAN_FAILED || !shortage_is(run->error))
-		return false;
-	engine->scan_due_us = shortage_note(&engine->shortage, run->error);
-	if (run->id != 0)
-	{
-		if (engine->scan_queued)
-			return false;		/* by the one that waits already */
-		runs_queue_again(engine, run);
-		return true;
-	}
-	places = scan_places_of(run->scan, &n);
-	for (size_t i = 0; i < n; i++)
-	{
-		if (places[i].local)
-			changes_want_local_subtree(engine, places[i].path, places[i].len, run->epoch);
-		else
-			changes_want_subtree(engine, places[i].path, places[i].len, run->epoch);
-	}
-	if (run->news < engine->places_news)
-		engine->places_news = run->news;
-	runs_forget(run);
-	return true;
-}
-
-static void
-end_run(Engine *engine, ScanRun *run)
-{
-	Cure		cure = {engine, run->scan};
-	ScanStatus	status;
-
-	if (put_off_run(engine, run))
-		return;
-
-	/* what was scanned is of no interest if the path does not lead there */
-	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE && !engine_check_path(engine) &&
-		engine->exit_status >= 0)
-	{
-		run->result = PROTO_SCAN_FAILED;
-		snprintf(run->message, sizeof(run->message), "%.255s", engine->reason);
-		snprintf(run->hint, sizeof(run->hint), "%.255s", engine->hint);
-	}
-
-	/* files that went out unexamined have been noted by now */
-	scan_status(run->scan, &status);
-	if (run->result == PROTO_SCAN_COMPLETE && status.direct && run->links_round != 0)
-		links_searched(engine->links, run->links_round);
-	if (run->result == PROTO_SCAN_COMPLETE)
-	{
-		problems_expire(&engine->problems, run->round, cure_covers, cure_report, &cure);
-		if (engine->refused.table.count > 0 && root_open(&engine->root, false) == ROOT_OK)
-		{
-			problems_expire(&engine->refused, problems_next_round(&engine->refused), cure_gone,
-							cure_report, &cure);
-			spelling_forget(engine->spelling);
-		}
-	}
-	if (run->id == 0 && run->result == PROTO_SCAN_COMPLETE)
-		hashing_look_for_files(engine, run->scan);
-	if (run->id != 0 && run->result == PROTO_SCAN_COMPLETE)
-	{
-		engine->root.replaced = false;
-		changes_scanned(engine, run->times_blind);
-		hash_pool_forget(engine->pool);
-	}
-	if (run->id != 0)
-	{
-		if (engine->heal_scan_runs && run->result == PROTO_SCAN_COMPLETE)
-		{
-			engine_log(engine, 'L', "everything has been compared after events were lost");
-			engine->healing = engine->heal_scan_runs = false;
-		}
-		unwatched_report(engine, true);
-		report_scan_done(engine, run);
-	}
-	else if (run->result != PROTO_SCAN_COMPLETE)
-		changes_heal(engine, run->message);
-	else if (run->news < engine->resolve_news)
-		engine->resolve_news = run->news;	/* of what cannot be looked at yet */
-	runs_forget(run);
-}
-
 /*
  * More removals than are allowed: are they really?  Names that the walk only
  * missed, and files that were replaced, are looked at; what the filter refuses
@@ -263,7 +164,7 @@ too_many_removals(Engine *engine, ScanRun *run, uint64_t believed)
 	uint64_t	absent = 0;
 	int			more;
 
-	if (run->id == 0 || (run->flags & PROTO_SCAN_FORCE) ||
+	if (!runs_is_full(engine, run) || (run->flags & PROTO_SCAN_FORCE) ||
 		candidates_count(from, CANDIDATE_REMOVED) <= run->threshold * believed)
 		return false;
 	run->checked = candidates_create(&engine->spools, 4 * 1024 * 1024);
@@ -312,7 +213,7 @@ static void
 scan_ended(Engine *engine, ScanRun *run, const ScanStatus *status)
 {
 	/* What it missed, as it was renamed meanwhile, is known from here. */
-	if (run->id == 0 && engine->reader != NULL)
+	if (!runs_is_full(engine, run) && engine->reader != NULL)
 	{
 		events_drain(engine->reader);
 		changes_process_events(engine);
@@ -370,10 +271,12 @@ take_name(void *arg, const PendingName *name)
 	}
 	if (p == NULL)
 		return false;
+	p->scan_id = asked_owner(engine, name->scan_id, p->path, p->len, name->since_us);
 	p->retries = name->retries;
 	p->since_us = name->since_us;
 	p->put_off_us = name->put_off_us;
 	p->put_offs = name->put_offs;
+	p->low = name->low;
 	p->news = name->news;
 	heard_take_name(engine, name->node, name->name, name->name_len);
 	return true;
@@ -394,7 +297,8 @@ add_candidate(Engine *engine, const ScanRun *run, const Candidate *c)
 
 	if (c->path == NULL)
 		return true;
-	p = inspect_add(engine, c->path, c->len, HINT_FOUND, run->epoch, run->id);
+	p = inspect_add(engine, c->path, c->len, HINT_FOUND, run->epoch, run->id != 0 ? run->id :
+					asked_owner(engine, 0, c->path, c->len, 0));
 	if (p == NULL)
 		return false;
 	p->since_us = run->since_us;
@@ -420,7 +324,7 @@ drain(Engine *engine, ScanRun *run, const PendingRule *rule)
 		   (more = candidates_next(candidates, &removed, &added)) == 1)
 	{
 		engine->done++;
-		engine->done_for_scan += run->id != 0;
+		engine->done_for_scan += runs_is_full(engine, run);
 		if (!add_candidate(engine, run, &removed) || !add_candidate(engine, run, &added))
 		{
 			errno = ENOMEM;
@@ -453,11 +357,13 @@ drain(Engine *engine, ScanRun *run, const PendingRule *rule)
 static bool
 may_go_on(Engine *engine, ScanRun *run)
 {
-	size_t		hashing = engine->items.count - (run->id == 0 ? engine->scan_items : 0);
+	size_t		hashing = engine->items.count - engine->low_items -
+		(runs_is_full(engine, run) ? 0 : engine->scan_items);
 
-	if (engine->inspecting || hashing >= RUNS_HASHING || report_congested(engine))
+	if (engine->inspecting || hashing >= RUNS_HASHING || report_congested(engine) ||
+		unread_count(engine) >= RUNS_UNREAD)
 		return false;
-	run->put_off = run->id != 0 && !run->drained && throttle_delay_ns(&engine->throttle) > 0;
+	run->put_off = runs_is_full(engine, run) && !run->drained && throttle_delay_ns(&engine->throttle) > 0;
 	return !run->put_off;
 }
 
@@ -485,7 +391,7 @@ step_run(Engine *engine, ScanRun *run, const PendingRule *rule)
 		if (finding == NULL)
 			break;
 		engine->done++;
-		engine->done_for_scan += run->id != 0;
+		engine->done_for_scan += runs_is_full(engine, run);
 		if (run->result == PROTO_SCAN_CANCELLED)
 			;					/* nobody wants it */
 		else if (finding->kind == FINDING_ADDED)
@@ -526,7 +432,7 @@ step_run(Engine *engine, ScanRun *run, const PendingRule *rule)
 			 !inspect_has_scan(engine, run->id) && !hashing_has_scan(engine, run->id) &&
 			 !pending_has_scan(&engine->pending, run->id) &&
 			 !halves_has_scan(&engine->halves, run->id))
-		end_run(engine, run);
+		runs_end(engine, run);
 }
 
 static bool
@@ -540,6 +446,8 @@ take_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 		changes_guard_answered(engine, header);
 	else if (id == engine->partial.request && engine->partial.scan)
 		return scan_give_beliefs(engine->partial.scan, header, body);
+	else if (id == engine->asked.request && engine->asked.scan)
+		return scan_give_beliefs(engine->asked.scan, header, body);
 	else if (id == engine->full.request && engine->full.scan)
 		return scan_give_beliefs(engine->full.scan, header, body);
 	return true;
@@ -559,7 +467,8 @@ runs_beliefs(Engine *engine, const ProtoBeliefsHeader *header, ProtoReader body)
 	{
 		all = engine->n_points;
 		for (size_t i = 0; i < all; i++)
-			of_scan += engine->points[i].scan_id != 0;
+			of_scan += engine->points[i].scan_id != 0 &&
+				engine->points[i].scan_id == engine->full.id;
 	}
 	engine->done += all;
 	engine->done_for_scan += of_scan;
@@ -601,6 +510,7 @@ present_rule(Engine *engine)
 			rule.flush_epoch = wait->epoch;
 	rule.hold_moves = engine->resolving || runs_heal_undrained(engine);
 	rule.moves = engine->halves.waiting.first != NULL;
+	rule.low = unread_room(engine);
 	return rule;
 }
 
@@ -622,6 +532,8 @@ runs_step(Engine *engine)
 	start_partial_scan(engine, &rule);
 	changes_ask_about_guard(engine);
 	step_run(engine, &engine->partial, &rule);
+	asked_start(engine);
+	step_run(engine, &engine->asked, &rule);
 	if (!engine->inspecting && !engine->building && !report_congested(engine))
 	{
 		take_pending(engine, &rule, rule.moves ? RUNS_CANDIDATES : RUNS_NAMES);
@@ -673,7 +585,8 @@ runs_due(Engine *engine)
 		quiet = engine->scan_due_us > quiet ? engine->scan_due_us : quiet;
 		due = quiet < due ? quiet : due;
 	}
-	if (engine->scan_queued && engine->scan_due_us > rule.now_us && engine->scan_due_us < due)
+	if ((engine->scan_queued || (engine->asked_place != NULL && engine->asked.scan == NULL)) &&
+		engine->scan_due_us > rule.now_us && engine->scan_due_us < due)
 		due = engine->scan_due_us;
 	return due;
 }
@@ -698,5 +611,7 @@ runs_min_epoch(Engine *engine)
 		min = engine->places_epoch;
 	if (engine->partial.scan != NULL && engine->partial.epoch < min)
 		min = engine->partial.epoch;
+	if (engine->asked_place != NULL && engine->asked.epoch < min)
+		min = engine->asked.epoch;
 	return min;
 }

@@ -16,6 +16,9 @@
 /* How often a scan is begun again because the tree changed under it. */
 #define RUNS_RESTARTS		5
 
+/* How long it waits for quiet at most, however long the debounce. */
+#define RUNS_QUIET_MS		5000
+
 static void
 refuse_scan(Engine *engine, const ProtoScan *scan, const char *message)
 {
@@ -118,25 +121,36 @@ runs_restart(Engine *engine, ScanRun *run)
 		return false;
 	runs_queue_again(engine, run);
 	engine->scan_restarts++;
-	engine->restart_due_us = monotonic_us() +
-		(int64_t) engine->config.debounce_max_ms * 1000;
+	engine->restart_due_us = monotonic_us() + INT64_C(1000) *
+		(engine->config.debounce_max_ms < RUNS_QUIET_MS ? engine->config.debounce_max_ms :
+		 RUNS_QUIET_MS);
 	return true;
 }
 
 void
 runs_cancel_scan(Engine *engine, int64_t scan_id)
 {
+	ScanRun    *run;
+
 	if (engine->scan_queued && engine->queued_scan.scan_id == scan_id)
 	{
 		engine->scan_queued = false;
 		refuse_scan(engine, &engine->queued_scan, "cancelled");
 	}
-	if (engine->full.scan == NULL || engine->full.id != scan_id)
+	run = engine->asked_place != NULL && engine->asked.id == scan_id ? &engine->asked :
+		&engine->full;
+	if (run->id != scan_id || (run->scan == NULL && run == &engine->full))
 		return;
-	scan_cancel(engine->full.scan);
-	engine->full.drained = true;
-	engine->full.result = PROTO_SCAN_CANCELLED;
-	snprintf(engine->full.message, sizeof(engine->full.message), "cancelled");
+	run->drained = true;
+	run->result = PROTO_SCAN_CANCELLED;
+	snprintf(run->message, sizeof(run->message), "cancelled");
+	if (run->scan == NULL)
+	{
+		report_scan_done(engine, run);
+		asked_forget(engine);
+		return;
+	}
+	scan_cancel(run->scan);
 	hashing_drop_scan(engine, scan_id);
 	inspect_drop_scan(engine, scan_id);
 	pending_drop_scan(&engine->pending, scan_id);

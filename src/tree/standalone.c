@@ -351,7 +351,7 @@ answer_beliefs(Watcher *w, ProtoReader body)
 static void
 send_scan(Watcher *w, uint32_t flags)
 {
-	ProtoScan	scan = {++w->last_scan, flags, 1.0};
+	ProtoScan	scan = {.scan_id = ++w->last_scan, .flags = flags, .mass_delete_threshold = 1.0};
 
 	proto_begin(&w->out, PROTO_SCAN);
 	proto_put_scan(&w->out, &scan);

@@ -85,10 +85,18 @@ static void
 note_scan(Talk *talk, ProtoReader body)
 {
 	ProtoScan	m;
-	TalkScan   *scan = &talk->scans[talk->next_scan++ % TALK_SCANS];
+	TalkScan   *scan;
 
 	if (!proto_get_scan(&body, &m))
 		return;
+
+	/* while one of everything goes on there may be many of a part */
+	for (int i = 0; i < TALK_SCANS; i++)
+	{
+		scan = &talk->scans[talk->next_scan++ % TALK_SCANS];
+		if (scan->id == 0 || scan->done)
+			break;
+	}
 	scan->id = m.scan_id;
 	scan->done = false;
 	if (m.flags & PROTO_SCAN_FORCE)

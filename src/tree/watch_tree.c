@@ -324,6 +324,17 @@ watch_tree_is_at(const WatchTree *tree, uint64_t id, dev_t dev, ino_t ino)
 	return node != NULL && node->dev == dev && node->ino == ino;
 }
 
+uint64_t
+watch_tree_node(const WatchTree *tree, const char *path, size_t len)
+{
+	size_t		rest;
+	const WatchNode *node = find_node(tree, path, len, &rest);
+
+	/* one that events can speak of */
+	return node != NULL && rest == len && watch_node_by_id(tree, node->id) == node ?
+		node->id : 0;
+}
+
 bool
 watch_tree_knows(const WatchTree *tree, const char *path, size_t len)
 {

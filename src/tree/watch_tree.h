@@ -128,6 +128,9 @@ extern bool watch_tree_renew(WatchTree *tree, int rootfd, uint64_t node);
 /* Whether this is the node's directory. */
 extern bool watch_tree_is_at(const WatchTree *tree, uint64_t node, dev_t dev, ino_t ino);
 
+/* The node of the directory at path, or 0: it is not known. */
+extern uint64_t watch_tree_node(const WatchTree *tree, const char *path, size_t len);
+
 /* Whether the directory at path is known. */
 extern bool watch_tree_knows(const WatchTree *tree, const char *path, size_t len);
 

@@ -212,7 +212,8 @@ SKIP:
 
 # Every setting of a repository is told when it differs from the default.
 my @settings = qw(include exclude calculate_hashes ignore_case include_hidden use_ignore_files min_size max_size
-  on_missing missing_retention on_type_change change_feed on_overwrite);
+  on_missing missing_retention on_type_change change_feed on_overwrite on_excluded debounce_interval
+  reconciliation_interval poll_interval);
 my %other = map { $_ => 1 } qw(repository_id path user_area watch_root active database_oid state state_reason state_hint
   root_identity mounts scan_generation last_complete_generation last_complete_scan created_at paused);
 is_deeply([ sort grep { !$other{$_} } split /\n/, $node->safe_psql($db,
@@ -220,7 +221,8 @@ is_deeply([ sort grep { !$other{$_} } split /\n/, $node->safe_psql($db,
 	[ sort @settings ], 'a column of fsync_repositories that is a setting belongs into the report, and here');
 $node->safe_psql($db, "SELECT fsync_configure_repository('$id', include => '{*}', exclude => '{*.x}', calculate_hashes => true,
 	ignore_case => true, include_hidden => true, use_ignore_files => true, min_size => 0, max_size => 1000000, on_missing => 'mark',
-	missing_retention => '1 year', on_type_change => 'delete', change_feed => true, on_overwrite => 'source')");
+	missing_retention => '1 year', on_type_change => 'delete', change_feed => true, on_overwrite => 'source',
+	on_excluded => 'mark', debounce_interval => '1 second', reconciliation_interval => '1 day', poll_interval => '1 minute')");
 is_deeply([ sort keys %{ repository(report(), $id)->{settings} } ], [ sort @settings ], 'all settings');
 
 # ---- a lot ----

@@ -50,6 +50,7 @@ typedef struct Worker
 	int64_t		last_id;
 	int64_t		last_scan;
 	int64_t		scanned;		/* the last scan that is done */
+	unsigned	scans_done;		/* ever */
 	uint8_t		result;			/* ... and how */
 	int64_t		last_flush;
 	int64_t		flushed;
@@ -250,7 +251,7 @@ worker_on_frame(Worker *w, uint8_t type, ProtoReader body)
 			held->len = body.end - body.p;
 			break;
 		case PROTO_SCAN_WANTED:
-			scan = (ProtoScan) {++w->last_scan, 0, 1.0};
+			scan = (ProtoScan) {.scan_id = ++w->last_scan,.mass_delete_threshold = 1.0};
 			proto_begin(&w->out, PROTO_SCAN);
 			proto_put_scan(&w->out, &scan);
 			proto_end(&w->out);
@@ -258,6 +259,7 @@ worker_on_frame(Worker *w, uint8_t type, ProtoReader body)
 		case PROTO_SCAN_DONE:
 			FILES_MUST(proto_get_scan_done(&body, &done));
 			w->scanned = done.scan_id;
+			w->scans_done++;
 			w->result = done.result;
 			break;
 		case PROTO_FLUSHED:
@@ -299,7 +301,21 @@ worker_serve(Worker *w, int timeout_ms)
 static void
 worker_scan(Worker *w, uint32_t flags)
 {
-	ProtoScan	scan = {++w->last_scan, flags, 1.0};
+	ProtoScan	scan = {.scan_id = ++w->last_scan,.flags = flags,.mass_delete_threshold = 1.0};
+
+	proto_begin(&w->out, PROTO_SCAN);
+	proto_put_scan(&w->out, &scan);
+	proto_end(&w->out);
+}
+
+/* Of a part. */
+__attribute__((unused))
+static void
+worker_scan_part(Worker *w, const char *path)
+{
+	ProtoScan	scan = {
+		.scan_id = ++w->last_scan, .mass_delete_threshold = 0, .place = {path, strlen(path)}
+	};
 
 	proto_begin(&w->out, PROTO_SCAN);
 	proto_put_scan(&w->out, &scan);

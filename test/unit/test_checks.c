@@ -423,6 +423,24 @@ test_answers(void)
 	CHECK(hear_observations(0, 0) != NULL, "anything before the greeting");
 }
 
+/* While a scan of everything goes on, there may be any number of a part. */
+static void
+test_scans_beside(void)
+{
+	begin("type:1 inode:2", str(""));
+	send_scan(1, 0);
+	for (int64_t id = 2; id < 100; id++)
+	{
+		send_scan(id, 0);
+		CHECK(hear_observations(1, id) == NULL, "an observation of the one");
+		CHECK(hear_observations(1, 1) == NULL, "and of the other");
+		CHECK(hear_scan_done(id) == NULL, "one ends");
+		CHECK(hear_scan_done(id) != NULL, "once");
+	}
+	CHECK(hear_observations(1, 1) == NULL, "the first goes on");
+	CHECK(hear_scan_done(1) == NULL, "and ends");
+}
+
 static void
 test_identity(void)
 {
@@ -553,6 +571,7 @@ main(void)
 	test_mount_lists();
 	test_numbers();
 	test_answers();
+	test_scans_beside();
 	test_identity();
 	test_mounts();
 	test_verdicts();

@@ -258,6 +258,81 @@ test_pool_large(void)
 	unlinkat(rootfd, "huge", 0);
 }
 
+/*
+ * Fails if what is most likely unchanged holds up anything else, is read more
+ * than one at a time, or cannot be cancelled; or if its thread stays.
+ */
+static void
+test_pool_low(void)
+{
+	enum { lows = 20 };
+	int			notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	HashPool   *pool = hash_pool_create(1, notify_fd);
+	HashJob    *low[lows];
+	HashJob    *small = new_job("abc", 3);
+	HashJob    *large = new_job("large", HASH_LARGE_FILE);
+	HashJob    *job;
+	int64_t		end = now_ms() + PATIENCE_MS;
+	int			done = 0;
+	int			beside = 0;
+
+	FILES_MUST(pool != NULL);
+	make_sparse("huge", INT64_C(1) << 40);
+	make_sparse("large", HASH_LARGE_FILE);
+	hash_pool_set_root(pool, rootfd);
+	for (int i = 0; i < lows; i++)
+	{
+		low[i] = new_job(i == 0 ? "huge" : "abc", i == 0 ? INT64_C(1) << 40 : 3);
+		low[i]->low = true;
+		low[i]->urgent = i % 2 != 0;
+		hash_pool_submit(pool, low[i]);
+		while (i == 0 && hash_bytes(low[0]) == 0 && now_ms() < end)
+			usleep(1000);
+	}
+	hash_pool_submit(pool, small);
+	hash_pool_submit(pool, large);
+	while (done < 2 && now_ms() < end)
+	{
+		for (job = wait_collect(pool, notify_fd, PATIENCE_MS); job != NULL; job = job->next)
+		{
+			done += (job == small || job == large) && job->result == HASH_DONE;
+			EQUALS(job->result, HASH_DONE);
+			beside += job->low;
+		}
+	}
+	EQUALS(done, 2);
+	EQUALS(beside, 0);
+	hash_pool_cancel(pool, low[lows - 2]);
+	hash_pool_cancel(pool, low[0]);
+	for (done = 0; done < lows && now_ms() < end;)
+	{
+		for (job = wait_collect(pool, notify_fd, PATIENCE_MS); job != NULL; job = job->next)
+		{
+			done++;
+			HOLDS(job->result == (job == low[0] || job == low[lows - 2] ?
+								  HASH_CANCELLED : HASH_DONE));
+		}
+	}
+	EQUALS(done, lows);
+	EQUALS(hash_pool_outstanding(pool), 0);
+	for (int i = 0; i < lows; i++)
+		free_job(low[i]);
+	free_job(small);
+	free_job(large);
+
+	/* what nobody collected is freed */
+	job = new_job("huge", INT64_C(1) << 40);
+	job->low = true;
+	hash_pool_submit(pool, job);
+	job = new_job("abc", 3);
+	job->low = true;
+	hash_pool_submit(pool, job);
+	hash_pool_destroy(pool);
+	close(notify_fd);
+	unlinkat(rootfd, "huge", 0);
+	unlinkat(rootfd, "large", 0);
+}
+
 /* Fails if a change waits for all that a scan has queued before it. */
 static void
 test_pool_urgent(void)
@@ -399,6 +474,7 @@ run_all(void)
 	test_pool_polite();
 	test_pool_list();
 	test_pool_large();
+	test_pool_low();
 	test_pool_urgent();
 	test_pool_no_root();
 	test_pool_idle();

@@ -471,6 +471,59 @@ test_starved(void)
 	HOLDS(!pending.lost);
 }
 
+/*
+ * Fails if a file of which only the ctime moved is taken before others, more of
+ * them than there is room for, or twice; or if something is forgotten of it.
+ */
+static void
+test_low(void)
+{
+	reset();
+	FILES_MUST(pending_low(&pending, 1, "l1", 2, HINT_META, 7, 3, 0) != NULL);
+	FILES_MUST(pending_low(&pending, 1, "l2", 2, HINT_FOUND, 0, EPOCH_NONE, 9) != NULL);
+	FILES_MUST(pending_low(&pending, 1, "l3", 2, HINT_META, 0, 5, 0) != NULL);
+	EQUALS(pending.n_low, 3);
+	EQUALS(pending_due(&pending, &rule), INT64_MAX);
+	CHECK_EQ_STR(collect(1000), "", "there is no room for them");
+	EQUALS(pending_min_epoch(&pending), 3);
+	CHECK(pending_has_scan(&pending, 9), "a scan waits for one");
+	HOLDS(pending_hints(&pending, 1, "l1", 2) == (HINT_META | HINT_UNREAD));
+	rule.flush_epoch = 10;
+	CHECK_EQ_STR(collect(1000), "", "whoever waits for them");
+	rule.flush_epoch = 0;
+
+	/* another chmod, a write, a rename: as any event */
+	note("l3", HINT_META, 1000, 6);
+	EQUALS(pending.n_low, 2);
+	EQUALS(pending_min_epoch(&pending), 3);
+	CHECK_EQ_STR(collect(1000 + DEBOUNCE), "l3 ", "an event takes it out of the list");
+	note("l1", HINT_CONTENT, 2000, 6);
+	FILES_MUST(pending_low(&pending, 1, "l1", 2, HINT_META, 0, 6, 0) != NULL);
+	EQUALS(pending.n_low, 1);
+	CHECK_EQ_STR(collect(2000 + DEBOUNCE), "l1 ", "what was written is not low");
+
+	FILES_MUST(pending_low(&pending, 1, "l4", 2, HINT_META, 0, 6, 0) != NULL);
+	note("new", HINT_CONTENT, 3000, 6);
+	rule.low = 1;
+	rule.now_us = 4000;
+	EQUALS(pending_due(&pending, &rule), 4000);
+	CHECK_EQ_STR(collect(3000 + DEBOUNCE), "new l2 ", "others first, then as many as there is room for");
+	CHECK_EQ_STR(collect(3000 + DEBOUNCE), "l4 ", "and the next");
+	EQUALS(pending.n_low, 0);
+	EQUALS(pending_due(&pending, &rule), INT64_MAX);
+
+	/* a scan that is cancelled leaves it to the next barrier */
+	FILES_MUST(pending_low(&pending, 1, "l5", 2, HINT_FOUND, 0, EPOCH_NONE, 9) != NULL);
+	pending_drop_scan(&pending, 9);
+	CHECK(!pending_has_scan(&pending, 9), "no scan waits any more");
+	pending_renew(&pending, 12);
+	EQUALS(pending_min_epoch(&pending), 12);
+	CHECK(pending_has_name(&pending, "l5", 2), "its name is known");
+	pending_clear(&pending);
+	EQUALS(pending.n_low, 0);
+	HOLDS(!pending.lost);
+}
+
 int
 main(void)
 {
@@ -483,6 +536,7 @@ main(void)
 	test_other_names();
 	test_limits();
 	test_starved();
+	test_low();
 	test_news();
 	test_random();
 	pending_clear(&pending);

@@ -149,6 +149,7 @@ random_scan(Message *m)
 	m->scan.scan_id = 1 + (int64_t) unit_below(INT32_MAX);
 	m->scan.flags = (uint32_t) unit_below(2);
 	m->scan.mass_delete_threshold = (double) unit_below(1001) / 1000;
+	m->scan.place = random_str(0, 300, false);
 }
 
 /* A header whose beliefs follow is tested apart. */
@@ -255,6 +256,7 @@ random_progress(Message *m)
 	m->progress.reading = random_str(0, 300, false);
 	m->progress.reading_done = random_i64() & INT64_MAX;
 	m->progress.reading_size = random_i64() & INT64_MAX;
+	m->progress.unread = unit_random();
 }
 
 static void
@@ -427,7 +429,8 @@ same(const Kind *kind, const Message *a, const Message *b)
 		return EQ(why.known) && EQ(why.tracked) && EQ_STR(why.source) && EQ_STR(why.rule) &&
 			EQ_STR(why.rule_file) && EQ_STR(why.decided) && EQ_STR(why.detail);
 	if (kind->get == get_scan)
-		return EQ(scan.scan_id) && EQ(scan.flags) && EQ(scan.mass_delete_threshold);
+		return EQ(scan.scan_id) && EQ(scan.flags) && EQ(scan.mass_delete_threshold) &&
+			EQ_STR(scan.place);
 	if (kind->get == get_beliefs_header)
 		return EQ(header.request_id) && EQ(header.last) && EQ(header.cpu_us) && EQ(header.count);
 	if (kind->get == get_belief)
@@ -455,7 +458,8 @@ same(const Kind *kind, const Message *a, const Message *b)
 	if (kind->get == get_progress)
 		return EQ(progress.scan_id) && EQ(progress.files_done) && EQ(progress.bytes_hashed) &&
 			EQ(progress.pending) && EQ(progress.last_event_us) && EQ(progress.directories) &&
-			EQ_STR(progress.reading) && EQ(progress.reading_done) && EQ(progress.reading_size);
+			EQ_STR(progress.reading) && EQ(progress.reading_done) && EQ(progress.reading_size) &&
+			EQ(progress.unread);
 	if (kind->get == get_statistics)
 		return EQ(statistics.events) && EQ(statistics.overflows) && EQ(statistics.inspections) &&
 			EQ(statistics.files_hashed) && EQ(statistics.bytes_hashed) &&
@@ -601,6 +605,7 @@ test_ranges(void)
 	REFUSES(SCAN, m.scan.mass_delete_threshold = NAN, "a threshold that is no number");
 	REFUSES(SCAN, m.scan.flags = 2, "an unknown flag");
 	REFUSES(SCAN, m.scan.scan_id = 0, "scan 0, which is real time");
+	REFUSES(SCAN, m.scan.place = str("a\0b", 3), "a place with a zero byte");
 	REFUSES(HEADER, m.header.count = 1, "a belief count without beliefs");
 	REFUSES(BELIEF, m.belief.path = str("", 0), "a belief without a path");
 	REFUSES(REQUEST, m.request.kind = 'x', "an unknown kind of request");
