@@ -18,6 +18,7 @@ typedef struct ApplyRun
 	const ExtensionObjects *objects;
 	const pg_uuid_t *repository_id;
 	TimestampTz created_at;		/* of the repository; 0: whichever */
+	const char *root;			/* its watch_root; NULL: whichever */
 	int64		generation;
 	TimestampTz now;			/* of the transaction */
 	bool		trusting;		/* what is said to be new is inserted, and

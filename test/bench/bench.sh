@@ -26,6 +26,7 @@ root=$PWD
 . test/bench/watching.sh
 . test/bench/links.sh
 . test/bench/confined.sh
+. test/bench/queries.sh
 
 FILES=${FILES:-200000}
 PHOTOS=${PHOTOS:-400}
@@ -81,7 +82,7 @@ say "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 say ""
 head_row
 
-for part in ${PARTS:-small photos large arrivals rename links latency idle gentle confined watchman}; do
+for part in ${PARTS:-small photos large arrivals rename links latency idle gentle confined queries watchman}; do
 	"lines_$part"
 done
 
