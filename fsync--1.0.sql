@@ -26,8 +26,8 @@ SELECT @extschema@.fsync_install_begin();
 DROP FUNCTION @extschema@.fsync_install_begin();
 
 --
--- What may be watched: written by fsync_add_repository() and
--- fsync_activate_repository() alone, after they have asked for the right to do
+-- What may be watched: written by fsync_add_repository(), fsync_activate_repository()
+-- and fsync_relocate_repository() alone, after they have asked for the right to do
 -- so, and below SQL.  It belongs to whoever installs the extension, in a schema
 -- of its own, so that no GRANT ON ALL TABLES reaches it, and it is not dumped:
 -- a repository is tracked in the database where it was registered, and in no
@@ -323,7 +323,10 @@ SELECT f.id,
 	   f.updated_at,
 	   f.missing_since,
 	   f.missing_reason,
-	   v.last_verified
+	   v.last_verified,
+	   substring(f.file_path, '[^/]*$'::text) AS file_name,
+	   coalesce(substring(f.file_path, '^(.*)/'::text), ''::text) AS directory,
+	   lower(substring(f.file_path, '[^/][.]([^./]+)$'::text)) AS extension
 FROM @extschema@.file_records f
 JOIN @extschema@.fsync_repositories r USING (repository_id)
 LEFT JOIN @extschema@.fsync_verifications v ON v.file_id = f.id;
@@ -342,6 +345,9 @@ COMMENT ON COLUMN @extschema@.fsync_files.created_at IS 'When the row was made';
 COMMENT ON COLUMN @extschema@.fsync_files.updated_at IS 'When path, size, modification time or content last changed';
 COMMENT ON COLUMN @extschema@.fsync_files.missing_since IS 'When the file was found to be gone; NULL while it is there';
 COMMENT ON COLUMN @extschema@.fsync_files.missing_reason IS 'Why; as in file_records';
+COMMENT ON COLUMN @extschema@.fsync_files.file_name IS 'Last component of file_path';
+COMMENT ON COLUMN @extschema@.fsync_files.directory IS 'What is before it, without the / at the end; empty: the watched directory itself';
+COMMENT ON COLUMN @extschema@.fsync_files.extension IS 'What follows the last dot of the name, in lower case; NULL: there is none, or only at the beginning or the end';
 COMMENT ON COLUMN @extschema@.fsync_files.last_verified IS 'When fsync_verify() last found the content to be as content_hash says; NULL: never';
 
 -- The names of one file, hard links, share inode and times.  Inode numbers
@@ -490,12 +496,120 @@ ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_truncated
 ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_changed;
 
 --
+-- What functions with many columns return.  A row type is written once, so the
+-- function can be read in \df, and a later version adds a column with ALTER TYPE
+-- where it would have to drop a function with OUT arguments.
+--
+
+CREATE TYPE @extschema@.fsync_repository_status AS (
+	repository_id uuid,
+	path text,
+	state text,
+	reason text,
+	hint text,
+	total_files bigint,
+	total_bytes numeric,
+	is_watching boolean,
+	directories_watched bigint,
+	pending_changes bigint,
+	problems bigint,
+	operation_id bigint,
+	operation_type text,
+	operation_start timestamptz,
+	files_done bigint,
+	bytes_done bigint,
+	last_operation_id bigint,
+	last_operation_type text,
+	last_operation_start timestamptz,
+	last_operation_end timestamptz,
+	last_operation_status text,
+	last_files_scanned bigint,
+	last_files_added bigint,
+	last_files_updated bigint,
+	last_files_moved bigint,
+	last_files_removed bigint,
+	last_error text,
+	last_event timestamptz,
+	last_complete_scan timestamptz,
+	worker_pid integer,
+	tree_pid integer,
+	sandbox text);
+
+COMMENT ON TYPE @extschema@.fsync_repository_status IS 'A row of fsync_status()';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.path IS 'The directory, as it was given';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.state IS 'starting, syncing, watching, degraded, unavailable, paused, inactive or stopped';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.reason IS 'Why it is in this state, where that needs saying';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.hint IS 'What can be done about it';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.total_files IS 'Files in file_records, without missing ones';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.total_bytes IS 'Their size';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.is_watching IS 'Whether events are listened to';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.directories_watched IS 'Directories with a watch';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.pending_changes IS 'Changes that wait or are being looked at';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.problems IS 'Rows in fsync_problems';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.operation_id IS 'The operation that goes on; see sync_operations';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.operation_type IS 'Its type';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.operation_start IS 'When it began';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.files_done IS 'Files that it has looked at';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.bytes_done IS 'Bytes that it has read';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_operation_id IS 'The last operation that ended';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_operation_type IS 'Its type';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_operation_start IS 'When it began';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_operation_end IS 'When it ended';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_operation_status IS 'How it ended';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_files_scanned IS 'Files that it looked at';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_files_added IS 'Rows that it added';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_files_updated IS 'Rows that it changed';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_files_moved IS 'Rows that it gave another path';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_files_removed IS 'Rows that it removed';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_error IS 'Why it failed';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_event IS 'When the last event came';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.last_complete_scan IS 'When the last scan that ran to its end began';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.worker_pid IS 'Process of the worker';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.tree_pid IS 'Process of fsync-tree';
+COMMENT ON COLUMN @extschema@.fsync_repository_status.sandbox IS 'complete, or what the system lacks for it';
+
+CREATE TYPE @extschema@.fsync_rule AS (
+	tracked boolean,
+	source text,
+	rule text,
+	rule_file text,
+	decided_path text,
+	detail text);
+
+COMMENT ON TYPE @extschema@.fsync_rule IS 'What fsync_why() returns';
+COMMENT ON COLUMN @extschema@.fsync_rule.tracked IS 'Whether it is tracked, or would be; NULL: not known';
+COMMENT ON COLUMN @extschema@.fsync_rule.source IS 'Kind of the rule';
+COMMENT ON COLUMN @extschema@.fsync_rule.rule IS 'The rule as it was written';
+COMMENT ON COLUMN @extschema@.fsync_rule.rule_file IS 'The .fsyncignore that it is in';
+COMMENT ON COLUMN @extschema@.fsync_rule.decided_path IS 'The part of the path that it speaks of';
+COMMENT ON COLUMN @extschema@.fsync_rule.detail IS 'What else there is to say';
+
+CREATE TYPE @extschema@.fsync_folder_entry AS (
+	name text COLLATE "C",
+	is_directory boolean,
+	path text COLLATE "C",
+	id bigint,
+	file_size bigint,
+	mod_time timestamptz,
+	content_hash bytea);
+
+COMMENT ON TYPE @extschema@.fsync_folder_entry IS 'A row of fsync_list()';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.name IS 'Last component of the path';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.is_directory IS 'Whether it is a folder';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.path IS 'Relative to the watched directory; a folder''s ends with /';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.id IS 'As in file_records; NULL: a folder';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.file_size IS 'As in file_records';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.mod_time IS 'As in file_records';
+COMMENT ON COLUMN @extschema@.fsync_folder_entry.content_hash IS 'As in file_records';
+
+--
 -- Functions
 --
 
 CREATE FUNCTION @extschema@.fsync_add_repository(
 	path text,
-	repository_id uuid DEFAULT gen_random_uuid(),
+	repository_id uuid DEFAULT NULL,
 	user_area text DEFAULT NULL,
 	include text[] DEFAULT NULL,
 	exclude text[] DEFAULT NULL,
@@ -513,14 +627,17 @@ CREATE FUNCTION @extschema@.fsync_add_repository(
 	change_feed boolean DEFAULT NULL,
 	debounce_interval interval DEFAULT NULL,
 	reconciliation_interval interval DEFAULT NULL,
-	poll_interval interval DEFAULT NULL)
+	poll_interval interval DEFAULT NULL,
+	if_not_exists boolean DEFAULT false,
+	must_exist boolean DEFAULT true)
 RETURNS uuid
 AS 'MODULE_PATHNAME', 'fsync_add_repository'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-	boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval) IS
-'Registers a directory: absolute path, id, sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
+	boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean,
+	interval, interval, interval, boolean, boolean) IS
+'Registers a directory: absolute path, id (NULL: a new one), sub-directory of path to watch instead of path, and the settings, as in fsync_configure_repository(). if_not_exists: where it is registered already, leaves it as it is. must_exist => false: it may come later, and is unavailable until then. Returns the id. Takes effect when the transaction commits. Only for superusers and members of pg_read_server_files.';
 
 CREATE FUNCTION @extschema@.fsync_configure_repository(
 	repository_id uuid,
@@ -551,14 +668,8 @@ COMMENT ON FUNCTION @extschema@.fsync_configure_repository(uuid, text[], text[],
 
 CREATE FUNCTION @extschema@.fsync_why(
 	repository_id uuid,
-	path text,
-	OUT tracked boolean,
-	OUT source text,
-	OUT rule text,
-	OUT rule_file text,
-	OUT decided_path text,
-	OUT detail text)
-RETURNS record
+	path text)
+RETURNS @extschema@.fsync_rule
 AS 'MODULE_PATHNAME', 'fsync_why'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
@@ -621,6 +732,16 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_activate_repository(uuid) IS
 'Begins to track a repository whose row came by restoring a dump or by copying a database. Checks its directory as fsync_add_repository() does, for the same roles.';
+
+CREATE FUNCTION @extschema@.fsync_relocate_repository(
+	repository_id uuid,
+	new_path text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'fsync_relocate_repository'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_relocate_repository(uuid, text) IS
+'The files of a repository are somewhere else now: watches new_path (and user_area below it) instead of the former path. Checks it as fsync_add_repository() does, for the same roles. When the transaction commits, a reconciliation compares everything; files with the same path keep their ids, and are read again where the directory is another one.';
 
 CREATE FUNCTION @extschema@.fsync_reconcile(
 	repository_id uuid DEFAULT NULL,
@@ -698,39 +819,7 @@ COMMENT ON FUNCTION @extschema@.fsync_schedule(text, text) IS
 'Makes a job of pg_cron, or changes the one of this name, that reconciles all repositories of this database: schedule as in crontab. Returns its id. Where pg_cron is in another database or missing, the error says what to do.';
 
 CREATE FUNCTION @extschema@.fsync_status(repository_id uuid DEFAULT NULL)
-RETURNS TABLE (
-	repository_id uuid,
-	path text,
-	state text,
-	reason text,
-	hint text,
-	total_files bigint,
-	total_bytes numeric,
-	is_watching boolean,
-	directories_watched bigint,
-	pending_changes bigint,
-	problems bigint,
-	operation_id bigint,
-	operation_type text,
-	operation_start timestamptz,
-	files_done bigint,
-	bytes_done bigint,
-	last_operation_id bigint,
-	last_operation_type text,
-	last_operation_start timestamptz,
-	last_operation_end timestamptz,
-	last_operation_status text,
-	last_files_scanned bigint,
-	last_files_added bigint,
-	last_files_updated bigint,
-	last_files_moved bigint,
-	last_files_removed bigint,
-	last_error text,
-	last_event timestamptz,
-	last_complete_scan timestamptz,
-	worker_pid integer,
-	tree_pid integer,
-	sandbox text)
+RETURNS SETOF @extschema@.fsync_repository_status
 AS 'MODULE_PATHNAME', 'fsync_status'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
@@ -746,6 +835,34 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_sync_history(uuid, integer) IS
 'The latest runs of a repository, newest first.';
+
+CREATE FUNCTION @extschema@.fsync_list(
+	repository_id uuid,
+	directory text DEFAULT '',
+	after text DEFAULT NULL,
+	max_rows integer DEFAULT 1000)
+RETURNS SETOF @extschema@.fsync_folder_entry
+AS 'MODULE_PATHNAME', 'fsync_list'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_list(uuid, text, text, integer) IS
+'What is in a folder of a repository (a path relative to the watched directory, empty: that itself): first the folders that have files, then the files, each in the order of bytes; without missing files. after: path of the last row of the page before. Reads as the caller, who needs SELECT on file_records.';
+
+CREATE FUNCTION @extschema@.fsync_find(absolute_path text)
+RETURNS SETOF @extschema@.fsync_files
+AS 'MODULE_PATHNAME', 'fsync_find'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_find(text) IS
+'The rows of a file by its absolute path, below the directory that is watched or as it was given: one for each repository that has it. Reads as the caller, who needs SELECT on fsync_files.';
+
+CREATE FUNCTION @extschema@.fsync_find_content(content_hash text)
+RETURNS SETOF @extschema@.fsync_files
+AS 'MODULE_PATHNAME', 'fsync_find_content'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_find_content(text) IS
+'The rows of all files with a content, by its SHA-256 in 64 hexadecimal digits, as sha256sum prints it. Reads as the caller, who needs SELECT on fsync_files.';
 
 --
 -- Change feed
@@ -888,7 +1005,29 @@ AS 'MODULE_PATHNAME', 'fsync_ack'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_ack(text, bigint[]) IS
-'Acknowledges changes that were handed out to the consumer, so that they are not handed out again. Returns how many of them were not acknowledged before.';
+'Acknowledges changes that were handed out to the consumer, so that they are not handed out again; NULL: none. Returns how many of them were not acknowledged before.';
+
+CREATE FUNCTION @extschema@.fsync_nack(
+	name text,
+	change_ids bigint[],
+	delay interval DEFAULT '0')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'fsync_nack'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_nack(text, bigint[], interval) IS
+'Gives changes back that were handed out to the consumer and are not acknowledged; NULL: none. They are handed out again when delay is over, and until then no later change of the same file or path is. Returns how many of them were not acknowledged before.';
+
+CREATE FUNCTION @extschema@.fsync_extend(
+	name text,
+	change_ids bigint[],
+	visibility_timeout interval DEFAULT '5 minutes')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'fsync_extend'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_extend(text, bigint[], interval) IS
+'Keeps changes that were handed out to the consumer for so long from now on; NULL: none. Never shortens. Returns of how many of them the time was not over: the others may be with another session by now.';
 
 CREATE FUNCTION @extschema@.fsync_drop_consumer(name text)
 RETURNS void
@@ -909,15 +1048,30 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_consumer_deliverie
 -- Monitoring
 --
 
-CREATE FUNCTION @extschema@.fsync_get_progress(
-	repository_id uuid,
-	OUT operation_id bigint,
-	OUT worker_pid integer,
-	OUT files_done bigint,
-	OUT bytes_done bigint,
-	OUT files_to_reread bigint)
+CREATE TYPE @extschema@.fsync_running_operation AS (
+	operation_id bigint,
+	worker_pid integer,
+	files_done bigint,
+	bytes_done bigint,
+	file_path text,
+	file_bytes_done bigint,
+	file_bytes bigint,
+	files_to_reread bigint);
+
+COMMENT ON TYPE @extschema@.fsync_running_operation IS 'What fsync_get_progress() returns';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.operation_id IS 'The operation; see sync_operations';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.worker_pid IS 'Process of the worker';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.files_done IS 'Files that were compared';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.bytes_done IS 'Bytes that were read';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.file_path IS 'The largest file that is being read, or waits for that';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.file_bytes_done IS 'Bytes of it that were read';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.file_bytes IS 'Its size';
+COMMENT ON COLUMN @extschema@.fsync_running_operation.files_to_reread IS 'Files of which only the ctime moved, which wait to be read again';
+
+CREATE FUNCTION @extschema@.fsync_get_progress(repository_id uuid)
+RETURNS @extschema@.fsync_running_operation
 AS 'MODULE_PATHNAME', 'fsync_get_progress'
-LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+LANGUAGE C VOLATILE PARALLEL SAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_get_progress(uuid) IS
 'What the view fsync_progress takes from shared memory: the scan of a repository that goes on, and how far it is; and how many files are to be read again as only their ctime moved.';
@@ -936,9 +1090,12 @@ SELECT p.worker_pid AS pid,
 	   p.bytes_done,
 	   p.files_done::float8 / e.seconds AS files_per_second,
 	   p.bytes_done::float8 / e.seconds AS bytes_per_second,
-	   CASE WHEN p.files_done > 0
-			THEN greatest(l.files_scanned - p.files_done, 0::bigint)::float8 * e.seconds
+	   CASE WHEN p.files_done > 0 AND p.files_done < l.files_scanned
+			THEN (l.files_scanned - p.files_done)::float8 * e.seconds
 			/ p.files_done::float8 * interval '1 second' END AS time_left,
+	   p.file_path,
+	   p.file_bytes_done,
+	   p.file_bytes,
 	   p.files_to_reread
 FROM @extschema@.fsync_repositories r
 CROSS JOIN LATERAL @extschema@.fsync_get_progress(r.repository_id) p
@@ -966,30 +1123,37 @@ COMMENT ON COLUMN @extschema@.fsync_progress.files_done IS 'Files that were comp
 COMMENT ON COLUMN @extschema@.fsync_progress.bytes_done IS 'Bytes that were read for hashing';
 COMMENT ON COLUMN @extschema@.fsync_progress.files_per_second IS 'Mean rate since it began';
 COMMENT ON COLUMN @extschema@.fsync_progress.bytes_per_second IS 'Mean rate since it began';
-COMMENT ON COLUMN @extschema@.fsync_progress.time_left IS 'Estimate from files_total and the rate; NULL where there is none';
+COMMENT ON COLUMN @extschema@.fsync_progress.time_left IS 'Estimate from files_total and the rate; NULL while it cannot be known: in a first scan, when there are more files than the last time, and when only reading is left';
+COMMENT ON COLUMN @extschema@.fsync_progress.file_path IS 'The largest file that is being read, or waits for that';
+COMMENT ON COLUMN @extschema@.fsync_progress.file_bytes_done IS 'Bytes of it that were read';
+COMMENT ON COLUMN @extschema@.fsync_progress.file_bytes IS 'Its size';
 COMMENT ON COLUMN @extschema@.fsync_progress.files_to_reread IS 'Files of which only the ctime moved, which wait to be read again, after all others';
 
-CREATE FUNCTION @extschema@.fsync_get_stat(
-	repository_id uuid,
-	OUT events bigint,
-	OUT overflows bigint,
-	OUT inspections bigint,
-	OUT files_hashed bigint,
-	OUT bytes_hashed bigint,
-	OUT files_added bigint,
-	OUT files_updated bigint,
-	OUT files_moved bigint,
-	OUT files_removed bigint,
-	OUT commits bigint,
-	OUT errors bigint,
-	OUT queue_depth bigint,
-	OUT lag_count bigint,
-	OUT lag_p50_ms double precision,
-	OUT lag_p99_ms double precision,
-	OUT lag_max_ms double precision,
-	OUT stats_reset timestamptz)
+CREATE TYPE @extschema@.fsync_counters AS (
+	events bigint,
+	overflows bigint,
+	inspections bigint,
+	files_hashed bigint,
+	bytes_hashed bigint,
+	files_added bigint,
+	files_updated bigint,
+	files_moved bigint,
+	files_removed bigint,
+	commits bigint,
+	errors bigint,
+	queue_depth bigint,
+	lag_count bigint,
+	lag_p50_ms double precision,
+	lag_p99_ms double precision,
+	lag_max_ms double precision,
+	stats_reset timestamptz);
+
+COMMENT ON TYPE @extschema@.fsync_counters IS 'What fsync_get_stat() returns; the columns are those of the view fsync_stat';
+
+CREATE FUNCTION @extschema@.fsync_get_stat(repository_id uuid)
+RETURNS @extschema@.fsync_counters
 AS 'MODULE_PATHNAME', 'fsync_get_stat'
-LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+LANGUAGE C VOLATILE PARALLEL SAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_get_stat(uuid) IS
 'What the view fsync_stat takes from shared memory: the counters of a repository.';
@@ -1074,7 +1238,9 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_repositories_notice(),
 	@extschema@.fsync_registrations_guard(),
 	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
-		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval),
+		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean,
+		interval, interval, interval, boolean, boolean),
+	@extschema@.fsync_relocate_repository(uuid, text),
 	@extschema@.fsync_configure_repository(uuid, text[], text[], boolean, boolean, boolean,
 		boolean, bigint, bigint, text, interval, text, text, text, boolean, interval, interval, interval),
 	@extschema@.fsync_why(uuid, text),
@@ -1092,9 +1258,14 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_wait(uuid, interval),
 	@extschema@.fsync_status(uuid),
 	@extschema@.fsync_sync_history(uuid, integer),
+	@extschema@.fsync_list(uuid, text, text, integer),
+	@extschema@.fsync_find(text),
+	@extschema@.fsync_find_content(text),
 	@extschema@.fsync_create_consumer(text, uuid, boolean),
 	@extschema@.fsync_next_changes(text, integer, interval),
 	@extschema@.fsync_ack(text, bigint[]),
+	@extschema@.fsync_nack(text, bigint[], interval),
+	@extschema@.fsync_extend(text, bigint[], interval),
 	@extschema@.fsync_drop_consumer(text),
 	@extschema@.fsync_get_progress(uuid),
 	@extschema@.fsync_get_stat(uuid),

@@ -45,7 +45,13 @@ DROP TABLESPACE regress_fsync_space;
 -- NULLs
 SELECT fsync_add_repository(NULL);
 \echo :LAST_ERROR_SQLSTATE
-SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', NULL);
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', if_not_exists => NULL);
+SELECT fsync_add_repository('/tmp/fsync_regress_errors/sub', must_exist => NULL);
+SELECT fsync_relocate_repository(NULL, '/tmp/fsync_regress_errors/sub');
+SELECT fsync_relocate_repository('00000000-0000-0000-0000-00000000000f', NULL);
+SELECT * FROM fsync_list(NULL);
+SELECT count(*) FROM fsync_find(NULL);
+SELECT count(*) FROM fsync_find_content(NULL);
 SELECT fsync_remove_repository(NULL);
 SELECT fsync_activate_repository(NULL);
 SELECT fsync_configure_repository(NULL);

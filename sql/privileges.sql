@@ -50,16 +50,26 @@ SELECT * FROM fsync_sync_history('00000000-0000-0000-0000-000000000001');
 SELECT fsync_create_consumer('c');
 SELECT * FROM fsync_next_changes('c');
 SELECT fsync_ack('c', '{1}');
+SELECT fsync_nack('c', '{1}');
+SELECT fsync_extend('c', '{1}');
 SELECT fsync_drop_consumer('c');
+SELECT fsync_relocate_repository('00000000-0000-0000-0000-000000000001', '/tmp');
+SELECT * FROM fsync_list('00000000-0000-0000-0000-000000000001');
+SELECT * FROM fsync_find('/tmp/x');
+SELECT * FROM fsync_find_content('x');
 RESET ROLE;
 
 -- EXECUTE is not enough to register a path, and tells nothing about paths
-GRANT EXECUTE ON FUNCTION fsync_add_repository, fsync_activate_repository TO regress_fsync_user;
+GRANT EXECUTE ON FUNCTION fsync_add_repository, fsync_activate_repository,
+	fsync_relocate_repository TO regress_fsync_user;
 SET ROLE regress_fsync_user;
 SELECT fsync_add_repository('/tmp/fsync_regress_priv/missing');
 SELECT fsync_add_repository('/tmp');
 SELECT fsync_add_repository(NULL);
 SELECT fsync_activate_repository('00000000-0000-0000-0000-000000000001');
+SELECT fsync_add_repository('/tmp/fsync_regress_priv', if_not_exists => true);
+SELECT fsync_add_repository('/tmp/fsync_regress_priv/missing', must_exist => false);
+SELECT fsync_relocate_repository('00000000-0000-0000-0000-000000000001', '/tmp/fsync_regress_priv/missing');
 RESET ROLE;
 GRANT pg_read_server_files TO regress_fsync_user;
 SET ROLE regress_fsync_user;

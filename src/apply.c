@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -36,9 +37,10 @@ static SessionPlan lock_repository_plan = {
 	" on_type_change = 'mark' OR on_type_change = 'missing' AND on_missing = 'mark',"
 	" change_feed, on_overwrite = 'target', on_excluded = 'mark'"
 	" FROM %1$s.fsync_repositories WHERE repository_id = $1"
-	" AND created_at = coalesce($2, created_at) FOR KEY SHARE",
-	.nargs = 2,
-	.argtypes = {UUIDOID, TIMESTAMPTZOID},
+	" AND created_at = coalesce($2, created_at)"
+	" AND watch_root = coalesce($3, watch_root) FOR KEY SHARE",
+	.nargs = 3,
+	.argtypes = {UUIDOID, TIMESTAMPTZOID, TEXTOID},
 };
 
 /* The order makes it the small index on just these rows. */
@@ -95,18 +97,20 @@ lock_for_rows(const ApplyRun *run)
 
 /*
  * Locks the repository's row, then the table, and reads what rows depend on;
- * false: the repository is gone.
+ * false: the repository is gone, or is of another directory by now.
  */
 static bool
 look_at_repository(ApplyRun *run)
 {
-	Datum		values[2];
-	char		nulls[2] = {' ', run->created_at == 0 ? 'n' : ' '};
+	Datum		values[3];
+	char		nulls[3] = {' ', run->created_at == 0 ? 'n' : ' ', run->root == NULL ? 'n' : ' '};
 	bool		isnull;
 	bool		found;
 
 	values[0] = UUIDPGetDatum(run->repository_id);
 	values[1] = TimestampTzGetDatum(run->created_at);
+	if (run->root != NULL)
+		values[2] = CStringGetTextDatum(run->root);
 	LockRelationOid(run->objects->repositories, RowShareLock);
 	session_limit_lock_waits(ROW_WAIT_MS);
 	found = session_execute(run->objects, &lock_repository_plan, values, nulls,
@@ -247,7 +251,8 @@ copy_held(const List *list)
 
 bool
 apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
-				   TimestampTz created_at, int64 generation, int64 place_scan,
+				   TimestampTz created_at, const char *root, int64 generation,
+				   int64 place_scan,
 				   ProtoReader body, List *held, ApplyResult *result)
 {
 	MemoryContext caller = CurrentMemoryContext;
@@ -266,6 +271,7 @@ apply_observations(const ExtensionObjects *objects, const pg_uuid_t *repository_
 	run.objects = objects;
 	run.repository_id = repository_id;
 	run.created_at = created_at;
+	run.root = root;
 	run.generation = generation;
 	run.place_scan = place_scan;
 	run.result = result;

@@ -63,13 +63,15 @@ typedef struct ApplyResult
  * waits and calls again with the same message.  The same error for every row
  * of a batch of more than one is thrown as well.
  *
- * Returns false when the repository's row or the extension is gone.
+ * Returns false when the repository's row or the extension is gone, or the row is
+ * of another directory than root by now.
  * Throws ERRCODE_BAD_MESSAGE when the message does not parse.
  */
 extern bool apply_observations(const ExtensionObjects *objects,
 							   const pg_uuid_t *repository_id,
-							   TimestampTz created_at, int64 generation,
-							   int64 place_scan, ProtoReader body, List *held,
+							   TimestampTz created_at, const char *root,
+							   int64 generation, int64 place_scan,
+							   ProtoReader body, List *held,
 							   ApplyResult *result);
 
 /* Whether the rows of these paths, ApplyHeld *, are still held, as bool[]. */

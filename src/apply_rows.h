@@ -19,6 +19,7 @@ typedef struct ApplyRun
 	const ExtensionObjects *objects;
 	const pg_uuid_t *repository_id;
 	TimestampTz created_at;		/* of the repository; 0: whichever */
+	const char *root;			/* its watch_root; NULL: whichever */
 	int64		generation;
 	int64		place_scan;		/* the scan of a part; 0: none */
 	TimestampTz now;			/* of the transaction */

@@ -40,6 +40,7 @@ int			setting_poll_interval_s = 300;
 int			setting_batch_size = 1000;
 int			setting_max_concurrency = 4;
 int			setting_reconcile_cpu_limit = 0;
+int			setting_scheduled_cpu_limit = 10;
 int			setting_io_priority = PROTO_IO_NONE;
 bool		setting_calculate_hashes = true;
 double		setting_mass_delete_threshold = 0.5;
@@ -115,6 +116,13 @@ define_settings(void)
 							"0 means no limit. Counts the worker and fsync-tree together; changes that are reported while a reconciliation runs are not held up.",
 							&setting_reconcile_cpu_limit,
 							0, 0, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("fsync.scheduled_cpu_limit",
+							"CPU time that reconciliations may take which are due by fsync.reconciliation_interval, in per cent of one core.",
+							"0 means no limit but fsync.reconcile_cpu_limit. Does not hold for those that are called, and not while somebody waits for the next one.",
+							&setting_scheduled_cpu_limit,
+							10, 0, 1000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomEnumVariable("fsync.io_priority",

@@ -28,6 +28,7 @@ extern int	setting_poll_interval_s;
 extern int	setting_batch_size;
 extern int	setting_max_concurrency;
 extern int	setting_reconcile_cpu_limit;	/* per cent; 0: none */
+extern int	setting_scheduled_cpu_limit;	/* the same */
 extern int	setting_io_priority;	/* ProtoIoPriority */
 extern bool setting_calculate_hashes;
 extern double setting_mass_delete_threshold;

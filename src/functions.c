@@ -168,6 +168,37 @@ functions_unknown_repository(const pg_uuid_t *id)
 			 errhint("fsync_status() lists the repositories of this database.")));
 }
 
+void
+functions_require_columns(TupleDesc desc, int columns)
+{
+	if (desc->natts != columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("type \"%s\" was altered", format_type_be(desc->tdtypeid)),
+				 errdetail("It has %d columns, and %d are expected.", desc->natts, columns),
+				 errhint("Drop the attributes that were added to it.")));
+	for (int i = 0; i < columns; i++)
+	{
+		if (TupleDescAttr(desc, i)->attisdropped)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("type \"%s\" was altered", format_type_be(desc->tdtypeid)),
+					 errdetail("An attribute was dropped."),
+					 errhint("Drop the extension and create it again.")));
+	}
+}
+
+TupleDesc
+functions_row_type(FunctionCallInfo fcinfo, int columns)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	functions_require_columns(desc, columns);
+	return BlessTupleDesc(desc);
+}
+
 Tuplestorestate *
 functions_begin_result(FunctionCallInfo fcinfo, TupleDesc *desc)
 {
@@ -241,8 +272,8 @@ functions_put_rows(Tuplestorestate *store, TupleDesc desc)
  * ---------------------------------------------------------------------
  */
 
-static void
-require_right_to_read_files(void)
+void
+functions_require_right_to_register(void)
 {
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 		ereport(ERROR,
@@ -255,8 +286,8 @@ require_right_to_read_files(void)
  * The directory to watch.  A user_area is a path below path, said in plain
  * steps; where its steps are symbolic links, path_check() resolves them.
  */
-static char *
-join_user_area(const char *path, const char *user_area)
+char *
+functions_join_user_area(const char *path, const char *user_area)
 {
 	const char *p = user_area;
 
@@ -291,8 +322,8 @@ join_user_area(const char *path, const char *user_area)
  * ---------------------------------------------------------------------
  */
 
-/* Inserts; says which of the two unique keys is taken. */
-static void
+/* False where one of the two unique keys is taken. */
+static bool
 insert_repository(const ExtensionObjects *objects, Datum *values, const char *nulls)
 {
 	uint64		inserted;
@@ -307,26 +338,34 @@ insert_repository(const ExtensionObjects *objects, Datum *values, const char *nu
 		registering = false;
 	}
 	PG_END_TRY();
-	if (inserted == 1)
+	return inserted == 1;
+}
+
+void
+functions_check_root_is_free(const ExtensionObjects *objects, Datum root, const pg_uuid_t *id)
+{
+	bool		isnull;
+	Datum		other;
+
+	if (session_execute(objects, &same_root_plan, &root, NULL, SPI_OK_SELECT) == 0)
 		return;
-
-	if (session_execute(objects, &same_root_plan, &values[3], NULL, SPI_OK_SELECT) > 0)
-	{
-		bool		isnull;
-		Datum		other = SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull);
-
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("directory \"%s\" is already registered",
-						shown_path(TextDatumGetCString(values[3]))),
-				 errdetail("It is watched as repository \"%s\".",
-						   functions_uuid_text(DatumGetUUIDP(other)))));
-	}
+	other = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (id != NULL && memcmp(DatumGetUUIDP(other), id, sizeof(*id)) == 0)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
-			 errmsg("repository \"%s\" already exists",
-					functions_uuid_text(DatumGetUUIDP(values[0])))));
+			 errmsg("directory \"%s\" is already registered",
+					shown_path(TextDatumGetCString(root))),
+			 errdetail("It is watched as repository \"%s\".",
+					   functions_uuid_text(DatumGetUUIDP(other)))));
+}
+
+/* A boolean that must not be NULL. */
+static bool
+boolean_argument(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	functions_require_argument(fcinfo, arg, name);
+	return PG_GETARG_BOOL(arg);
 }
 
 /*
@@ -386,41 +425,77 @@ fsync_add_repository(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
 	CheckedPath checked;
+	bool		if_not_exists;
+	bool		must_exist;
+	const pg_uuid_t *wanted;
+	pg_uuid_t  *existing = NULL;
+	bool		inserted;
 
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_add_repository()");
-	require_right_to_read_files();
+	functions_require_right_to_register();
 
 	/* Before the arguments: that of an older version has fewer of them. */
 	functions_find_extension(&objects);
 	functions_require_argument(fcinfo, 0, "path");
-	functions_require_argument(fcinfo, 1, "repository_id");
+	wanted = PG_ARGISNULL(1) ? NULL : PG_GETARG_UUID_P(1);
 	path = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (!PG_ARGISNULL(2))
 		user_area = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	settings_check_arguments(fcinfo, 3);
+	if_not_exists = boolean_argument(fcinfo, PG_NARGS() - 2, "if_not_exists");
+	must_exist = boolean_argument(fcinfo, PG_NARGS() - 1, "must_exist");
 
-	values[0] = PG_GETARG_DATUM(1);
 	values[1] = PG_GETARG_DATUM(0);
 	values[2] = user_area != NULL ? PG_GETARG_DATUM(2) : (Datum) 0;
 	if (user_area == NULL)
 		nulls[2] = 'n';
-	path = join_user_area(path, user_area);
-	path_check(path, &checked);
+	path = functions_join_user_area(path, user_area);
+	if (if_not_exists)
+		existing = functions_find_registered(&objects, path, NULL, wanted);
+	if (existing != NULL)
+		PG_RETURN_UUID_P(existing);
+
+	if (must_exist)
+		path_check(path, &checked);
+	else
+		path_check_ahead(path, &checked);
 	root = checked.root;
+	values[0] = wanted != NULL ? PG_GETARG_DATUM(1) :
+		DirectFunctionCall1(gen_random_uuid, (Datum) 0);
 	values[3] = CStringGetTextDatum(root);
 	values[4] = ObjectIdGetDatum(MyDatabaseId);
 
 	session_scope_enter(&scope, &objects);
-	insert_repository(&objects, values, nulls);
-	registration_store(&objects, DatumGetUUIDP(values[0]), root, path, checked.identity);
-	(void) settings_store(&objects, values[0], fcinfo, 3);
-	notice_overlaps(&objects, values[0], root, checked.identity);
-	consumers_warn_if_off(&objects, DatumGetUUIDP(values[0]));
+	inserted = insert_repository(&objects, values, nulls);
+	if (inserted)
+	{
+		/* One that may come later is accepted with its first file. */
+		registration_store(&objects, DatumGetUUIDP(values[0]), root, path,
+						   must_exist ? checked.identity : NULL);
+		(void) settings_store(&objects, values[0], fcinfo, 3);
+		notice_overlaps(&objects, values[0], root, must_exist ? checked.identity : "");
+		consumers_warn_if_off(&objects, DatumGetUUIDP(values[0]));
+	}
 	session_scope_leave(&scope);
+	if (!inserted)
+	{
+		if (if_not_exists)
+			existing = functions_find_registered(&objects, path, root, wanted);
+		if (existing != NULL)
+			PG_RETURN_UUID_P(existing);
+		session_scope_enter(&scope, &objects);
+		functions_check_root_is_free(&objects, values[3], NULL);
+		session_scope_leave(&scope);
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("repository \"%s\" already exists",
+						functions_uuid_text(DatumGetUUIDP(values[0]))),
+				 errhint("fsync_relocate_repository() gives it another directory.")));
+	}
 	requests_wake_at_commit();
 
-	PG_RETURN_DATUM(PG_GETARG_DATUM(1));
+	PG_RETURN_DATUM(values[0]);
 }
 
 Datum
@@ -460,7 +535,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 
 	functions_require_workers();
 	PreventCommandIfReadOnly("fsync_activate_repository()");
-	require_right_to_read_files();
+	functions_require_right_to_register();
 	functions_require_argument(fcinfo, 0, "repository_id");
 	functions_find_extension(&objects);
 
@@ -474,7 +549,7 @@ fsync_activate_repository(PG_FUNCTION_ARGS)
 		char	   *user_area = SPI_getvalue(tuple, desc, 2);
 		MemoryContext old_context = MemoryContextSwitchTo(context);
 
-		given = join_user_area(path, user_area);
+		given = functions_join_user_area(path, user_area);
 
 		/* Restored on another disk, it is to be seen as another. */
 		identity = SPI_getvalue(tuple, desc, 3);

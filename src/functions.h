@@ -14,6 +14,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/tuplestore.h"
+#include "utils/uuid.h"
 
 /* The extension in this database, of the library's version; else an error. */
 extern void functions_find_extension(ExtensionObjects *objects);
@@ -51,12 +52,37 @@ extern void consumers_warn_if_off(const ExtensionObjects *objects, const pg_uuid
 /* An argument named timeout, in milliseconds; errors: it is negative. */
 extern int64 functions_timeout_ms(const Interval *timeout);
 
+/*
+ * functions.c, for what registers a directory.  The error of a caller who may not
+ * do so.  path and, below it, user_area or NULL.  The error of a root (text) that
+ * another repository has, inside a session_scope.
+ */
+extern void functions_require_right_to_register(void);
+extern char *functions_join_user_area(const char *path, const char *user_area);
+extern void functions_check_root_is_free(const ExtensionObjects *objects, Datum root,
+										 const pg_uuid_t *id);
+
+/*
+ * functions_relocate.c.  The repository that is registered here by this path, or
+ * has this root (NULL: not known); NULL: none.  Says so in a NOTICE.  Errors: it
+ * has another id than is wanted (NULL: any); it is not active.
+ */
+extern pg_uuid_t *functions_find_registered(const ExtensionObjects *objects, const char *given,
+											const char *root, const pg_uuid_t *wanted);
+
 /* The text form of an id. */
 extern char *functions_uuid_text(const pg_uuid_t *id);
 
 /* A set-returning function's result, to be filled with rows of its type. */
 extern Tuplestorestate *functions_begin_result(FunctionCallInfo fcinfo,
 											   TupleDesc *desc);
+
+/*
+ * The row type of a function that is declared with one of the extension's types,
+ * for rows that are built by position.  Error: it was altered.
+ */
+extern TupleDesc functions_row_type(FunctionCallInfo fcinfo, int columns);
+extern void functions_require_columns(TupleDesc desc, int columns);
 
 /*
  * Adds SPI's rows to it: columns go by their names, so that those which users

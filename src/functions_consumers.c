@@ -2,11 +2,17 @@
  *
  * functions_consumers.c
  *		Consumers of the change feed: fsync_create_consumer(), fsync_ack(),
- *		fsync_drop_consumer().
+ *		fsync_nack(), fsync_extend(), fsync_drop_consumer().
  *
  * A consumer begins at the last change that is visible when it is made, and
  * its files, if it wants those that exist, are those of the same snapshot: so
  * nothing falls between the two.
+ *
+ * A session says what became of the changes that it was handed by their ids.
+ * No change of that id may be with it any more (the time was over, another has
+ * it), so each of these functions returns how many it met.  No ids at all, as
+ * array_agg() over nothing has them, are no error: a loop that found nothing to
+ * do calls them like that.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,12 +21,15 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "functions.h"
 #include "shown.h"
 
 PG_FUNCTION_INFO_V1(fsync_create_consumer);
 PG_FUNCTION_INFO_V1(fsync_ack);
+PG_FUNCTION_INFO_V1(fsync_nack);
+PG_FUNCTION_INFO_V1(fsync_extend);
 PG_FUNCTION_INFO_V1(fsync_drop_consumer);
 
 /* Names in a message. */
@@ -82,6 +91,22 @@ static SessionPlan ack_plan = {
 	" WHERE consumer = $1 AND change_id = ANY ($2) AND attempts > 0",
 	.nargs = 2,
 	.argtypes = {TEXTOID, INT8ARRAYOID},
+};
+
+/* Given back: also what came too late, as long as nobody acknowledged it. */
+static SessionPlan nack_plan = {
+	.sql = "UPDATE %1$s.fsync_consumer_deliveries SET visible_at = $3"
+	" WHERE consumer = $1 AND change_id = ANY ($2) AND attempts > 0",
+	.nargs = 3,
+	.argtypes = {TEXTOID, INT8ARRAYOID, TIMESTAMPTZOID},
+};
+
+/* Only what is in flight: the rest may be with another session already. */
+static SessionPlan extend_plan = {
+	.sql = "UPDATE %1$s.fsync_consumer_deliveries SET visible_at = greatest(visible_at, $3)"
+	" WHERE consumer = $1 AND change_id = ANY ($2) AND attempts > 0 AND visible_at > $4",
+	.nargs = 4,
+	.argtypes = {TEXTOID, INT8ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 };
 
 void
@@ -262,30 +287,81 @@ fsync_drop_consumer(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-Datum
-fsync_ack(PG_FUNCTION_ARGS)
+/*
+ * Runs a plan on the deliveries of a consumer that the second argument names,
+ * with the values of its further parameters.  Returns how many it met; NULL
+ * names none.  Error: there is no such consumer.
+ */
+static uint64
+change_deliveries(FunctionCallInfo fcinfo, SessionPlan *plan, Datum *values, int expected)
 {
 	ExtensionObjects objects;
 	SessionScope scope;
-	Datum		values[2];
 	bool		known = true;
-	uint64		acknowledged;
+	uint64		met = 0;
 
-	PreventCommandIfReadOnly("fsync_ack()");
 	functions_require_consumer(fcinfo);
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("change_ids must not be null")));
 	functions_find_extension(&objects);
 	values[0] = PG_GETARG_DATUM(0);
-	values[1] = PG_GETARG_DATUM(1);
 	session_scope_enter(&scope, &objects);
-	acknowledged = session_execute(&objects, &ack_plan, values, NULL, SPI_OK_DELETE);
-	if (acknowledged == 0)
+	if (!PG_ARGISNULL(1))
+	{
+		values[1] = PG_GETARG_DATUM(1);
+		met = session_execute(&objects, plan, values, NULL, expected);
+	}
+	if (met == 0)
 		known = session_execute(&objects, &known_plan, values, NULL, SPI_OK_SELECT) == 1;
 	session_scope_leave(&scope);
 	if (!known)
 		functions_unknown_consumer(fcinfo);
-	PG_RETURN_INT64((int64) acknowledged);
+	return met;
+}
+
+/* So much later than now as the third argument says, which has that name. */
+static TimestampTz
+later_than(TimestampTz now, FunctionCallInfo fcinfo, const char *name, bool may_be_zero)
+{
+	TimestampTz later;
+
+	functions_require_argument(fcinfo, 2, name);
+	later = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													TimestampTzGetDatum(now),
+													PG_GETARG_DATUM(2)));
+	if (later < now || (later == now && !may_be_zero))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 may_be_zero ? errmsg("%s must not be negative", name) :
+				 errmsg("%s must be greater than zero", name)));
+	return later;
+}
+
+Datum
+fsync_ack(PG_FUNCTION_ARGS)
+{
+	Datum		values[2];
+
+	PreventCommandIfReadOnly("fsync_ack()");
+	PG_RETURN_INT64((int64) change_deliveries(fcinfo, &ack_plan, values, SPI_OK_DELETE));
+}
+
+Datum
+fsync_nack(PG_FUNCTION_ARGS)
+{
+	Datum		values[3];
+
+	PreventCommandIfReadOnly("fsync_nack()");
+	values[2] = TimestampTzGetDatum(later_than(GetCurrentTimestamp(), fcinfo, "delay", true));
+	PG_RETURN_INT64((int64) change_deliveries(fcinfo, &nack_plan, values, SPI_OK_UPDATE));
+}
+
+Datum
+fsync_extend(PG_FUNCTION_ARGS)
+{
+	Datum		values[4];
+	TimestampTz now = GetCurrentTimestamp();
+
+	PreventCommandIfReadOnly("fsync_extend()");
+	values[2] = TimestampTzGetDatum(later_than(now, fcinfo, "visibility_timeout", false));
+	values[3] = TimestampTzGetDatum(now);
+	PG_RETURN_INT64((int64) change_deliveries(fcinfo, &extend_plan, values, SPI_OK_UPDATE));
 }

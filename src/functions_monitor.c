@@ -22,7 +22,7 @@ PG_FUNCTION_INFO_V1(fsync_get_progress);
 PG_FUNCTION_INFO_V1(fsync_get_stat);
 PG_FUNCTION_INFO_V1(fsync_stat_reset);
 
-#define PROGRESS_COLUMNS	5
+#define PROGRESS_COLUMNS	8
 #define STAT_COLUMNS		17
 
 static SessionPlan repositories_plan = {
@@ -32,35 +32,35 @@ static SessionPlan repositories_plan = {
 	.argtypes = {UUIDOID},
 };
 
-static TupleDesc
-result_type(FunctionCallInfo fcinfo, int columns)
-{
-	TupleDesc	desc;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
-		desc->natts != columns)
-		elog(ERROR, "function is not declared as its library has it");
-	return BlessTupleDesc(desc);
-}
-
 /* The scan that goes on: its operation, and how far it is.  NULLs: none. */
 Datum
 fsync_get_progress(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc = result_type(fcinfo, PROGRESS_COLUMNS);
+	TupleDesc	desc = functions_row_type(fcinfo, PROGRESS_COLUMNS);
 	Datum		values[PROGRESS_COLUMNS] = {0};
-	bool		nulls[PROGRESS_COLUMNS] = {true, true, true, true, true};
+	bool		nulls[PROGRESS_COLUMNS];
 	RepositoryStatus status;
 
+	memset(nulls, true, sizeof(nulls));
+	/* Not strict: the planner would take a NULL for the answer, whoever asks. */
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	if (status_get(PG_GETARG_UUID_P(0), &status))
 	{
+		bool		reading = status.reading[0] != '\0';
+
+		memset(nulls, 0, sizeof(nulls));
 		values[0] = Int64GetDatum(status.operation_id);
 		values[1] = Int32GetDatum(status.worker_pid);
 		values[2] = Int64GetDatum(status.files_done);
 		values[3] = Int64GetDatum(status.bytes_done);
-		values[4] = Int64GetDatum(status.unread);
+		values[7] = Int64GetDatum(status.unread);
 		nulls[0] = nulls[2] = nulls[3] = status.operation_id == 0;
-		nulls[1] = nulls[4] = false;
+		nulls[4] = nulls[5] = nulls[6] = !reading;
+		if (reading)
+			values[4] = CStringGetTextDatum(status.reading);
+		values[5] = Int64GetDatum(status.reading_done);
+		values[6] = Int64GetDatum(status.reading_size);
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
@@ -77,15 +77,18 @@ set_lag(Datum *values, bool *nulls, int column, int64 us)
 Datum
 fsync_get_stat(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc = result_type(fcinfo, STAT_COLUMNS);
+	TupleDesc	desc = functions_row_type(fcinfo, STAT_COLUMNS);
 	Datum		values[STAT_COLUMNS] = {0};
 	bool		nulls[STAT_COLUMNS] = {false};
 	RepositoryCounters counters = {0};
 	RepositoryStatus status;
 	uint64		changes = 0;
-	bool		counted = counters_get(PG_GETARG_UUID_P(0), &counters);
+	bool		counted;
 	int			column = 0;
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	counted = counters_get(PG_GETARG_UUID_P(0), &counters);
 	for (int i = 0; i < LAG_BUCKETS; i++)
 		changes += counters.lag[i];
 	values[column++] = UInt64GetDatum(counters.events);

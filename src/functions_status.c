@@ -337,8 +337,7 @@ fsync_status(PG_FUNCTION_ARGS)
 	uint64		n;
 
 	functions_find_extension(&objects);
-	if (desc->natts != STATUS_COLUMNS)
-		elog(ERROR, "fsync_status() is declared with %d columns", desc->natts);
+	functions_require_columns(desc, STATUS_COLUMNS);
 	if (requests_available())
 		requests_nudge();
 

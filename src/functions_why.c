@@ -157,8 +157,7 @@ fsync_why(PG_FUNCTION_ARGS)
 
 	functions_require_argument(fcinfo, 0, "repository_id");
 	functions_require_argument(fcinfo, 1, "path");
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	desc = functions_row_type(fcinfo, lengthof(values));
 	functions_find_extension(&objects);
 	row = repository_load_one(&objects, PG_GETARG_UUID_P(0));
 	if (row == NULL)
@@ -181,5 +180,5 @@ fsync_why(PG_FUNCTION_ARGS)
 	values[3] = shown_datum(why.rule_file, &nulls[3]);
 	values[4] = name_datum(why.decided, &nulls[4]);
 	values[5] = shown_datum(why.detail, &nulls[5]);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -65,9 +65,16 @@ static SessionPlan complete_scan_plan = {
 	.sql = "UPDATE %1$s.fsync_repositories"
 	" SET last_complete_generation = $2, last_complete_scan = $3,"
 	" root_identity = coalesce($4, root_identity), mounts = coalesce($5, mounts)"
-	" WHERE repository_id = $1",
-	.nargs = 5,
-	.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID, TEXTOID, BYTEAOID},
+	" WHERE repository_id = $1 AND watch_root = $6",
+	.nargs = 6,
+	.argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID, TEXTOID, BYTEAOID, TEXTOID},
+};
+
+static SessionPlan same_root_plan = {
+	.sql = "SELECT 1 FROM %1$s.fsync_repositories"
+	" WHERE repository_id = $1 AND watch_root = $2 FOR KEY SHARE",
+	.nargs = 2,
+	.argtypes = {UUIDOID, TEXTOID},
 };
 
 static SessionPlan first_scan_plan = {
@@ -161,25 +168,37 @@ operations_begin(const ExtensionObjects *objects, const pg_uuid_t *repository_id
 	return id;
 }
 
+void
+operations_accept_root(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
+					   const char *root, const char *identity)
+{
+	Datum		values[2];
+
+	if (!session_begin(objects, "fsync: accepting a root"))
+		return;
+	values[0] = UUIDPGetDatum(repository_id);
+	values[1] = CStringGetTextDatum(root);
+	if (session_execute(objects, &same_root_plan, values, NULL, SPI_OK_SELECT) == 1)
+		registration_accept(objects, repository_id, identity);
+	session_commit();
+}
+
 /* What else a completed run brings about, in its transaction. */
 static void
 complete_scan(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 			  const OperationEnd *end, TimestampTz start_time)
 {
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	Datum		values[6];
+	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
 
 	values[0] = UUIDPGetDatum(repository_id);
 	values[1] = Int64GetDatum(end->generation);
 	values[2] = TimestampTzGetDatum(start_time);
 	if (end->identity != NULL && end->identity[0] != '\0')
-	{
 		values[3] = CStringGetTextDatum(end->identity);
-		registration_accept(objects, repository_id, end->identity);
-	}
 	else
 		nulls[3] = 'n';
-	if (end->mounts != NULL)
+	if (end->identity != NULL && end->mounts != NULL)
 	{
 		bytea	   *mounts = palloc(VARHDRSZ + end->mounts_len);
 
@@ -189,7 +208,12 @@ complete_scan(const ExtensionObjects *objects, const pg_uuid_t *repository_id,
 	}
 	else
 		nulls[4] = 'n';
-	(void) session_execute(objects, &complete_scan_plan, values, nulls, SPI_OK_UPDATE);
+	values[5] = CStringGetTextDatum(end->root);
+
+	/* First the row, as whoever registers another directory does. */
+	if (session_execute(objects, &complete_scan_plan, values, nulls, SPI_OK_UPDATE) == 1 &&
+		nulls[3] == ' ')
+		registration_accept(objects, repository_id, end->identity);
 	apply_expire_problems(objects, repository_id, start_time);
 }
 

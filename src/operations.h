@@ -39,7 +39,9 @@ typedef struct OperationEnd
 	int64		files_scanned;
 	int64		bytes_hashed;
 	ApplyCounts counts;
-	const char *identity;		/* of the root, accepted by a completed run */
+	const char *root;			/* the directory that it looked at */
+	const char *identity;		/* of it, accepted by a completed run; NULL: it is
+								 * not accepted yet, nor are the mounts */
 	const char *mounts;			/* list as fsync-tree reported it, its length */
 	int			mounts_len;
 } OperationEnd;
@@ -52,6 +54,14 @@ typedef struct OperationEnd
 extern bool operations_end(const ExtensionObjects *objects,
 						   const pg_uuid_t *repository_id, const OperationEnd *end,
 						   bool *first_scan);
+
+/*
+ * What is found at the root is what may be watched from now on, where nothing was
+ * accepted before.  Does nothing where the repository is of another root by now.
+ */
+extern void operations_accept_root(const ExtensionObjects *objects,
+								   const pg_uuid_t *repository_id, const char *root,
+								   const char *identity);
 
 /* One row for a burst of real-time changes, already over. */
 extern bool operations_record_burst(const ExtensionObjects *objects,

@@ -30,9 +30,9 @@
 
 /* What fsync-tree has to say. */
 static char *
-ask_fsync_tree(const char *path, size_t *len)
+ask_fsync_tree(const char *command, const char *path, size_t *len)
 {
-	const char *args[] = {"check", path, NULL};
+	const char *args[] = {command, path, NULL};
 	char	   *answer = tree_ask(args, NULL, 0, TREE_ASK_TIMEOUT_S * 1000,
 									TREE_ASK_ANSWER, len);
 
@@ -63,6 +63,12 @@ report_bad_path(const char *path, char *answer)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
 				 errmsg("directory \"%s\" does not exist", shown_path(path))));
+	if (strcmp(code, "link") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FILE),
+				 errmsg("directory \"%s\" does not exist", shown_path(path)),
+				 errdetail("A symbolic link in this path leads nowhere."),
+				 errhint("Register the directory that the link is to lead to: links are not followed when it appears.")));
 	if (strcmp(code, "not_directory") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -100,10 +106,10 @@ refuse(const char *root, const char *how, const OwnDirectory *own)
 
 /*
  * places: a line each for the directory and those above it, from the directory
- * on, "device inode".
+ * on, "device inode".  absent: it is not there, they are those above it.
  */
 static void
-check_clear_of_server(const char *root, const char *places)
+check_clear_of_server(const char *root, const char *places, bool absent)
 {
 	List	   *own = own_directories();
 	ListCell   *lc;
@@ -123,7 +129,7 @@ check_clear_of_server(const char *root, const char *places)
 				continue;
 			if (directory->place.whole)
 				refuse(root, "lies within", directory);
-			if (line == places)
+			if (line == places && !absent)
 				refuse(root, "contains", directory);
 		}
 	}
@@ -162,35 +168,52 @@ check_components(const char *path)
 	}
 }
 
-void
-path_check(const char *path, CheckedPath *checked)
+static void
+check(const char *command, const char *path, CheckedPath *checked)
 {
 	size_t		len;
 	char	   *answer;
+	char	   *tab;
 	char	   *identity;
 	char	   *places = NULL;
+	bool		absent;
 
 	check_components(path);
-	answer = ask_fsync_tree(path, &len);
+	answer = ask_fsync_tree(command, path, &len);
 	if (strncmp(answer, "error\t", 6) == 0)
 		report_bad_path(path, answer + 6);
-	checked->root = answer + 3;
+	absent = strncmp(answer, "absent\t/", 8) == 0;
+	tab = strchr(answer, '\t');
+	checked->root = tab + 1;
 	identity = answer + strlen(answer) + 1;
 	if (identity < answer + len)
 		places = strchr(identity, '\n');
-	if (strncmp(answer, "ok\t/", 4) != 0 || places == NULL || !read_place(places, checked))
+	if (tab == NULL || (!absent && strncmp(answer, "ok\t/", 4) != 0) || places == NULL ||
+		(absent && places != identity) || !read_place(places, checked))
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("could not check directory \"%s\"", shown_path(path)),
 				 errdetail("\"%s\" did not answer as expected.", tree_client_program()),
 				 errhint("Check the installation, and fsync.helper_path if it is set.")));
-	checked->identity = pnstrdup(identity, places - identity);
+	checked->identity = absent ? NULL : pnstrdup(identity, places - identity);
 	if (!pg_verify_mbstr(GetDatabaseEncoding(), checked->root, strlen(checked->root), true))
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
 				 errmsg("the real path of directory \"%s\" is not valid in the database's encoding",
 						shown_path(path))));
-	check_clear_of_server(checked->root, places);
+	check_clear_of_server(checked->root, places, absent);
+}
+
+void
+path_check(const char *path, CheckedPath *checked)
+{
+	check("check", path, checked);
+}
+
+void
+path_check_ahead(const char *path, CheckedPath *checked)
+{
+	check("foresee", path, checked);
 }
 
 void

@@ -14,8 +14,8 @@ typedef struct CheckedPath
 {
 	char	   *root;			/* the real path */
 	char	   *identity;		/* of the directory that was there, as
-								 * ProtoInit.identity */
-	uint64		device;
+								 * ProtoInit.identity; NULL: there was none */
+	uint64		device;			/* of it, or of the one above it that is there */
 	uint64		inode;
 } CheckedPath;
 
@@ -24,6 +24,9 @@ typedef struct CheckedPath
  * the server's own files; otherwise an error that says why not.
  */
 extern void path_check(const char *path, CheckedPath *checked);
+
+/* The same of one that may come later; what is above it is looked at now. */
+extern void path_check_ahead(const char *path, CheckedPath *checked);
 
 /*
  * Looks at the words of a path inside a repository's directory, of a file or a

@@ -8,8 +8,9 @@
  * no wall, as the table's owner may disable it.  So it does not say what is
  * watched.  That stands in a table that belongs to whoever installed the
  * extension and on which nobody has rights (owner.c looks), and this file alone
- * writes it: for fsync_add_repository() and fsync_activate_repository(), after
- * they have asked for the right to read the server's files.
+ * writes it: for fsync_add_repository(), fsync_activate_repository() and
+ * fsync_relocate_repository(), after they have asked for the right to read the
+ * server's files.
  *
  * It is read and written below SQL, as catalogs are: so no trigger, rule,
  * policy or cast is met on the way, and nothing need run as its owner.  A
@@ -242,5 +243,5 @@ fsync_registrations_guard(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("what may be watched is written by fsync_add_repository() and fsync_activate_repository() alone")));
+			 errmsg("what may be watched is written by fsync_add_repository(), fsync_activate_repository() and fsync_relocate_repository() alone")));
 }

@@ -56,7 +56,7 @@ extern RegistrationFit registration_fit(const Registration *registration, const 
 extern void registration_store(const ExtensionObjects *objects, const pg_uuid_t *id,
 							   const char *root, const char *given, const char *identity);
 
-/* A complete scan has accepted this root: for the worker. */
+/* The worker has accepted this root, and has locked the repository's row. */
 extern void registration_accept(const ExtensionObjects *objects, const pg_uuid_t *id,
 								const char *identity);
 

@@ -122,7 +122,7 @@ copy_row(MemoryContext parent, HeapTuple tuple, TupleDesc desc)
 	value = SPI_getbinval(tuple, desc, 6, &isnull);
 	row->active = !isnull && DatumGetBool(value);
 	value = SPI_getbinval(tuple, desc, 7, &isnull);
-	row->identity = isnull ? pstrdup("") : TextDatumGetCString(value);
+	row->rows_identity = isnull ? pstrdup("") : TextDatumGetCString(value);
 	value = SPI_getbinval(tuple, desc, 8, &isnull);
 	row->fresh = isnull;
 	if (isnull)
@@ -173,6 +173,7 @@ follow_registration(RepositoryRow *row, List *registrations)
 	const Registration *registration = registrations_find(registrations, &row->id);
 	MemoryContext old_context;
 
+	row->identity = row->rows_identity;
 	row->fit = registration_fit(registration, row->root);
 	if (row->fit != REGISTRATION_FITS)
 	{
@@ -182,6 +183,9 @@ follow_registration(RepositoryRow *row, List *registrations)
 	old_context = MemoryContextSwitchTo(row->context);
 	row->given_path = pstrdup(registration->given);
 	row->identity = pstrdup(registration->identity);
+
+	/* One that came later: what was empty before it had no mounts to lose. */
+	row->fresh |= row->identity[0] == '\0';
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -267,6 +271,8 @@ repository_put_init(const RepositoryRow *row, const ProtoConfig *config,
 	init.given.len = strnlen(row->given_path, PATH_MAX);	/* no longer one leads anywhere */
 	init.identity.data = row->identity;
 	init.identity.len = strlen(row->identity);
+	init.rows_identity.data = row->rows_identity;
+	init.rows_identity.len = strnlen(row->rows_identity, PATH_MAX); /* others write it, too */
 	init.mounts.data = row->mounts;
 	init.mounts.len = row->mounts_len;
 	init.include = pattern_list(&include, row->include, row->n_include);

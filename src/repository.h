@@ -31,6 +31,8 @@ typedef struct RepositoryRow
 								 * this database, and it fits */
 	RegistrationFit fit;		/* to what was registered */
 	char	   *identity;		/* as registered; "" where none was accepted yet */
+	char	   *rows_identity;	/* of the root at the last complete scan; "" where
+								 * none was */
 	bool		fresh;			/* mounts were never accepted */
 	char	   *mounts;			/* list, mounts_len bytes */
 	int			mounts_len;

@@ -350,6 +350,16 @@ session_scope_enter(SessionScope *scope, const ExtensionObjects *objects)
 						   SECURITY_RESTRICTED_OPERATION);
 }
 
+void
+session_reader_enter(SessionScope *scope)
+{
+	SPI_connect();
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	scope->save_nestlevel = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
 
 void
 session_scope_leave(SessionScope *scope)

@@ -107,6 +107,12 @@ extern void session_scope_leave(SessionScope *scope);
 extern Oid	session_caller(void);
 
 /*
+ * The same for functions that only read, as the caller: with the caller's rights
+ * and under the policies that hold for the caller.
+ */
+extern void session_reader_enter(SessionScope *scope);
+
+/*
  * A prepared plan kept for the life of the session.  The text is a format in
  * which %1$s stands for the quoted schema name.  The key is a static pointer of the
  * caller; plans are forgotten when the schema's name changes.

@@ -363,21 +363,15 @@ worker_others_wait(const WorkerRepository *repository)
 	return false;
 }
 
-/* A scan has begun or ended: the others' share of the limit is another. */
+/* A scan has begun or ended, or has become urgent. */
 static void
 share_limit(void)
 {
-	static int	shares = 0;
 	int			scans = worker_scans();
 	ListCell   *lc;
 
-	if (scans == shares)
-		return;
-	shares = scans;
-	if (setting_reconcile_cpu_limit == 0)
-		return;
 	foreach(lc, worker_repositories)
-		process_send_config(lfirst(lc));
+		process_share_limit(lfirst(lc), scans);
 }
 
 typedef struct PurgeWork

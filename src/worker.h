@@ -97,6 +97,7 @@ typedef struct QueuedRun
 	bool		startup;		/* nothing was watched before */
 	bool		force;
 	bool		heals;			/* without it the table may not be equal */
+	bool		scheduled;		/* nobody asked for it */
 	char		reason[STATUS_TEXT_LEN];
 	int64		due;
 	List	   *waiters;		/* RunWaiter * */
@@ -108,6 +109,7 @@ typedef struct Run
 	RunPhase	phase;
 	bool		startup;		/* nothing was watched before */
 	bool		heals;
+	bool		scheduled;		/* nobody asked for it */
 	bool		cancelled;		/* somebody called fsync_cancel() */
 	uint32		flags;			/* PROTO_SCAN_* */
 	char		reason[STATUS_TEXT_LEN];
@@ -262,6 +264,7 @@ typedef struct WorkerRepository
 	int64		last_run_end;	/* 0: none yet */
 	Condition	scan_trouble;	/* of the last scan */
 	Burst		burst;
+	int			sent_cpu_ppm;	/* as last sent to the process */
 
 	/* scans of a part (worker_places.c) */
 	PlaceRun	place;
@@ -362,6 +365,7 @@ extern void process_ended(WorkerRepository *repository);
 extern void process_fail(WorkerRepository *repository, const char *reason, const char *hint);
 extern void process_restart(WorkerRepository *repository, const char *reason);
 extern void process_send_config(WorkerRepository *repository);
+extern void process_share_limit(WorkerRepository *repository, int scans);
 extern void process_grant_watches(WorkerRepository *repository, int64 wanted);
 extern void process_ping(WorkerRepository *repository);
 extern bool process_can_talk(const WorkerRepository *repository);
@@ -387,6 +391,9 @@ extern void runs_process_started(WorkerRepository *repository);
 extern void runs_process_ended(WorkerRepository *repository, bool keep_run);
 extern bool runs_scan_done(WorkerRepository *repository, const ProtoScanDone *done);
 extern bool runs_finish(WorkerRepository *repository);
+
+/* Per cent of a core that the scans of this worker may take, as this one goes; 0: all. */
+extern int	runs_cpu_limit(const WorkerRepository *repository);
 extern bool runs_is_healed(const WorkerRepository *repository);
 extern int64 runs_generation(const WorkerRepository *repository);
 extern void runs_count(WorkerRepository *repository, const ApplyResult *result,

@@ -60,9 +60,34 @@ apply_work(WorkerRepository *repository, void *arg)
 	ApplyWork  *work = arg;
 
 	work->found = apply_observations(&worker_objects, &repository->row->id,
-									 repository->row->created_at, work->generation,
-									 work->place_scan, work->body, repository->held.paths,
-									 &work->result);
+									 repository->row->created_at, repository->row->root,
+									 work->generation, work->place_scan, work->body,
+									 repository->held.paths, &work->result);
+}
+
+static void
+accept_work(WorkerRepository *repository, void *arg)
+{
+	operations_accept_root(&worker_objects, &repository->row->id, repository->row->root,
+						   repository->identity.data);
+}
+
+/*
+ * A directory that was not there when it was registered is accepted with the first
+ * that is found in it: from then on there are rows to lose.  False when it is to
+ * be called again.
+ */
+static bool
+accept_root(WorkerRepository *repository)
+{
+	RepositoryRow *row = repository->row;
+
+	if (row->identity[0] != '\0' || repository->identity.len == 0)
+		return true;
+	if (worker_database_work(repository, accept_work, NULL) != 0)
+		return false;
+	row->identity = MemoryContextStrdup(row->context, repository->identity.data);
+	return true;
 }
 
 static void
@@ -87,6 +112,8 @@ take_observations(WorkerRepository *repository, ProtoReader body)
 	ApplyWork	work = {.body = body};
 	int			error;
 
+	if (!accept_root(repository))
+		return FRAME_STALLED;
 	work.generation = runs_generation(repository);
 	if (repository->place.phase == RUN_RUNNING)
 		work.place_scan = repository->place.operation_id;

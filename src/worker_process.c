@@ -67,14 +67,23 @@ process_send(WorkerRepository *repository)
  * ---------------------------------------------------------------------
  */
 
+/* The limit is for all scans of this worker: they share it. */
+static int
+cpu_share(const WorkerRepository *repository, int scans)
+{
+	return runs_cpu_limit(repository) * 10000 / Max(scans, 1);
+}
+
 /*
- * The limit is for all scans of this worker: they share it.  A repository that
- * waits for longer than the others waits for a file that never is quiet as many
- * times as long as they do by default, too, or it would wait for nothing.
+ * A repository that waits for longer than the others waits for a file that never
+ * is quiet as many times as long as they do by default, too, or it would wait for
+ * nothing.
  */
 static void
-fill_config(ProtoConfig *config, const RepositoryRow *row)
+fill_config(ProtoConfig *config, WorkerRepository *repository)
 {
+	const RepositoryRow *row = repository->row;
+
 	config->debounce_ms = setting_debounce_interval_ms;
 	config->debounce_max_ms = setting_debounce_max_delay_ms;
 	if (row->debounce_ms >= 0)
@@ -86,7 +95,8 @@ fill_config(ProtoConfig *config, const RepositoryRow *row)
 	config->batch_size = setting_batch_size;
 	config->max_concurrency = setting_max_concurrency;
 	config->calculate_hashes = row->calculate_hashes;
-	config->scan_cpu_ppm = setting_reconcile_cpu_limit * 10000 / Max(worker_scans(), 1);
+	config->scan_cpu_ppm = repository->sent_cpu_ppm =
+		cpu_share(repository, worker_scans());
 	config->io_priority = setting_io_priority;
 }
 
@@ -121,11 +131,19 @@ process_send_config(WorkerRepository *repository)
 	}
 	if (!process_can_talk(repository))
 		return;
-	fill_config(&config, repository->row);
+	fill_config(&config, repository);
 	proto_begin(&repository->tree.out, PROTO_CONFIG);
 	proto_put_config(&repository->tree.out, &config);
 	proto_end(&repository->tree.out);
 	process_send(repository);
+}
+
+/* So many scans go on: its share of the limit may be another than it was told. */
+void
+process_share_limit(WorkerRepository *repository, int scans)
+{
+	if (process_can_talk(repository) && repository->sent_cpu_ppm != cpu_share(repository, scans))
+		process_send_config(repository);
 }
 
 static void
@@ -201,7 +219,7 @@ start_process(WorkerRepository *repository, int64 now)
 	}
 	repository->process = PROCESS_RUNNING;
 	tree_errors_begin(&repository->errors, errors);
-	fill_config(&config, repository->row);
+	fill_config(&config, repository);
 	process_grant_watches(repository, FIRST_WATCHES);
 	repository_put_init(repository->row, &config, repository->watches, own,
 						&repository->tree.out);

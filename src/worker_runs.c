@@ -51,6 +51,22 @@ runs_generation(const WorkerRepository *repository)
 		repository->row->generation;
 }
 
+/*
+ * A scheduled run has time, unless something depends on it: that it completes, or
+ * that it is out of the way of the next.
+ */
+int
+runs_cpu_limit(const WorkerRepository *repository)
+{
+	const Run  *run = &repository->run;
+	int			limit = setting_reconcile_cpu_limit;
+
+	if (run->phase == RUN_NONE || !run->scheduled || run->heals ||
+		repository->queued.wanted || setting_scheduled_cpu_limit == 0)
+		return limit;
+	return limit == 0 ? setting_scheduled_cpu_limit : Min(limit, setting_scheduled_cpu_limit);
+}
+
 /* Joins the queued run, or queues one.  The first reason is the one told. */
 void
 runs_want(WorkerRepository *repository, bool startup, bool heals, bool force,
@@ -67,6 +83,7 @@ runs_want(WorkerRepository *repository, bool startup, bool heals, bool force,
 		queued->due = due;
 		strlcpy(queued->reason, reason, sizeof(queued->reason));
 	}
+	queued->scheduled = false;
 	queued->startup |= startup;
 	queued->heals |= heals;
 	queued->force |= force;
@@ -194,7 +211,10 @@ schedule_routine_run(WorkerRepository *repository, int64 now, int64 *deadline)
 		return;
 	due = repository->last_run_end + interval;
 	if (now >= due)
+	{
 		runs_want(repository, false, false, false, "scheduled", 0);
+		repository->queued.scheduled = true;
+	}
 	else
 		lower_deadline(deadline, due);
 }
@@ -225,6 +245,7 @@ begin_run(WorkerRepository *repository)
 	strlcpy(run.reason, queued->reason, sizeof(run.reason));
 	run.heals = queued->heals || !runs_is_healed(repository);
 	run.losses = repository->losses;
+	run.scheduled = queued->scheduled;
 	run.flags = queued->force ? PROTO_SCAN_FORCE : 0;
 	if (worker_database_work(repository, begin_work, &run) != 0)
 		return false;
@@ -355,7 +376,11 @@ runs_finish(WorkerRepository *repository)
 	work.end.files_scanned = run->files_done;
 	work.end.bytes_hashed = run->bytes_done;
 	work.end.counts = run->counts;
-	work.end.identity = repository->identity.data;
+	work.end.root = repository->row->root;
+
+	/* One that came later, and in which nothing was found, may be a place for it. */
+	if (repository->row->identity[0] != '\0' || run->files_done > 0)
+		work.end.identity = repository->identity.data;
 	work.end.mounts = repository->mounts.data;
 	work.end.mounts_len = repository->mounts.len;
 	if (worker_database_work(repository, end_work, &work) != 0)

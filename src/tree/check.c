@@ -95,6 +95,109 @@ print_places(int fd)
 	return good;
 }
 
+/*
+ * Opens the deepest directory above the path that is there; the path is not.
+ * *len: of the part of the path that names it.  -1 with errno; ELOOP: there is a
+ * link that leads nowhere.
+ */
+static int
+open_above(const char *path, size_t *len)
+{
+	char		part[PATH_MAX];
+	size_t		n = strlen(path);
+	struct stat st;
+	int			fd;
+
+	if (n >= sizeof(part))
+	{
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(part, path, n + 1);
+	do
+	{
+		while (n > 1 && part[n - 1] == '/')
+			part[--n] = '\0';
+		if (lstat(part, &st) == 0)
+		{
+			errno = S_ISLNK(st.st_mode) ? ELOOP : EAGAIN;
+			return -1;
+		}
+		while (n > 0 && part[n - 1] != '/')
+			part[--n] = '\0';
+		if (n == 0)
+		{
+			errno = ENOENT;
+			return -1;
+		}
+		fd = open(part, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	} while (fd < 0 && errno == ENOENT);
+	*len = n;
+	return fd;
+}
+
+/* Names that are to come below a directory; false: they could lead elsewhere. */
+static bool
+join_names(char path[PATH_MAX], const char *names)
+{
+	size_t		n = strlen(path);
+
+	while (*names != '\0')
+	{
+		size_t		len = strcspn(names, "/");
+
+		if (len == 2 && names[0] == '.' && names[1] == '.')
+			return false;
+		if (len > 0 && !(len == 1 && names[0] == '.'))
+		{
+			if (n + 1 + len >= PATH_MAX)
+				return false;
+			if (path[n - 1] != '/')
+				path[n++] = '/';
+			memcpy(path + n, names, len);
+			n += len;
+			path[n] = '\0';
+		}
+		names += len;
+		names += strspn(names, "/");
+	}
+	return true;
+}
+
+int
+check_absent(const char *path, bool must_be_complete)
+{
+	Sandbox		sandbox;
+	char		real[PATH_MAX];
+	size_t		len = 0;
+	int			fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int			error = errno;
+
+	if (fd >= 0)
+	{
+		close(fd);
+		return check_answer(path, must_be_complete);
+	}
+	if (error == ENOENT)
+	{
+		fd = open_above(path, &len);
+		error = errno;
+	}
+	sandbox_process();
+	sandbox_enter(-1, &sandbox);
+	if (must_be_complete && !sandbox.complete)
+		return PROTO_EXIT_UNCONFINED;
+	if (fd < 0)
+		return error == ELOOP ? fail("link", error) : fail_to_open(path, error);
+	if (!real_path(fd, real) || !join_names(real, path + len))
+		return fail("missing", ENOENT);
+	printf("absent\t%s%c", real, '\0');
+	if (!print_places(fd))
+		return 1;
+	putchar('\n');
+	return 0;
+}
+
 int
 check_answer(const char *path, bool must_be_complete)
 {

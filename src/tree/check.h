@@ -20,4 +20,12 @@
  */
 extern int	check_answer(const char *path, bool must_be_complete);
 
+/*
+ * The same of a directory that may not be there yet.  If it is not: "absent", a
+ * tab, the path that it will have without symbolic links, a zero byte, and for
+ * each directory above it that is there a newline, its device, a space and its
+ * inode.
+ */
+extern int	check_absent(const char *path, bool must_be_complete);
+
 #endif							/* FSYNC_CHECK_H */

@@ -18,6 +18,12 @@ hash_bytes(const HashJob *job)
 	return __atomic_load_n(&job->bytes, __ATOMIC_RELAXED);
 }
 
+int64_t
+hash_size(const HashJob *job)
+{
+	return __atomic_load_n(&job->size, __ATOMIC_RELAXED);
+}
+
 void
 hash_sleep_until(int64_t due_us)
 {

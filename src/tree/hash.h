@@ -69,6 +69,8 @@ typedef struct HashJob
 	int64_t		begun_us;		/* CLOCK_REALTIME before the content was read */
 	int64_t		bytes;			/* read; may be asked for meanwhile, with
 								 * hash_bytes() */
+	int64_t		size;			/* as far as is known: what was expected, or found;
+								 * likewise, with hash_size() */
 	int64_t		duration_us;
 
 	int			rootfd;			/* the pool's: its root at submission */
@@ -115,6 +117,7 @@ extern void hash_pool_submit(HashPool *pool, HashJob *jobs);
 
 /* Bytes that a submitted job has read so far. */
 extern int64_t hash_bytes(const HashJob *job);
+extern int64_t hash_size(const HashJob *job);
 
 /* Jobs submitted and not yet collected. */
 extern size_t hash_pool_outstanding(HashPool *pool);

@@ -149,6 +149,7 @@ judge(HashFile *file, int64_t now)
 	const FileInfo *info = &file->job->info;
 	int64_t		wait = unsettled_ns(info, now);
 
+	__atomic_store_n(&file->job->size, info->stat.size, __ATOMIC_RELAXED);
 	if (wait == 0)
 		return info->stat.size >= file->limit ? end(file, HASH_CHANGED) : read_or_share(file);
 	if (info->stat.ctime_ns != file->last_ctime && ++file->looks > RESTLESS_LOOKS)

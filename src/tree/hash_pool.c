@@ -152,6 +152,7 @@ submit_locked(HashPool *pool, HashJob *job)
 {
 	job->error = 0;
 	job->bytes = 0;
+	job->size = job->expected_size;
 	job->duration_us = 0;
 	job->rootfd = pool->rootfd;
 	job->shared = pool->shared;

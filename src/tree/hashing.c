@@ -251,7 +251,10 @@ hashing_bytes_under_way(const Engine *engine, int64_t scan_id)
 	return bytes;
 }
 
-/* The largest file that is to be hashed; NULL: there is none. */
+/*
+ * The largest file that is to be hashed, as far as their sizes are known: those of
+ * a first scan are not before they are opened.  NULL: there is none.
+ */
 const HashJob *
 hashing_largest(const Engine *engine)
 {
@@ -263,7 +266,7 @@ hashing_largest(const Engine *engine)
 			const HashItem *item = table_container(link, HashItem, link);
 
 			if (!item->superseded &&
-				(largest == NULL || item->job.expected_size > largest->expected_size))
+				(largest == NULL || hash_size(&item->job) > hash_size(largest)))
 				largest = &item->job;
 		}
 	return largest;

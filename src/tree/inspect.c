@@ -282,7 +282,7 @@ decide_file(Engine *engine, Point *p)
 		bool		written = (p->hints & (HINT_CLOSED | HINT_CONTENT)) != 0;
 		int64_t		since_ns = (p->hints & HINT_FOUND) ? changes_doubt_since(engine) : INT64_MAX;
 		bool		unseen = calculate &&
-			((written && engine->root.volatile_times) ||
+			((written && engine->root.volatile_times) || engine->root.replaced ||
 			 scan_doubts(b, written ? INT64_MIN : since_ns));
 
 		if (!unseen)

@@ -5,6 +5,7 @@
  *
  *		fsync-tree worker ROOT	serves the PostgreSQL worker on descriptor 3
  *		fsync-tree check DIR	says whether DIR can be registered
+ *		fsync-tree foresee DIR	the same of one that may not be there yet
  *		fsync-tree why ROOT PATH
  *								says which rule decides about a path, for the
  *								settings on its standard input
@@ -110,6 +111,8 @@ main(int argc, char **argv)
 		return serve(argv[2], strict);
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
 		return check_answer(argv[2], strict);
+	if (argc == 3 && strcmp(argv[1], "foresee") == 0)
+		return check_absent(argv[2], strict);
 	if (argc == 4 && strcmp(argv[1], "why") == 0)
 		return why_answer(argv[2], argv[3], strict);
 	if (argc == 5 && strcmp(argv[1], "preview") == 0)

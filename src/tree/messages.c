@@ -190,6 +190,7 @@ proto_put_init(ProtoBuf *buf, const ProtoInit *m)
 	put_str(buf, m->root);
 	put_str(buf, m->given);
 	put_str(buf, m->identity);
+	put_str(buf, m->rows_identity);
 	put_str(buf, m->mounts);
 	put_str(buf, m->include);
 	put_str(buf, m->exclude);
@@ -212,6 +213,7 @@ proto_get_init(ProtoReader *r, ProtoInit *m)
 	m->root = get_path(r, 1, LONG_PATH_MAX);
 	m->given = get_path(r, 0, LONG_PATH_MAX);
 	m->identity = get_path(r, 0, LONG_PATH_MAX);
+	m->rows_identity = get_path(r, 0, LONG_PATH_MAX);
 	m->mounts = get_list(r);
 	m->include = get_list(r);
 	m->exclude = get_list(r);

@@ -176,6 +176,8 @@ typedef struct ProtoInit
 								 * through symbolic links; empty: none */
 	ProtoStr	identity;		/* of the root at the last complete scan, as
 								 * fsync-tree reported it; empty: none yet */
+	ProtoStr	rows_identity;	/* of the root that the rows were read from, if
+								 * that may have been another; empty: not known */
 	ProtoStr	mounts;			/* list: as reported in ProtoState */
 	ProtoStr	include;		/* list of patterns; empty: everything */
 	ProtoStr	exclude;		/* list of patterns */

@@ -305,12 +305,12 @@ report_progress(Engine *engine)
 	m.last_event_us = engine->last_event_us;
 	m.directories = engine->reported_directories;
 	reading = hashing_largest(engine);
-	if (reading != NULL && reading->len <= PROTO_PATH_MAX && reading->expected_size >= 0)
+	if (reading != NULL && reading->len <= PROTO_PATH_MAX && hash_size(reading) >= 0)
 	{
 		m.reading.data = reading->path;
 		m.reading.len = reading->len;
 		m.reading_done = hash_bytes(reading);
-		m.reading_size = reading->expected_size;
+		m.reading_size = hash_size(reading);
 	}
 	proto_begin(&engine->out, PROTO_PROGRESS);
 	proto_put_progress(&engine->out, &m);

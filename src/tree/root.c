@@ -42,6 +42,8 @@ root_init(Root *root, const ProtoInit *init, int mountinfo_fd)
 	root->server_len = init->server.len;
 	if (init->identity.len < sizeof(root->identity))
 		memcpy(root->identity, init->identity.data, init->identity.len);
+	root->replaced = init->rows_identity.len > 0 &&
+		!identity_same(init->rows_identity, init->identity);
 	return mounts_decode(init->mounts, &root->accepted);
 }
 

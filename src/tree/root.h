@@ -23,9 +23,9 @@ typedef struct Root
 	dev_t		clear_device;	/* the directory that was found to be none of */
 	ino_t		clear_inode;	/* these; inode 0: none was looked at yet */
 	char		identity[IDENTITY_MAX]; /* accepted; "" until the first time */
-	bool		replaced;		/* it was accepted in place of another: the
-								 * rows are of other inodes until a scan of
-								 * everything is complete */
+	bool		replaced;		/* it was accepted in place of another, by a scan
+								 * or before this process: the rows are of other
+								 * inodes until a scan of everything is complete */
 	MountSet	accepted;		/* mounts below the root that were accepted */
 	MountSet	now;			/* those that are there */
 	MountSet	guarded;		/* places where the two differ: nothing below

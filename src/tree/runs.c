@@ -61,6 +61,7 @@ runs_begin(Engine *engine, ScanRun *run, ScanPlace *places, size_t *n)
 		.mounts = &engine->root.now,
 		.calculate_hashes = engine->config.calculate_hashes,
 		.doubt_since_ns = changes_doubt_since(engine),
+		.distrust = engine->root.replaced && engine->config.calculate_hashes,
 		.spools = &engine->spools,
 		.links = engine->links,
 		.folding = *spelling_devices(engine->spelling),

@@ -266,7 +266,7 @@ add_missing(Scan *scan, const ProtoBelief *b)
 static bool
 compare_file(Scan *scan, const ProtoBelief *b, const FileInfo *info)
 {
-	if (scan_belief_matches(b, &info->stat) &&
+	if (scan_belief_matches(b, &info->stat) && !scan->options.distrust &&
 		(!scan->options.calculate_hashes ||
 		 (b->has_hash && !scan_doubts(b, scan->options.doubt_since_ns))))
 		return true;

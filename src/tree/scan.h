@@ -46,6 +46,7 @@ typedef struct ScanOptions
 	const MountSet *mounts;		/* copied, those that are polled; may be NULL */
 	bool		calculate_hashes;	/* a row without a hash differs */
 	int64_t		doubt_since_ns; /* so does one that scan_doubts() since then */
+	bool		distrust;		/* so does every row: it is of another disk */
 	SpellingDevices folding;	/* devices that are known to fold names */
 	Spools	   *spools;
 	Links	   *links;

@@ -27,6 +27,7 @@ root=$PWD
 . test/bench/links.sh
 . test/bench/status.sh
 . test/bench/confined.sh
+. test/bench/queries.sh
 
 FILES=${FILES:-200000}
 PHOTOS=${PHOTOS:-400}
@@ -82,7 +83,7 @@ say "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 say ""
 head_row
 
-for part in ${PARTS:-small photos large arrivals rename links status latency idle gentle confined watchman}; do
+for part in ${PARTS:-small photos large arrivals rename links status latency idle gentle confined queries watchman}; do
 	"lines_$part"
 done
 

@@ -203,7 +203,7 @@ WHERE name LIKE 'fsync.%' AND short_desc <> '')),
 	  . 'fsync.helper_path fsync.helper_timeout fsync.history_max_rows fsync.history_retention '
 	  . 'fsync.io_priority fsync.mass_delete_threshold fsync.max_concurrency '
 	  . 'fsync.max_repositories fsync.poll_interval fsync.reconcile_cpu_limit fsync.reconciliation_interval '
-	  . 'fsync.require_sandbox',
+	  . 'fsync.require_sandbox fsync.scheduled_cpu_limit',
 	'every setting is there and described');
 
 $node->stop;

@@ -183,7 +183,10 @@ foreach my $query ('* FROM public.fsync_reconcile()', '* FROM public.fsync_verif
 	'* FROM public.fsync_files', '* FROM public.fsync_duplicates', '* FROM public.fsync_consumers',
 	'* FROM public.fsync_report()', '* FROM public.fsync_progress', '* FROM public.fsync_stat', "* FROM public.fsync_sync_history('$id')",
 	"public.fsync_create_consumer('c')", "* FROM public.fsync_next_changes('c')",
-	"public.fsync_ack('c', '{1}')", "public.fsync_drop_consumer('c')",
+	"public.fsync_ack('c', '{1}')", "public.fsync_nack('c', '{1}', '1 s')", "public.fsync_extend('c', '{1}', '1 s')",
+	"* FROM public.fsync_list('$id')", "* FROM public.fsync_find('$root/f1')", "* FROM public.fsync_find_content(repeat('0', 64))",
+	"public.fsync_relocate_repository('$id', '$root')", "public.fsync_add_repository('$root', if_not_exists => true, must_exist => false)",
+	"public.fsync_drop_consumer('c')",
 	"public.fsync_configure_repository('$id', exclude => '{*.tmp}')", "public.fsync_why('$id', 'f1')",
 	"* FROM public.fsync_preview('$id', exclude => '{f*}')", "* FROM public.fsync_ignored('$id')",
 	"public.fsync_configure_repository('$id', exclude => '{f4}', on_excluded => 'mark')")

@@ -130,6 +130,7 @@ random_init(Message *m)
 	m->init.utf8 = random_bool();
 	m->init.root = random_str(1, 50, false);
 	m->init.identity = random_str(0, 50, false);
+	m->init.rows_identity = random_str(0, 50, false);
 	m->init.mounts = random_list();
 	m->init.include = random_list();
 	m->init.exclude = random_list();
@@ -421,6 +422,7 @@ same(const Kind *kind, const Message *a, const Message *b)
 	if (kind->get == get_init)
 		return EQ(init.version) && same_config(&a->init.config, &b->init.config) &&
 			EQ(init.utf8) && EQ_STR(init.root) && EQ_STR(init.given) && EQ_STR(init.identity) &&
+			EQ_STR(init.rows_identity) &&
 			EQ_STR(init.mounts) && EQ_STR(init.include) && EQ_STR(init.exclude) &&
 			EQ(init.ignore_case) && EQ(init.include_hidden) && EQ(init.use_ignore_files) &&
 			EQ(init.min_size) && EQ(init.max_size) && EQ(init.watches) && EQ(init.fresh) &&
