@@ -25,6 +25,7 @@ root=$PWD
 . test/bench/lines.sh
 . test/bench/watching.sh
 . test/bench/links.sh
+. test/bench/past.sh
 . test/bench/confined.sh
 
 FILES=${FILES:-200000}
@@ -81,7 +82,7 @@ say "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 say ""
 head_row
 
-for part in ${PARTS:-small photos large arrivals rename links latency idle gentle confined watchman}; do
+for part in ${PARTS:-small photos large arrivals rename links past latency idle gentle confined watchman}; do
 	"lines_$part"
 done
 
