@@ -879,10 +879,15 @@ CREATE TABLE @extschema@.file_changes (
 	file_size bigint,
 	mod_time timestamptz,
 	content_hash bytea,
+	old_size bigint,
+	old_mod_time timestamptz,
 	old_hash bytea,
 	changed_at timestamptz NOT NULL,
 	operation_id bigint
 );
+
+-- What came after a moment; and whether the clock was set back.
+CREATE INDEX file_changes_changed_at_idx ON @extschema@.file_changes (repository_id, changed_at);
 
 COMMENT ON TABLE @extschema@.file_changes IS
 'What happened to the rows of file_records, where the repository''s change_feed is on: written in the transaction of the change, in the order in which changes became visible. Kept for fsync.change_retention, and until the consumers have acknowledged it.';
@@ -895,9 +900,23 @@ COMMENT ON COLUMN @extschema@.file_changes.old_path IS 'Path before a move';
 COMMENT ON COLUMN @extschema@.file_changes.file_size IS 'Size after the change, in bytes; NULL: removed';
 COMMENT ON COLUMN @extschema@.file_changes.mod_time IS 'Modification time after the change; NULL: removed';
 COMMENT ON COLUMN @extschema@.file_changes.content_hash IS 'SHA-256 of the content after the change; NULL: removed, or not calculated';
+COMMENT ON COLUMN @extschema@.file_changes.old_size IS 'Size before the change, in bytes; NULL: added';
+COMMENT ON COLUMN @extschema@.file_changes.old_mod_time IS 'Modification time before the change; NULL: added';
 COMMENT ON COLUMN @extschema@.file_changes.old_hash IS 'SHA-256 of the content before the change; NULL: added, or not calculated';
-COMMENT ON COLUMN @extschema@.file_changes.changed_at IS 'When the change was written';
+COMMENT ON COLUMN @extschema@.file_changes.changed_at IS 'When the change was written, just before it became visible; never before that of an earlier change of the repository, unless the clock was set back';
 COMMENT ON COLUMN @extschema@.file_changes.operation_id IS 'The scan that found the change: id in sync_operations; NULL: found in real time, by events';
+
+CREATE TABLE @extschema@.fsync_feed_history (
+	repository_id uuid PRIMARY KEY,
+	since timestamptz,
+	after_change_id bigint NOT NULL DEFAULT 0
+);
+
+COMMENT ON TABLE @extschema@.fsync_feed_history IS
+'From when on file_changes tells all that happened to the files of a repository, as fsync_feed_since() says it. One row for each repository that was active here.';
+COMMENT ON COLUMN @extschema@.fsync_feed_history.repository_id IS 'The repository; see fsync_repositories';
+COMMENT ON COLUMN @extschema@.fsync_feed_history.since IS 'From this moment on; NULL: the feed is off, or the worker has not begun yet';
+COMMENT ON COLUMN @extschema@.fsync_feed_history.after_change_id IS 'Changes up to this one do not belong to it';
 
 CREATE TABLE @extschema@.fsync_consumer_positions (
 	name text PRIMARY KEY,
@@ -1041,8 +1060,155 @@ COMMENT ON FUNCTION @extschema@.fsync_drop_consumer(text) IS
 -- changes and their sequence belong together.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.file_changes', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.file_changes_change_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_feed_history', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_consumer_positions', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.fsync_consumer_deliveries', '');
+
+-- What others write is not in the feed, and so ends what it can tell.
+CREATE FUNCTION @extschema@.fsync_rows_written()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'fsync_rows_written'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION @extschema@.fsync_rows_written() IS
+'Trigger: where it was not the extension that wrote rows, the history of the repositories begins anew';
+
+CREATE FUNCTION @extschema@.fsync_feed_switched()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'fsync_feed_switched'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION @extschema@.fsync_feed_switched() IS
+'Trigger: begins or ends the history of a repository whose change feed is switched on or off';
+
+CREATE TRIGGER fsync_written
+	AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF id, repository_id, file_path,
+		file_size, mod_time, content_hash, missing_since ON @extschema@.file_records
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_rows_written();
+
+CREATE TRIGGER fsync_written
+	AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.file_changes
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.fsync_rows_written();
+
+CREATE TRIGGER fsync_feed_switched
+	AFTER UPDATE OF change_feed, active ON @extschema@.fsync_repositories
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.fsync_feed_switched();
+
+ALTER TABLE @extschema@.file_records ENABLE ALWAYS TRIGGER fsync_written;
+ALTER TABLE @extschema@.file_changes ENABLE ALWAYS TRIGGER fsync_written;
+ALTER TABLE @extschema@.fsync_repositories ENABLE ALWAYS TRIGGER fsync_feed_switched;
+
+--
+-- What the tables tell of the past, of copies and of contents.  These functions
+-- read file_records and file_changes as their caller, with his row-level
+-- security; so they are the one thing that PUBLIC may call: who may not SELECT
+-- from these tables is told just that.
+--
+
+CREATE FUNCTION @extschema@.fsync_feed_since(repository_id uuid)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'fsync_feed_since'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_feed_since(uuid) IS
+'From when on fsync_files_at() and fsync_diff() can answer for a repository; NULL: its change feed is off, or its history has not begun. For who may SELECT from file_changes.';
+
+CREATE FUNCTION @extschema@.fsync_files_at(repository_id uuid, at timestamptz)
+RETURNS TABLE (
+	id bigint,
+	file_path text,
+	file_size bigint,
+	mod_time timestamptz,
+	content_hash bytea)
+AS 'MODULE_PATHNAME', 'fsync_files_at'
+LANGUAGE C STABLE PARALLEL UNSAFE ROWS 100000;
+
+COMMENT ON FUNCTION @extschema@.fsync_files_at(uuid, timestamptz) IS
+'The files of a repository as file_records had them at a moment, after the changes with that time. An error where its change feed does not reach back so far (see fsync_feed_since()), or for a moment that is still to come. For who may SELECT from file_records and file_changes.';
+
+CREATE FUNCTION @extschema@.fsync_diff(
+	repository_id uuid,
+	"from" timestamptz,
+	"to" timestamptz DEFAULT clock_timestamp())
+RETURNS TABLE (
+	operation text,
+	id bigint,
+	file_path text,
+	old_path text,
+	file_size bigint,
+	old_size bigint,
+	mod_time timestamptz,
+	old_mod_time timestamptz,
+	content_hash bytea,
+	old_hash bytea)
+AS 'MODULE_PATHNAME', 'fsync_diff'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_diff(uuid, timestamptz, timestamptz) IS
+'What is different between the files of a repository at two moments, one row a file: added, updated, moved (its content may have changed, too) or removed. Errors and rights as for fsync_files_at().';
+
+CREATE FUNCTION @extschema@.fsync_uncopied(
+	repository_id uuid,
+	in_repository uuid)
+RETURNS TABLE (
+	id bigint,
+	file_path text,
+	file_size bigint,
+	mod_time timestamptz,
+	content_hash bytea)
+AS 'MODULE_PATHNAME', 'fsync_uncopied'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_uncopied(uuid, uuid) IS
+'The files of a repository whose content is nowhere in the other one, whatever its path there. What a verification has found corrupt, and another name of the same file (a hard link), is no copy; a file without a hash has none. For who may SELECT from file_records.';
+
+CREATE FUNCTION @extschema@.fsync_missing_copies(min_copies integer)
+RETURNS TABLE (
+	repository_id uuid,
+	id bigint,
+	file_path text,
+	file_size bigint,
+	mod_time timestamptz,
+	content_hash bytea,
+	copies bigint)
+AS 'MODULE_PATHNAME', 'fsync_missing_copies'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_missing_copies(integer) IS
+'The files of all repositories of whose content there are fewer good copies than this, the file itself among them, and how many there are (NULL: not known, for lack of a hash). The names of one file (hard links) are one copy, a corrupt file is none. For who may SELECT from file_records.';
+
+CREATE FUNCTION @extschema@.fsync_rescue(repository_id uuid DEFAULT NULL)
+RETURNS TABLE (
+	repository_id uuid,
+	id bigint,
+	file_path text,
+	problem text,
+	content_hash bytea,
+	copy_repository_id uuid,
+	copy_id bigint,
+	copy_path text,
+	copy_verified timestamptz)
+AS 'MODULE_PATHNAME', 'fsync_rescue'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_rescue(uuid) IS
+'Where there still is what was lost: for each file of a repository, or NULL: of all, that a verification has found corrupt or that is missing with a known hash, the other files with its content, and when that was last verified. One row a copy; one with NULLs where there is none. For who may SELECT from file_records.';
+
+CREATE FUNCTION @extschema@.fsync_manifest(repository_id uuid)
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'fsync_manifest'
+LANGUAGE C STABLE PARALLEL UNSAFE ROWS 100000;
+
+COMMENT ON FUNCTION @extschema@.fsync_manifest(uuid) IS
+'The hashes of the files of a repository as lines for sha256sum -c, in the order of their paths by bytes. Files without a hash are left out, with a notice. For who may SELECT from file_records.';
+
+CREATE FUNCTION @extschema@.fsync_manifest_hash(repository_id uuid)
+RETURNS text
+AS 'MODULE_PATHNAME', 'fsync_manifest_hash'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION @extschema@.fsync_manifest_hash(uuid) IS
+'SHA-256, in hexadecimal, of the lines of fsync_manifest() with a line feed behind each: what sha256sum says of them. For who may SELECT from file_records.';
 
 --
 -- Monitoring
@@ -1215,6 +1381,7 @@ ALTER TABLE @extschema@.sync_operations OWNER TO fsync_owner;
 ALTER TABLE @extschema@.fsync_problems OWNER TO fsync_owner;
 ALTER TABLE @extschema@.fsync_verifications OWNER TO fsync_owner;
 ALTER TABLE @extschema@.file_changes OWNER TO fsync_owner;
+ALTER TABLE @extschema@.fsync_feed_history OWNER TO fsync_owner;
 ALTER TABLE @extschema@.fsync_consumer_positions OWNER TO fsync_owner;
 ALTER TABLE @extschema@.fsync_consumer_deliveries OWNER TO fsync_owner;
 
@@ -1226,6 +1393,7 @@ ALTER TABLE @extschema@.fsync_consumer_deliveries OWNER TO fsync_owner;
 REVOKE ALL ON
 	@extschema@.fsync_repositories, @extschema@.file_records, @extschema@.sync_operations,
 	@extschema@.fsync_problems, @extschema@.fsync_verifications, @extschema@.file_changes,
+	@extschema@.fsync_feed_history,
 	@extschema@.fsync_consumer_positions, @extschema@.fsync_consumer_deliveries,
 	@extschema@.fsync_files, @extschema@.fsync_duplicates, @extschema@.fsync_consumers,
 	@extschema@.fsync_progress, @extschema@.fsync_stat
@@ -1237,6 +1405,8 @@ REVOKE ALL ON FUNCTION
 	@extschema@.fsync_repositories_changed(),
 	@extschema@.fsync_repositories_notice(),
 	@extschema@.fsync_registrations_guard(),
+	@extschema@.fsync_rows_written(),
+	@extschema@.fsync_feed_switched(),
 	@extschema@.fsync_add_repository(text, uuid, text, text[], text[], boolean, boolean,
 		boolean, boolean, bigint, bigint, text, interval, text, text, text, boolean,
 		interval, interval, interval, boolean, boolean),

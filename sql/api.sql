@@ -19,7 +19,8 @@ WHERE attrelid IN ('fsync_repositories'::regclass, 'file_records'::regclass,
 		'sync_operations'::regclass, 'fsync_problems'::regclass, 'fsync_files'::regclass,
 		'file_changes'::regclass, 'fsync_consumer_positions'::regclass,
 		'fsync_consumer_deliveries'::regclass, 'fsync_consumers'::regclass,
-		'fsync_verifications'::regclass, 'fsync_duplicates'::regclass)
+		'fsync_verifications'::regclass, 'fsync_duplicates'::regclass,
+		'fsync_feed_history'::regclass)
 	AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 
 -- what a dump carries

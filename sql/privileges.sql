@@ -10,9 +10,9 @@ COPY (SELECT 1 WHERE false) TO PROGRAM 'rm -rf /tmp/fsync_regress_priv && mkdir 
 SELECT fsync_add_repository('/tmp/fsync_regress_priv', '00000000-0000-0000-0000-000000000001');
 SELECT fsync_wait();
 
--- nothing is granted to PUBLIC
-SELECT count(*) FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
-WHERE proname LIKE 'fsync\_%' AND a.grantee = 0;
+-- nothing is granted to PUBLIC but what asks for the caller's own rights
+SELECT p.oid::regprocedure FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
+WHERE proname LIKE 'fsync\_%' AND a.grantee = 0 ORDER BY proname COLLATE "C";
 
 -- the tables belong to a role that can do nothing
 SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls
@@ -57,6 +57,15 @@ SELECT fsync_relocate_repository('00000000-0000-0000-0000-000000000001', '/tmp')
 SELECT * FROM fsync_list('00000000-0000-0000-0000-000000000001');
 SELECT * FROM fsync_find('/tmp/x');
 SELECT * FROM fsync_find_content('x');
+SELECT fsync_feed_since('00000000-0000-0000-0000-000000000001');
+SELECT * FROM fsync_files_at('00000000-0000-0000-0000-000000000001', now());
+SELECT * FROM fsync_diff('00000000-0000-0000-0000-000000000001', now());
+SELECT * FROM fsync_uncopied('00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002');
+SELECT * FROM fsync_missing_copies(2);
+SELECT * FROM fsync_rescue();
+SELECT * FROM fsync_manifest('00000000-0000-0000-0000-000000000001');
+SELECT fsync_manifest_hash('00000000-0000-0000-0000-000000000001');
+SELECT count(*) FROM fsync_feed_history;
 RESET ROLE;
 
 -- EXECUTE is not enough to register a path, and tells nothing about paths

@@ -11,6 +11,9 @@
  * missing file that is kept, marked, counts as none: the file is removed, and
  * added with the same id should it come back.
  *
+ * A change has the time at which it is written, the last thing before the commit
+ * that shows it (feed_history.h).
+ *
  * The worker is the only one that inserts here, a transaction at a time, so
  * change_id grows in the order in which changes become visible: a reader that
  * has seen one will never find a smaller one that is new to it.  For the same
@@ -32,6 +35,8 @@
 #include "utils/fmgroids.h"
 
 #include "apply_changes.h"
+#include "feed_history.h"
+#include "requests.h"
 
 #define CHANNEL		"fsync"
 
@@ -90,7 +95,7 @@ static SessionPlan changes_plan = {
 	" CASE v.operation WHEN 'moved' THEN d.old_size ELSE d.file_size END AS file_size,"
 	" CASE v.operation WHEN 'moved' THEN d.old_mtime ELSE d.mod_time END AS mod_time,"
 	" CASE v.operation WHEN 'moved' THEN d.old_hash ELSE d.content_hash END AS content_hash,"
-	" d.old_hash"
+	" d.old_size, d.old_mtime, d.old_hash"
 	" FROM d JOIN (VALUES (1, 'removed'), (2, 'moved'), (3, 'updated'), (4, 'added'))"
 	" AS v (step, operation) ON CASE v.step"
 	" WHEN 1 THEN d.id IS NULL"
@@ -99,10 +104,10 @@ static SessionPlan changes_plan = {
 	" IS DISTINCT FROM (d.old_size, d.old_mtime, d.old_hash)"
 	" ELSE d.old_id IS NULL END),"
 	" i AS (INSERT INTO %1$s.file_changes (repository_id, file_id, operation,"
-	" file_path, old_path, file_size, mod_time, content_hash, old_hash,"
-	" changed_at, operation_id)"
+	" file_path, old_path, file_size, mod_time, content_hash, old_size, old_mod_time,"
+	" old_hash, changed_at, operation_id)"
 	" SELECT $1, c.file_id, c.operation, c.file_path, c.old_path, c.file_size,"
-	" c.mod_time, c.content_hash, c.old_hash, $2, u.operation_id"
+	" c.mod_time, c.content_hash, c.old_size, c.old_mtime, c.old_hash, $2, u.operation_id"
 	" FROM c LEFT JOIN u ON u.path = coalesce(c.old_path, c.file_path)"
 	" ORDER BY c.step, c.file_path COLLATE \"C\""
 	" RETURNING change_id, operation)"
@@ -110,7 +115,7 @@ static SessionPlan changes_plan = {
 	" count(*) FILTER (WHERE operation = 'updated'),"
 	" count(*) FILTER (WHERE operation = 'moved'),"
 	" count(*) FILTER (WHERE operation = 'removed'),"
-	" min(change_id), max(change_id) FROM i",
+	" min(change_id), max(change_id), count(*) < (SELECT count(*) FROM c) FROM i",
 	.nargs = 14,
 	.argtypes = {UUIDOID, TIMESTAMPTZOID, TEXTARRAYOID, INT8ARRAYOID, ROW_TYPES,
 	ROW_TYPES},
@@ -240,11 +245,13 @@ changes_end(ApplyRun *run, const ChangedRows *rows)
 	Datum		values[4 + 2 * ROW_COLUMNS];
 	char		nulls[4 + 2 * ROW_COLUMNS];
 	bool		none;
+	bool		incomplete;		/* a user's trigger has left out a change */
+	bool		isnull;
 
 	read_rows(run, rows->paths, &after);
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = UUIDPGetDatum(run->repository_id);
-	values[1] = TimestampTzGetDatum(run->now);
+	values[1] = TimestampTzGetDatum(feed_history_time(run->objects, run->repository_id));
 	values[2] = rows->paths;
 	values[3] = rows->operations;
 	for (int i = 0; i < ROW_COLUMNS; i++)
@@ -256,6 +263,13 @@ changes_end(ApplyRun *run, const ChangedRows *rows)
 	}
 	(void) session_execute(run->objects, &changes_plan, values, nulls, SPI_OK_SELECT);
 	(void) SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &none);
+	incomplete = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+											7, &isnull));
 	if (!none)
 		notify(run);
+	if (incomplete)
+	{
+		feed_history_end(run->objects, run->repository_id);
+		requests_wake_at_commit();
+	}
 }

@@ -23,6 +23,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "common/sha2.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -38,6 +39,7 @@
 #include "utils/numeric.h"
 #include "utils/sortsupport.h"
 #if PG_VERSION_NUM >= 140000
+#include "common/cryptohash.h"
 #include "utils/backend_status.h"
 #include "utils/wait_event.h"
 #else
@@ -198,6 +200,48 @@ execute_plan_compat(SPIPlanPtr plan, ParamListInfo params, DestReceiver *dest)
 	ExecDropSingleTupleTableSlot(slot);
 	SPI_freetuptable(SPI_tuptable);
 	return SPI_OK_UTILITY;
+#endif
+}
+
+/* SHA-256 of what comes in pieces; what begins must end, or the transaction must. */
+#if PG_VERSION_NUM >= 140000
+typedef pg_cryptohash_ctx *Sha256Compat;
+#else
+typedef pg_sha256_ctx Sha256Compat;
+#endif
+
+static inline void
+sha256_begin_compat(Sha256Compat *hash)
+{
+#if PG_VERSION_NUM >= 140000
+	*hash = pg_cryptohash_create(PG_SHA256);
+	if (*hash == NULL || pg_cryptohash_init(*hash) < 0)
+		elog(ERROR, "could not begin a SHA-256");
+#else
+	pg_sha256_init(hash);
+#endif
+}
+
+static inline void
+sha256_update_compat(Sha256Compat *hash, const char *data, size_t len)
+{
+#if PG_VERSION_NUM >= 140000
+	if (pg_cryptohash_update(*hash, (const uint8 *) data, len) < 0)
+		elog(ERROR, "could not go on with a SHA-256");
+#else
+	pg_sha256_update(hash, (const uint8 *) data, len);
+#endif
+}
+
+static inline void
+sha256_end_compat(Sha256Compat *hash, uint8 digest[PG_SHA256_DIGEST_LENGTH])
+{
+#if PG_VERSION_NUM >= 140000
+	if (pg_cryptohash_final(*hash, digest, PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "could not end a SHA-256");
+	pg_cryptohash_free(*hash);
+#else
+	pg_sha256_final(hash, digest);
 #endif
 }
 

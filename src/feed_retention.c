@@ -15,8 +15,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "feed_history.h"
 #include "feed_retention.h"
 #include "prune.h"
 
@@ -132,6 +134,11 @@ remove_changes(const ExtensionObjects *objects, SessionPlan *plan, Datum *values
 
 	for (uint64 i = 0; i < n; i++)
 		ids[i] = Int64GetDatum(result_int64(i, 1));
+	if (n > 0)
+		feed_history_shorten(objects,
+							 PointerGetDatum(construct_array(ids, (int) n, INT8OID,
+															 sizeof(int64), FLOAT8PASSBYVAL,
+															 TYPALIGN_DOUBLE)));
 	return prune_rows(objects, &remove_plan, ids, (int) n);
 }
 

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "feed_history.h"
 #include "functions.h"
 #include "path_check.h"
 #include "registrations.h"
@@ -213,7 +214,7 @@ functions_begin_result(FunctionCallInfo fcinfo, TupleDesc *desc)
 				 errmsg("set-valued function called in context that cannot accept a set")));
 	old_context = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
 	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+		*desc = CreateTupleDescCopy(info->expectedDesc);
 	store = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0,
 								  false, work_mem);
 	info->returnMode = SFRM_Materialize;
@@ -683,6 +684,12 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 	Datum		id = (Datum) 0;
 	Datum	   *one = NULL;
 	bool		isnull;
+	int			own_depth;
+	static const char *const tables[] = {
+		"file_records", "fsync_verifications", "fsync_problems", "sync_operations",
+		"fsync_consumer_positions", "fsync_consumer_deliveries", "file_changes",
+		"fsync_feed_history"
+	};
 
 	/* When the extension itself goes, so do the tables. */
 	if (!session_find_extension(&objects))
@@ -696,13 +703,17 @@ fsync_repositories_cleared(PG_FUNCTION_ARGS)
 	session_constraints_immediate();
 	session_scope_enter(&scope, &objects);
 	registration_remove(&objects, one != NULL ? DatumGetUUIDP(id) : NULL);
-	delete_rows(&objects, "file_records", one);
-	delete_rows(&objects, "fsync_verifications", one);
-	delete_rows(&objects, "fsync_problems", one);
-	delete_rows(&objects, "sync_operations", one);
-	delete_rows(&objects, "fsync_consumer_positions", one);
-	delete_rows(&objects, "fsync_consumer_deliveries", one);
-	delete_rows(&objects, "file_changes", one);
+	own_depth = feed_history_own_depth(feed_history_depth());
+	PG_TRY();
+	{
+		for (int i = 0; i < (int) lengthof(tables); i++)
+			delete_rows(&objects, tables[i], one);
+	}
+	PG_FINALLY();
+	{
+		(void) feed_history_own_depth(own_depth);
+	}
+	PG_END_TRY();
 	session_scope_leave(&scope);
 	return PointerGetDatum(NULL);
 }

@@ -73,7 +73,7 @@ extern pg_uuid_t *functions_find_registered(const ExtensionObjects *objects, con
 /* The text form of an id. */
 extern char *functions_uuid_text(const pg_uuid_t *id);
 
-/* A set-returning function's result, to be filled with rows of its type. */
+/* A set-returning function's result, to be filled with rows, or values, of its type. */
 extern Tuplestorestate *functions_begin_result(FunctionCallInfo fcinfo,
 											   TupleDesc *desc);
 

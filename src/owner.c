@@ -53,7 +53,7 @@ PG_FUNCTION_INFO_V1(fsync_install_end);
 static const char *const tables[] = {
 	"file_records", "fsync_repositories", "sync_operations", "fsync_problems",
 	"fsync_verifications", "file_changes", "fsync_consumer_positions",
-	"fsync_consumer_deliveries"
+	"fsync_consumer_deliveries", "fsync_feed_history"
 };
 
 bool

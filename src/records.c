@@ -13,7 +13,8 @@
  * row-level security, privileges, triggers, columns that users added or
  * altered.  Constraints and indexes, users' own too, are honoured by the
  * executor and index_entries.c.  Of triggers only those of foreign keys are
- * plain, which an application has that references a file.  Whatever else there
+ * plain, which an application has that references a file, and the one that looks
+ * whether somebody else writes rows.  Whatever else there
  * is, the table is left to SQL.
  *
  *-------------------------------------------------------------------------
@@ -43,6 +44,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "feed_history.h"
 #include "records.h"
 #ifdef RECORDS_BELOW_SQL
 #include "records_compat.h"
@@ -86,7 +88,8 @@ triggers_are_plain(const TriggerDesc *triggers, CmdType operation)
 		const Trigger *trigger = &triggers->triggers[i];
 
 		if ((trigger->tgtype & event) && trigger->tgenabled != TRIGGER_DISABLED &&
-			RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE)
+			RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE &&
+			!feed_history_is_trigger(trigger->tgfoid))
 			return false;
 	}
 	return true;

@@ -29,6 +29,7 @@
 #include "storage/sinval.h"
 #include "utils/memutils.h"
 
+#include "feed_history.h"
 #include "registry.h"
 #include "shown.h"
 #include "worker.h"
@@ -653,6 +654,7 @@ fsync_worker_main(Datum arg)
 	pgstat_report_appname("fsync worker");
 	session_pin_settings();
 	totals_watch_statements();
+	(void) feed_history_own_depth(0);
 	keep_memory();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "fsync worker",

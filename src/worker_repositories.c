@@ -19,6 +19,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "feed_history.h"
 #include "owner.h"
 #include "registry.h"
 #include "sequences.h"
@@ -28,6 +29,9 @@
 /* The database did not answer, and may answer later. */
 #define RELOAD_MIN_MS		200
 #define RELOAD_MAX_MS		10000
+
+/* A history waits for somebody's transaction to end. */
+#define HISTORY_WAIT_MS		1000
 
 List	   *worker_repositories = NIL;
 
@@ -242,6 +246,32 @@ reload_work(WorkerRepository *repository, void *arg)
 }
 
 static void
+open_work(WorkerRepository *repository, void *arg)
+{
+	*(bool *) arg = feed_history_open(&worker_objects);
+}
+
+/* What the change feed can tell begins here, for those where it was switched on. */
+static void
+begin_histories(int64 now)
+{
+	bool		left = false;
+	ListCell   *lc;
+
+	foreach(lc, worker_repositories)
+	{
+		if (!((WorkerRepository *) lfirst(lc))->row->change_feed)
+			continue;
+		if (worker_try(NULL, open_work, &left) != NULL || left)
+		{
+			reload_wanted = true;
+			reload_at = now + HISTORY_WAIT_MS;
+		}
+		break;
+	}
+}
+
+static void
 abandon_all(void)
 {
 	while (worker_repositories != NIL)
@@ -334,6 +364,7 @@ reload(int64 now)
 		if (!settled)
 			worker_log_started(work.rows);
 		settled = true;
+		begin_histories(now);
 		registry_worker_settled();
 	}
 }

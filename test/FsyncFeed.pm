@@ -34,11 +34,12 @@ BEGIN
 		SELECT * INTO r FROM replayed WHERE id = c.file_id;
 		CASE c.operation
 			WHEN 'added' THEN
-				fits := r.id IS NULL AND c.old_path IS NULL AND c.old_hash IS NULL;
+				fits := r.id IS NULL AND c.old_path IS NULL AND (c.old_hash, c.old_size, c.old_mod_time) IS NULL;
 				INSERT INTO replayed VALUES (c.file_id, c.file_path, c.file_size, c.mod_time, c.content_hash)
 					ON CONFLICT DO NOTHING;
 			WHEN 'updated' THEN
 				fits := c.file_path = r.file_path AND c.old_path IS NULL
+					AND (c.old_size, c.old_mod_time) = (r.file_size, r.mod_time)
 					AND c.old_hash IS NOT DISTINCT FROM r.content_hash
 					AND (c.file_size, c.mod_time, c.content_hash)
 						IS DISTINCT FROM (r.file_size, r.mod_time, r.content_hash);
@@ -47,11 +48,13 @@ BEGIN
 			WHEN 'moved' THEN
 				fits := c.old_path = r.file_path AND c.file_path <> r.file_path
 					AND (c.file_size, c.mod_time) = (r.file_size, r.mod_time)
+					AND (c.old_size, c.old_mod_time) = (r.file_size, r.mod_time)
 					AND c.content_hash IS NOT DISTINCT FROM r.content_hash
 					AND c.old_hash IS NOT DISTINCT FROM r.content_hash;
 				UPDATE replayed SET file_path = c.file_path WHERE id = c.file_id;
 			WHEN 'removed' THEN
 				fits := c.file_path = r.file_path AND c.content_hash IS NULL AND c.file_size IS NULL
+					AND (c.old_size, c.old_mod_time) = (r.file_size, r.mod_time)
 					AND c.old_hash IS NOT DISTINCT FROM r.content_hash;
 				DELETE FROM replayed WHERE id = c.file_id;
 		END CASE;

@@ -26,6 +26,7 @@ root=$PWD
 . test/bench/watching.sh
 . test/bench/links.sh
 . test/bench/status.sh
+. test/bench/past.sh
 . test/bench/confined.sh
 . test/bench/queries.sh
 
@@ -83,7 +84,7 @@ say "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 say ""
 head_row
 
-for part in ${PARTS:-small photos large arrivals rename links status latency idle gentle confined queries watchman}; do
+for part in ${PARTS:-small photos large arrivals rename links status past latency idle gentle confined queries watchman}; do
 	"lines_$part"
 done
 

@@ -25,13 +25,15 @@ $node->safe_psql('postgres', qq(
 SELECT fsync_configure_repository('$id', include => '{*,preset:raw}', exclude => '{*.raw,.*}', calculate_hashes => true,
 	ignore_case => true, include_hidden => true, use_ignore_files => true, min_size => 0,
 	max_size => 1000000000, on_missing => 'mark', missing_retention => '30 days',
-	on_type_change => 'mark', change_feed => true)));
+	on_type_change => 'mark', on_overwrite => 'source', on_excluded => 'mark', change_feed => true,
+	debounce_interval => '1 second', reconciliation_interval => '1 week', poll_interval => '1 minute')));
 wait_ok($node, $id, 'other settings');
 my $as_before = qq(
 SELECT fsync_configure_repository('$id', include => '{}', exclude => '{*.raw}', ignore_case => false,
 	include_hidden => false, use_ignore_files => false, min_size => -1, max_size => -1,
 	on_missing => 'delete', missing_retention => '0', on_type_change => 'missing',
-	change_feed => false));
+	on_overwrite => 'target', on_excluded => 'remove', change_feed => false,
+	debounce_interval => '-1', reconciliation_interval => '-1', poll_interval => '-1'));
 
 $node->safe_psql(
 	'postgres', q(
@@ -46,7 +48,8 @@ SELECT md5(string_agg(a::text, ',' ORDER BY file_id)) FROM album a;
 my $repository = q(
 SELECT repository_id, path, watch_root, include, exclude, calculate_hashes, ignore_case,
 	include_hidden, use_ignore_files, min_size, max_size, on_missing, missing_retention,
-	on_type_change, change_feed
+	on_type_change, on_overwrite, on_excluded, change_feed, debounce_interval,
+	reconciliation_interval, poll_interval
 FROM fsync_repositories);
 my $before = $node->safe_psql('postgres', $content);
 my $before_repository = $node->safe_psql('postgres', $repository);
@@ -88,7 +91,7 @@ WHERE attrelid = 'fsync_repositories'::regclass AND attnum > 0 AND NOT attisdrop
 	AND attname NOT IN ('repository_id', 'path', 'user_area', 'watch_root', 'active', 'database_oid',
 		'state', 'state_reason', 'state_hint', 'root_identity', 'mounts', 'scan_generation',
 		'last_complete_generation', 'last_complete_scan', 'created_at', 'paused')
-	AND coalesce(to_jsonb(r) ->> attname::text, '') IN ('', 'false', 'delete', 'missing'))),
+	AND coalesce(to_jsonb(r) ->> attname::text, '') IN ('', 'false', 'delete', 'missing', 'target', 'remove'))),
 	'', 'no setting has its default');
 $node->safe_psql($_, $as_before) foreach ('postgres', 'restored_custom');
 

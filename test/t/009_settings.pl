@@ -201,7 +201,7 @@ WHERE name LIKE 'fsync.%' AND short_desc <> '')),
 	'fsync.batch_size fsync.calculate_hashes fsync.change_max_rows fsync.change_retention '
 	  . 'fsync.debounce_interval fsync.debounce_max_delay '
 	  . 'fsync.helper_path fsync.helper_timeout fsync.history_max_rows fsync.history_retention '
-	  . 'fsync.io_priority fsync.mass_delete_threshold fsync.max_concurrency '
+	  . 'fsync.io_priority fsync.log_min_duration fsync.mass_delete_threshold fsync.max_concurrency '
 	  . 'fsync.max_repositories fsync.poll_interval fsync.reconcile_cpu_limit fsync.reconciliation_interval '
 	  . 'fsync.require_sandbox fsync.scheduled_cpu_limit',
 	'every setting is there and described');

@@ -49,7 +49,7 @@ wait_equal($node, $id, $root, 'and it is watched');
 # It does not answer from what it knew before.
 my $position = -s $node->logfile;
 my $change = $node->background_psql($db);
-$change->query_safe('BEGIN; ' . again($root));
+$change->query_safe('SET client_min_messages = warning; BEGIN; ' . again($root));
 my $holder = start_sql($node, $db, 'holder',
 	'BEGIN; LOCK TABLE fsync_repositories IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)');
 wait_for_backend($node, 'holder', "wait_event_type = 'Lock'");
