@@ -187,6 +187,7 @@ prepare_server()
 	# For the test that updates the extension.
 	[ "$(id -u)" -ne 0 ] || chown postgres "$("$pg_bin/pg_config" --sharedir)/extension"
 	cp -R sql expected test examples doc "$work/run/"
+	[ ! -e build/prometheus/usr/bin ] || cp -R build/prometheus/usr/bin "$work/run/prometheus"
 	pgxs_test=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
 	give_to_user
 }
@@ -276,7 +277,7 @@ run_tap()
 		exec "${with_disks[@]}" "${as_user[@]}" env \
 			TESTDIR="$work/run" \
 			TESTDATADIR="$work/run/tmp_check" TESTLOGDIR="$work/run/tmp_check/log" \
-			PATH="$pg_bin:$PATH" \
+			PATH="$pg_bin:$PATH:$work/run/prometheus" \
 			PG_REGRESS="$pgxs_test/regress/pg_regress" \
 			PG_TEST_PORT_DIR="$work/run/tmp_check" \
 			PERL5LIB="$work/run/test:$pgxs_test/perl" \

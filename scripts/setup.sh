@@ -36,7 +36,9 @@ case "${1:-build}" in
 	check)
 		packages+=(git libipc-run-perl perl valgrind)
 		# file systems to test on
-		optional+=(btrfs-progs dosfstools exfat-fuse exfatprogs mergerfs ntfs-3g xfsprogs) ;;
+		optional+=(btrfs-progs dosfstools exfat-fuse exfatprogs mergerfs ntfs-3g xfsprogs)
+		# for the examples
+		optional+=(python3-psycopg) ;;
 	bench) packages+=(inotify-tools openssl perl watchman) ;;
 	fuzz) packages+=(clang libclang-rt-dev); postgres_wanted= ;;
 	*) echo "usage: $0 [build|check|bench|fuzz]" >&2; exit 2 ;;
@@ -136,6 +138,25 @@ unpack_private()
 		fail "the copy of PostgreSQL $major does not find its own files"
 }
 
+# Debian's exporter and promtool, below build/: their packages would start services.
+# What cannot be had is tried once, and its tests are skipped.
+unpack_prometheus()
+{
+	local dir=build/prometheus package
+
+	[ ! -e "$dir" ] || return 0
+	echo "setup: unpacking prometheus and prometheus-postgres-exporter below $dir"
+	mkdir -p "$dir/packages"
+	if (cd "$dir/packages" && apt-get -qq download prometheus prometheus-postgres-exporter) >"$log" 2>&1; then
+		for package in "$dir"/packages/*.deb; do
+			dpkg-deb -x "$package" "$dir" || fail "could not unpack $package"
+		done
+	else
+		echo "setup: without them, which cannot be had here; the tests that need them are skipped"
+	fi
+	rm -rf "$dir/packages"
+}
+
 # Where private servers are copies of what is below build/: pg_cron, which a test
 # uses and a package has put beside the installed server, has to be there, too.
 copy_pg_cron()
@@ -199,12 +220,14 @@ mapfile -t wanted < <(missing "${packages[@]}")
 mapfile -t optional < <(missing ${optional[@]+"${optional[@]}"})
 if [ $((${#wanted[@]} + ${#optional[@]})) -eq 0 ]; then
 	[ -z "$postgres_wanted" ] || copy_pg_cron
+	[ "${1:-build}" != check ] || unpack_prometheus
 	exit 0
 fi
 
 # Only what is optional, and it is known already that it cannot be had.
 if [ ${#wanted[@]} -eq 0 ] && [ -e build/setup-without ] &&
 	[ "$(cat build/setup-without)" = "${optional[*]}" ]; then
+	[ "${1:-build}" != check ] || unpack_prometheus
 	exit 0
 fi
 without=()
@@ -220,6 +243,7 @@ for package in ${optional[@]+"${optional[@]}"}; do
 done
 mkdir -p build
 echo "${without[*]}" >build/setup-without
+[ "${1:-build}" != check ] || unpack_prometheus
 [ ${#wanted[@]} -gt 0 ] || exit 0
 
 installable "${wanted[@]}" ||

@@ -28,7 +28,7 @@ sub program
 {
 	my ($name) = @_;
 
-	foreach my $dir (split(/:/, $ENV{PATH}), '/opt/prometheus/usr/bin')
+	foreach my $dir (split(/:/, $ENV{PATH}))
 	{
 		return "$dir/$name" if -x "$dir/$name";
 	}
