@@ -40,7 +40,9 @@ fsync_get_progress(PG_FUNCTION_ARGS)
 	Datum		values[PROGRESS_COLUMNS] = {0};
 	bool		nulls[PROGRESS_COLUMNS];
 	RepositoryStatus status;
+	ExtensionObjects objects;
 
+	functions_find_extension(&objects);
 	memset(nulls, true, sizeof(nulls));
 	/* Not strict: the planner would take a NULL for the answer, whoever asks. */
 	if (PG_ARGISNULL(0))
@@ -85,7 +87,9 @@ fsync_get_stat(PG_FUNCTION_ARGS)
 	uint64		changes = 0;
 	bool		counted;
 	int			column = 0;
+	ExtensionObjects objects;
 
+	functions_find_extension(&objects);
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	counted = counters_get(PG_GETARG_UUID_P(0), &counters);

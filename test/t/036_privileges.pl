@@ -158,6 +158,10 @@ JOIN pg_extension e ON d.refobjid = e.oid AND e.extname = 'fsync'
 WHERE p.prorettype <> 'trigger'::regtype
 ));
 my @functions = split /\n/, $functions;
+
+# Those that read as their caller look at the rights after their arguments.
+s/NULL::uuid/gen_random_uuid()/g, s/NULL::timestamp with time zone/now()/g, s/NULL::integer/1/g
+  foreach grep { /fsync_(?:feed_since|files_at|diff|uncopied|missing_copies|manifest|manifest_hash)\(/ } @functions;
 cmp_ok(scalar(@functions), '>=', 8, 'the functions of the extension are found');
 denied('mallory', $_) foreach @functions;
 denied('mallory', "SELECT * FROM $_")

@@ -42,7 +42,8 @@ write_file("$root/new.txt", 'x');
 my @calls = split /\n/, $node->safe_psql($db, q(
 SELECT CASE prokind WHEN 'p' THEN 'CALL ' ELSE 'SELECT ' END || proname || '('
 	|| array_to_string(array(SELECT CASE format_type(t, NULL) WHEN 'uuid' THEN 'gen_random_uuid()'
-			WHEN 'bigint' THEN '1' WHEN 'bigint[]' THEN '''{1}''' ELSE '''/tmp''' END
+			WHEN 'bigint' THEN '1' WHEN 'integer' THEN '1'
+			WHEN 'timestamp with time zone' THEN 'now()' WHEN 'bigint[]' THEN '''{1}''' ELSE '''/tmp''' END
 		FROM unnest(proargtypes) WITH ORDINALITY AS a (t, n)
 		WHERE n <= pronargs - pronargdefaults ORDER BY n), ', ') || ')'
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
