@@ -676,6 +676,20 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.fsync_why(uuid, text) IS
 'Which rule decides whether a path (relative to the repository''s directory, or absolute; a slash at its end: a directory) is tracked, or would be if there were such a file: whether it is (NULL: not known), what kind of rule it is (none, default, hidden, exclude, ignore file, include, type, size, name), the rule as it was written, the .fsyncignore that it is in, the part of the path that it speaks of, and what else there is to say. Tells whether a file exists: not for every role.';
 
+CREATE TYPE @extschema@.fsync_settings_preview AS (
+	files_added bigint,
+	files_removed bigint,
+	first_added text[],
+	first_removed text[],
+	complete boolean);
+
+COMMENT ON TYPE @extschema@.fsync_settings_preview IS 'What fsync_preview() returns';
+COMMENT ON COLUMN @extschema@.fsync_settings_preview.files_added IS 'Files that would get a row';
+COMMENT ON COLUMN @extschema@.fsync_settings_preview.files_removed IS 'Files whose row would go';
+COMMENT ON COLUMN @extschema@.fsync_settings_preview.first_added IS 'The first paths of these';
+COMMENT ON COLUMN @extschema@.fsync_settings_preview.first_removed IS 'The first paths of these';
+COMMENT ON COLUMN @extschema@.fsync_settings_preview.complete IS 'false: not everything could be looked at in the time';
+
 CREATE FUNCTION @extschema@.fsync_preview(
 	repository_id uuid,
 	include text[] DEFAULT NULL,
@@ -686,13 +700,8 @@ CREATE FUNCTION @extschema@.fsync_preview(
 	min_size bigint DEFAULT NULL,
 	max_size bigint DEFAULT NULL,
 	max_paths integer DEFAULT 10,
-	timeout interval DEFAULT '30 seconds',
-	OUT files_added bigint,
-	OUT files_removed bigint,
-	OUT first_added text[],
-	OUT first_removed text[],
-	OUT complete boolean)
-RETURNS record
+	timeout interval DEFAULT '30 seconds')
+RETURNS @extschema@.fsync_settings_preview
 AS 'MODULE_PATHNAME', 'fsync_preview'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
@@ -700,17 +709,27 @@ COMMENT ON FUNCTION @extschema@.fsync_preview(uuid, text[], text[], boolean, boo
 	integer, interval) IS
 'What these settings would come to, as fsync_configure_repository() takes them (NULL: as it is), with nothing changed: how many files of those on the disk would be tracked and are not now, how many the other way round, the first max_paths paths of each, and whether all of the directory was looked at within timeout. Only for roles that may read file_records.';
 
-CREATE FUNCTION @extschema@.fsync_ignored(
-	repository_id uuid,
-	max_rows integer DEFAULT 1000,
-	timeout interval DEFAULT '30 seconds')
-RETURNS TABLE (
+CREATE TYPE @extschema@.fsync_ignored_path AS (
 	path text,
 	is_directory boolean,
 	source text,
 	rule text,
 	rule_file text,
-	detail text)
+	detail text);
+
+COMMENT ON TYPE @extschema@.fsync_ignored_path IS 'What fsync_ignored() returns';
+COMMENT ON COLUMN @extschema@.fsync_ignored_path.path IS 'What is not tracked';
+COMMENT ON COLUMN @extschema@.fsync_ignored_path.is_directory IS 'Whether it is a directory, of which nothing is looked at';
+COMMENT ON COLUMN @extschema@.fsync_ignored_path.source IS 'What kind of rule it is, as in fsync_why()';
+COMMENT ON COLUMN @extschema@.fsync_ignored_path.rule IS 'The rule, as it was written';
+COMMENT ON COLUMN @extschema@.fsync_ignored_path.rule_file IS 'The .fsyncignore that it is in';
+COMMENT ON COLUMN @extschema@.fsync_ignored_path.detail IS 'A sentence';
+
+CREATE FUNCTION @extschema@.fsync_ignored(
+	repository_id uuid,
+	max_rows integer DEFAULT 1000,
+	timeout interval DEFAULT '30 seconds')
+RETURNS SETOF @extschema@.fsync_ignored_path
 AS 'MODULE_PATHNAME', 'fsync_ignored'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
@@ -1113,24 +1132,29 @@ LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.fsync_feed_since(uuid) IS
 'From when on fsync_files_at() and fsync_diff() can answer for a repository; NULL: its change feed is off, or its history has not begun. For who may SELECT from file_changes.';
 
-CREATE FUNCTION @extschema@.fsync_files_at(repository_id uuid, at timestamptz)
-RETURNS TABLE (
+CREATE TYPE @extschema@.fsync_file_entry AS (
 	id bigint,
 	file_path text,
 	file_size bigint,
 	mod_time timestamptz,
-	content_hash bytea)
+	content_hash bytea);
+
+COMMENT ON TYPE @extschema@.fsync_file_entry IS 'What fsync_files_at() and fsync_uncopied() return';
+COMMENT ON COLUMN @extschema@.fsync_file_entry.id IS 'The row in file_records';
+COMMENT ON COLUMN @extschema@.fsync_file_entry.file_path IS 'Relative to the watched directory';
+COMMENT ON COLUMN @extschema@.fsync_file_entry.file_size IS 'In bytes';
+COMMENT ON COLUMN @extschema@.fsync_file_entry.mod_time IS 'Time of modification of the content';
+COMMENT ON COLUMN @extschema@.fsync_file_entry.content_hash IS 'SHA-256 of the content; NULL: not known';
+
+CREATE FUNCTION @extschema@.fsync_files_at(repository_id uuid, at timestamptz)
+RETURNS SETOF @extschema@.fsync_file_entry
 AS 'MODULE_PATHNAME', 'fsync_files_at'
 LANGUAGE C STABLE PARALLEL UNSAFE ROWS 100000;
 
 COMMENT ON FUNCTION @extschema@.fsync_files_at(uuid, timestamptz) IS
 'The files of a repository as file_records had them at a moment, after the changes with that time. An error where its change feed does not reach back so far (see fsync_feed_since()), or for a moment that is still to come. For who may SELECT from file_records and file_changes.';
 
-CREATE FUNCTION @extschema@.fsync_diff(
-	repository_id uuid,
-	"from" timestamptz,
-	"to" timestamptz DEFAULT clock_timestamp())
-RETURNS TABLE (
+CREATE TYPE @extschema@.fsync_difference AS (
 	operation text,
 	id bigint,
 	file_path text,
@@ -1140,7 +1164,25 @@ RETURNS TABLE (
 	mod_time timestamptz,
 	old_mod_time timestamptz,
 	content_hash bytea,
-	old_hash bytea)
+	old_hash bytea);
+
+COMMENT ON TYPE @extschema@.fsync_difference IS 'What fsync_diff() returns';
+COMMENT ON COLUMN @extschema@.fsync_difference.operation IS 'added, updated, moved or removed';
+COMMENT ON COLUMN @extschema@.fsync_difference.id IS 'The row in file_records';
+COMMENT ON COLUMN @extschema@.fsync_difference.file_path IS 'Relative to the watched directory';
+COMMENT ON COLUMN @extschema@.fsync_difference.old_path IS 'Where it was at the first moment; NULL: it was not there, or is where it was';
+COMMENT ON COLUMN @extschema@.fsync_difference.file_size IS 'In bytes';
+COMMENT ON COLUMN @extschema@.fsync_difference.old_size IS 'Its size at the first moment';
+COMMENT ON COLUMN @extschema@.fsync_difference.mod_time IS 'Time of modification of the content';
+COMMENT ON COLUMN @extschema@.fsync_difference.old_mod_time IS 'Its time of modification at the first moment';
+COMMENT ON COLUMN @extschema@.fsync_difference.content_hash IS 'SHA-256 of the content; NULL: not known';
+COMMENT ON COLUMN @extschema@.fsync_difference.old_hash IS 'Its SHA-256 at the first moment';
+
+CREATE FUNCTION @extschema@.fsync_diff(
+	repository_id uuid,
+	"from" timestamptz,
+	"to" timestamptz DEFAULT clock_timestamp())
+RETURNS SETOF @extschema@.fsync_difference
 AS 'MODULE_PATHNAME', 'fsync_diff'
 LANGUAGE C STABLE PARALLEL UNSAFE;
 
@@ -1150,35 +1192,40 @@ COMMENT ON FUNCTION @extschema@.fsync_diff(uuid, timestamptz, timestamptz) IS
 CREATE FUNCTION @extschema@.fsync_uncopied(
 	repository_id uuid,
 	in_repository uuid)
-RETURNS TABLE (
-	id bigint,
-	file_path text,
-	file_size bigint,
-	mod_time timestamptz,
-	content_hash bytea)
+RETURNS SETOF @extschema@.fsync_file_entry
 AS 'MODULE_PATHNAME', 'fsync_uncopied'
 LANGUAGE C STABLE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_uncopied(uuid, uuid) IS
 'The files of a repository whose content is nowhere in the other one, whatever its path there. What a verification has found corrupt, and another name of the same file (a hard link), is no copy; a file without a hash has none. For who may SELECT from file_records.';
 
-CREATE FUNCTION @extschema@.fsync_missing_copies(min_copies integer)
-RETURNS TABLE (
+CREATE TYPE @extschema@.fsync_missing_copy AS (
 	repository_id uuid,
 	id bigint,
 	file_path text,
 	file_size bigint,
 	mod_time timestamptz,
 	content_hash bytea,
-	copies bigint)
+	copies bigint);
+
+COMMENT ON TYPE @extschema@.fsync_missing_copy IS 'What fsync_missing_copies() returns';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.repository_id IS 'The repository';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.id IS 'The row in file_records';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.file_path IS 'Relative to the watched directory';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.file_size IS 'In bytes';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.mod_time IS 'Time of modification of the content';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.content_hash IS 'SHA-256 of the content; NULL: not known';
+COMMENT ON COLUMN @extschema@.fsync_missing_copy.copies IS 'Files with this content, this one counted; NULL: not known';
+
+CREATE FUNCTION @extschema@.fsync_missing_copies(min_copies integer)
+RETURNS SETOF @extschema@.fsync_missing_copy
 AS 'MODULE_PATHNAME', 'fsync_missing_copies'
 LANGUAGE C STABLE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION @extschema@.fsync_missing_copies(integer) IS
 'The files of all repositories of whose content there are fewer good copies than this, the file itself among them, and how many there are (NULL: not known, for lack of a hash). The names of one file (hard links) are one copy, a corrupt file is none. For who may SELECT from file_records.';
 
-CREATE FUNCTION @extschema@.fsync_rescue(repository_id uuid DEFAULT NULL)
-RETURNS TABLE (
+CREATE TYPE @extschema@.fsync_good_copy AS (
 	repository_id uuid,
 	id bigint,
 	file_path text,
@@ -1187,7 +1234,21 @@ RETURNS TABLE (
 	copy_repository_id uuid,
 	copy_id bigint,
 	copy_path text,
-	copy_verified timestamptz)
+	copy_verified timestamptz);
+
+COMMENT ON TYPE @extschema@.fsync_good_copy IS 'What fsync_rescue() returns';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.repository_id IS 'The repository';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.id IS 'The row in file_records';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.file_path IS 'Relative to the watched directory';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.problem IS 'corrupt, unreadable or missing, in words';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.content_hash IS 'SHA-256 of the content; NULL: not known';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.copy_repository_id IS 'The repository of a good copy; NULL: there is none';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.copy_id IS 'Its row in file_records';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.copy_path IS 'Its path there';
+COMMENT ON COLUMN @extschema@.fsync_good_copy.copy_verified IS 'When it was last found to be good; NULL: never';
+
+CREATE FUNCTION @extschema@.fsync_rescue(repository_id uuid DEFAULT NULL)
+RETURNS SETOF @extschema@.fsync_good_copy
 AS 'MODULE_PATHNAME', 'fsync_rescue'
 LANGUAGE C STABLE PARALLEL UNSAFE;
 
