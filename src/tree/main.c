@@ -82,8 +82,9 @@ static char **
 take_arguments(int argc, char **argv)
 {
 	bool		titled = argc > 0 && strncmp(argv[0], PROTO_TITLE, strlen(PROTO_TITLE)) == 0;
-	char	  **copy = calloc((size_t) argc + 1, sizeof(char *));
+	static char **copy;			/* for as long as the process lives */
 
+	copy = calloc((size_t) argc + 1, sizeof(char *));
 	for (int i = 0; copy != NULL && i < argc; i++)
 	{
 		copy[i] = strdup(argv[i]);
