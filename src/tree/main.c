@@ -82,9 +82,8 @@ static char **
 take_arguments(int argc, char **argv)
 {
 	bool		titled = argc > 0 && strncmp(argv[0], PROTO_TITLE, strlen(PROTO_TITLE)) == 0;
-	static char **copy;			/* for as long as the process lives */
+	char	  **copy = calloc((size_t) argc + 1, sizeof(char *));
 
-	copy = calloc((size_t) argc + 1, sizeof(char *));
 	for (int i = 0; copy != NULL && i < argc; i++)
 	{
 		copy[i] = strdup(argv[i]);
@@ -96,18 +95,9 @@ take_arguments(int argc, char **argv)
 	return copy;
 }
 
-int
-main(int argc, char **argv)
+static int
+run(int argc, char **argv, bool strict)
 {
-	bool		strict = argc > 2 && strcmp(argv[argc - 1], "--sandbox") == 0;
-
-	argv = take_arguments(argc, argv);
-	if (argv == NULL)
-	{
-		fprintf(stderr, "fsync-tree: out of memory\n");
-		return 2;
-	}
-	argc -= strict;
 	if (argc == 3 && strcmp(argv[1], "worker") == 0)
 		return serve(argv[2], strict);
 	if (argc == 3 && strcmp(argv[1], "check") == 0)
@@ -129,4 +119,23 @@ main(int argc, char **argv)
 	if (strcmp(argv[1], "watch") == 0)
 		return standalone_watch(argv[2], 500);
 	return usage();
+}
+
+int
+main(int argc, char **argv)
+{
+	bool		strict = argc > 2 && strcmp(argv[argc - 1], "--sandbox") == 0;
+	char	  **arguments = take_arguments(argc, argv);
+	int			status;
+
+	if (arguments == NULL)
+	{
+		fprintf(stderr, "fsync-tree: out of memory\n");
+		return 2;
+	}
+	status = run(argc - strict, arguments, strict);
+	for (int i = 0; i < argc; i++)
+		free(arguments[i]);
+	free(arguments);
+	return status;
 }
