@@ -274,7 +274,7 @@ static void
 wake_worker(void)
 {
 	if (requests_available() && !RecoveryInProgress())
-		requests_wake_at_commit();
+		requests_tell_at_commit();
 }
 
 /*

@@ -36,6 +36,7 @@ static uint32 my_generation;
 
 /* session: the transaction changed what the worker must know */
 static bool wake_at_commit = false;
+static bool tell_at_commit = false; /* ... what it finds out by itself in time */
 static bool xact_callback_registered = false;
 
 /* ---------------------------------------------------------------------
@@ -466,12 +467,13 @@ wake_xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			if (wake_at_commit)
+			if (wake_at_commit || tell_at_commit)
 				requests_wake_worker(MyDatabaseId);
-			wake_at_commit = false;
+			wake_at_commit = tell_at_commit = false;
 			break;
 		case XACT_EVENT_ABORT:
-			wake_at_commit = false;
+		case XACT_EVENT_PREPARE:
+			wake_at_commit = tell_at_commit = false;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 
@@ -489,15 +491,28 @@ wake_xact_callback(XactEvent event, void *arg)
 	}
 }
 
-void
-requests_wake_at_commit(void)
+static void
+register_xact_callback(void)
 {
 	if (!xact_callback_registered)
 	{
 		RegisterXactCallback(wake_xact_callback, NULL);
 		xact_callback_registered = true;
 	}
+}
+
+void
+requests_wake_at_commit(void)
+{
+	register_xact_callback();
 	wake_at_commit = true;
+}
+
+void
+requests_tell_at_commit(void)
+{
+	register_xact_callback();
+	tell_at_commit = true;
 }
 
 void

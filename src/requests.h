@@ -125,6 +125,12 @@ extern bool counters_reset(const pg_uuid_t *id);
  * looks at fsync_repositories again after the commit. */
 extern void requests_wake_at_commit(void);
 
+/*
+ * The same, where the transaction may also be prepared: of who has written to
+ * file_records and was prepared, the worker looks itself when he has gone.
+ */
+extern void requests_tell_at_commit(void);
+
 /* The same at once, of any database. */
 extern void requests_wake_worker(Oid database);
 

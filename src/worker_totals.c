@@ -283,6 +283,7 @@ is_in_doubt(int64 now, int64 *deadline)
 		if (worker_try(NULL, prepared_work, &prepared) == NULL && !prepared)
 		{
 			totals_are_certain(doubts);
+			worker_request_reload();	/* a history may have ended with it */
 			return false;
 		}
 		doubt_at = clock_ms() + DOUBT_MS;

@@ -13,7 +13,7 @@ use FsyncTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "fsync.change_retention = 0");
+my $node = new_node('main', conf => "fsync.change_retention = 0\nmax_prepared_transactions = 2");
 my $root = new_root('tree');
 my $other_root = new_root('other');
 my $empty_root = new_root('empty');
@@ -184,6 +184,14 @@ is(answer("SELECT * FROM fsync_files_at('$id', '$untouched')"), 'ok', "a column 
 sql('ALTER TABLE file_records DROP note');
 sql("BEGIN; DELETE FROM file_records WHERE file_path = 'a'; SELECT pg_sleep(0.1); ROLLBACK");
 is(answer("SELECT * FROM fsync_files_at('$id', '$untouched')"), 'ok', 'what was rolled back is nothing');
+
+# A transaction that is prepared: it may be, and the history ends with it.
+my $prepared = now();
+sql("BEGIN; DELETE FROM file_records WHERE file_path = 'a' AND repository_id = '$id'; PREPARE TRANSACTION 'p'");
+sql("COMMIT PREPARED 'p'");
+begins_anew($id, $prepared, 'prepared');
+reconcile($node, $id);
+wait_equal($node, $id, $root, 'prepared');
 
 # One who writes before a history begins, and commits after that.
 my $holder = start_sql($node, 'postgres', 'holder', "SELECT pg_advisory_lock(7); SELECT pg_sleep(1000)");

@@ -308,15 +308,15 @@ $node->safe_psql($db, "SELECT fsync_drop_consumer(name) FROM fsync_consumers; SE
 # ---- fifty repositories ----
 
 $node->safe_psql($db, 'CREATE DATABASE fifty');
-$node->safe_psql('fifty', 'CREATE SCHEMA "od d; %s--"; CREATE EXTENSION fsync SCHEMA "od d; %s--"');
+$node->safe_psql('fifty', 'CREATE SCHEMA "od d; %s"; CREATE EXTENSION fsync SCHEMA "od d; %s"');
 my $many = new_root('many');
 foreach my $i (1 .. 50)
 {
 	mkdir "$many/$i" or die "mkdir: $!";
 	write_file("$many/$i/f", $i);
 }
-$node->safe_psql('fifty', "SET search_path = \"od d; %s--\"; SELECT fsync_add_repository('$many/' || n) FROM generate_series(1, 50) n; SELECT fsync_wait(timeout => '5 minutes')");
-my $fifty = report(db => 'fifty', function => "\"od d; %s--\".fsync_report()");
+$node->safe_psql('fifty', "SET search_path = \"od d; %s\"; SELECT fsync_add_repository('$many/' || n) FROM generate_series(1, 50) n; SELECT fsync_wait(timeout => '5 minutes')");
+my $fifty = report(db => 'fifty', function => "\"od d; %s\".fsync_report()");
 is(scalar @{ $fifty->{repositories} }, 50, 'fifty repositories, in a schema with an odd name');
 is($fifty->{summary}{watching}, 50, 'all of them are up to date');
 is($fifty->{limits}{repositories}{used}, 51, 'limits are of all databases');
