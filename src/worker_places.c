@@ -157,7 +157,7 @@ finish(WorkerRepository *repository)
  */
 
 static void
-send(WorkerRepository *repository)
+send_place(WorkerRepository *repository)
 {
 	PlaceRun   *run = &repository->place;
 	ProtoScan	scan = {0};
@@ -204,7 +204,7 @@ places_advance(WorkerRepository *repository)
 		if (reason != NULL)
 			end(repository, PROTO_SCAN_FAILED, reason);
 		else if (process_can_talk(repository) && runs_is_healed(repository))
-			send(repository);
+			send_place(repository);
 	}
 	if (run->phase == RUN_ENDING)
 		(void) finish(repository);
