@@ -198,7 +198,7 @@ counted_anew('committed after it was prepared');
 $node->safe_psql($db, "SELECT fsync_reconcile('$id')");
 followed('committed after it was prepared, mended');
 $node->safe_psql($db, "BEGIN; UPDATE file_records SET file_size = 5 WHERE $one; PREPARE TRANSACTION 'kept'");
-$node->restart('fast');
+$node->restart;
 wait_ok($node, $other_id, 'a prepared transaction that outlives the server');
 equal('a prepared transaction that outlives the server');
 $node->safe_psql($db, "COMMIT PREPARED 'kept'");
