@@ -3,7 +3,7 @@
  * presets.c
  *		Kinds of files that a pattern can name.
  *
- * The lists are what README says they are.  Extensions that mean something
+ * The lists are what doc/reference.md says.  Extensions that mean something
  * else as often are left out (".ts" is a video, or TypeScript): who wants one
  * writes a pattern for it.
  *
