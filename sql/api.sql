@@ -124,7 +124,7 @@ WHERE name = 'one';
 SELECT fsync_ack('one', array_agg(change_id)) FROM file_changes;
 SELECT fsync_drop_consumer('all');
 COPY (SELECT 1 WHERE false) TO PROGRAM 'cd /tmp/fsync_regress_api/user && mv renew.txt new.txt && rm three.txt';
-SELECT fsync_wait('00000000-0000-0000-0000-000000000001');
+SELECT fsync_wait();
 SELECT name, pending, in_flight FROM fsync_consumers;
 
 -- why
