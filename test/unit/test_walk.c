@@ -83,6 +83,9 @@ walk_all(const char *root, const char *prefix)
 			case WALK_UNKNOWN_RULES:
 				kind = 'r';
 				break;
+			case WALK_REFUSED:
+				kind = 'x';
+				break;
 		}
 		if (entry.len != strlen(entry.path))
 			kind = '!';
