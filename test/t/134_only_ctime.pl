@@ -66,10 +66,25 @@ ok( wait_until(sub { $node->safe_psql($db,
 		"SELECT count(*) FROM file_records WHERE file_path LIKE 'new %' AND content_hash IS NOT NULL") eq '100' }),
 	'new files are hashed');
 wait_ok($node, $id, 'a barrier waits for them');
-is( $node->safe_psql($db, q(
+sub new_before_many
+{
+	return $node->safe_psql($db, q(
 SELECT max(xmin::text::bigint) FILTER (WHERE file_path LIKE 'new %')
-	< max(xmin::text::bigint) FILTER (WHERE file_path LIKE 'many/%') FROM file_records)),
-	't', '... before those');
+	< max(xmin::text::bigint) FILTER (WHERE file_path LIKE 'many/%') FROM file_records));
+}
+
+# On a busy machine all may have been read before there were new ones.  Without
+# a lane of their own new files would come last each time.
+my $before = new_before_many();
+foreach my $try (1 .. 10)
+{
+	last if $before eq 't';
+	chmod_all($try % 2 ? 'go+r' : 'go-r');
+	write_file("$root/new $_.txt", "new $_, $try") foreach 1 .. 20;
+	wait_ok($node, $id, '... once more');
+	$before = new_before_many();
+}
+is($before, 't', '... before those');
 is(left($since), '0', '... all');
 is_equal($node, $id, $root, 'after chmod -R');
 is($node->safe_psql($db, 'SELECT count(*) FROM fsync_progress'), '0', 'fsync_progress shows none any more');
